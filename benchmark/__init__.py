@@ -1,0 +1,27 @@
+"""marble measures what a frozen music model knows, layer by layer.
+
+The whole of it from Python::
+
+    import marble
+
+    result = marble.run("fbank-chroma", "synth-pitch", layers="all")
+
+Nothing heavy is imported before it is used, so that ``marble --help`` answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marble.registry import load_task, load_upstream
+    from marble.run import run
+
+__all__ = ["load_task", "load_upstream", "run"]
+
+_HOMES = {"run": "marble.run", "load_task": "marble.registry", "load_upstream": "marble.registry"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'marble' has no attribute '{name}'")

@@ -1,0 +1,268 @@
+"""The feature cache: every clip is encoded once, ever.
+
+Conventions
+-----------
+- A *space* is one way of turning audio into features: weights, code versions, sample rate, windows, reduction, precision.
+  Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
+- A *clip key* is the sha256 of a file's content and of the excerpt's times. File names, tasks and results do not count.
+- A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
+  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys and the
+  sha256 of each tensor. It is written beside its place and renamed, so a shard is whole or absent.
+- A lock per shard lets many processes fill one cache; the lock of a killed process is free.
+- What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
+  encoded again, with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from marble.errors import MarbleError
+
+FORMAT = 1
+
+
+def digest(value: object) -> str:
+    """Return the sha256 of a value's canonical JSON, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def clip_key(content: str, start: float, stop: float | None) -> str:
+    """Return the key of an excerpt: its file's sha256 and its times in seconds."""
+    return digest([content, start, stop])
+
+
+@contextmanager
+def written_whole(path: Path) -> Generator[Path]:
+    """Give a path beside `path` to write to, renamed to `path` at the end, removed on any error.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise MarbleError(
+            f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, "
+            "then run the same command again; what was finished is kept."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class FeatureCache:
+    """All spaces under one folder."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def space(self, description: dict[str, object]) -> Space:
+        """Return the space of a description, made if it is new, and mark it as used now."""
+        name = str(description["upstream"]).replace("/", "_").replace(":", "_")
+        folder = self.root / "features" / f"{name}-{digest(description)[:16]}"
+        if not (folder / "space.json").exists():
+            with written_whole(folder / "space.json") as path:
+                path.write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+        os.utime(folder / "space.json")
+        return Space(folder)
+
+    def spaces(self) -> list[Space]:
+        """Return all spaces, by name."""
+        return [Space(path.parent) for path in sorted(self.root.glob("features/*/space.json"))]
+
+    def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
+        """Remove what nobody can use: interrupted writes, damaged shards and, if asked, spaces long unused.
+
+        Args:
+            older_than_days: remove spaces not used for this long, in days; None keeps all.
+
+        Returns:
+            What was removed, with the reason.
+        """
+        removed = []
+        for part in sorted(self.root.glob("**/.*.part")):
+            if time.time() - part.stat().st_mtime > 3600:
+                removed.append((part, "interrupted write"))
+        for space in self.spaces():
+            age = (time.time() - (space.folder / "space.json").stat().st_mtime) / 86400
+            if older_than_days is not None and age > older_than_days:
+                removed += [(path, f"not used for {age:.0f} days") for path in sorted(space.folder.iterdir())]
+            else:
+                removed += [(path, reason) for path, reason in space.damaged()]
+        for path, _ in removed:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path, _ in removed}:
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+        return removed
+
+
+class Space:
+    """The shards of one way of turning audio into features."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._index: dict[int, dict[str, tuple[Path, int, int]]] = {}
+        self._seen: set[Path] = set()
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What makes this space: upstream, weights, versions, windows, reduction, precision."""
+        return json.loads((self.folder / "space.json").read_text())
+
+    def refresh(self) -> None:
+        """Look for shards that other processes have written since."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._seen:
+                self._seen.add(path)
+                self._add(path)
+
+    def missing(self, keys: Iterable[str], layers: Sequence[int]) -> list[str]:
+        """Return the clip keys that lack one of the layers, in order."""
+        held = [self._index.get(layer, {}) for layer in layers]
+        return [key for key in keys if any(key not in layer for layer in held)]
+
+    def size(self) -> tuple[int, list[int], int]:
+        """Return how many clips, which layers and how many bytes the space holds."""
+        self.refresh()
+        clips = {key for layer in self._index.values() for key in layer}
+        return len(clips), sorted(self._index), sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def write(self, keys: Sequence[str], windows: Sequence[int], features: dict[int, np.ndarray]) -> Path:
+        """Write a shard.
+
+        Args:
+            keys: of its clips.
+            windows: how many windows each clip has.
+            features: for each layer float32[windows, D], clips in the order of the keys.
+        """
+        tensors: dict[str, np.ndarray] = {"windows": np.asarray(windows, dtype=np.int64)}
+        tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
+        metadata = {"format": str(FORMAT), "keys": json.dumps(list(keys))}
+        metadata |= {f"sha256.{name}": _sha256(values) for name, values in tensors.items()}
+        path = self.shard_path(keys, list(features))
+        with written_whole(path) as beside:
+            beside.write_bytes(save(tensors, metadata))
+        self._seen.add(path)
+        self._add(path)
+        return path
+
+    def shard_path(self, keys: Sequence[str], layers: Sequence[int]) -> Path:
+        """Return where the shard of these clips and layers lies."""
+        return self.folder / f"{digest([list(keys), sorted(layers)])[:24]}.safetensors"
+
+    @contextmanager
+    def lock(self, path: Path, *, wait: bool) -> Generator[bool]:
+        """Hold the lock of a shard, or give False where another process holds it and `wait` is not set."""
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(blocking=wait)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    def read(self, keys: Sequence[str], layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of some clips and how many windows each has: float32[sum(windows), D], int64[clips].
+
+        Raises:
+            MarbleError: a clip is not in the cache, or its shard is damaged (it is then set aside).
+        """
+        index = self._index.get(layer, {})
+        absent = [key for key in keys if key not in index]
+        if absent:
+            raise MarbleError(f"{len(absent)} clips are no longer in the cache {self.folder}: run the same command again.")
+        counts = np.array([index[key][2] for key in keys], dtype=np.int64)
+        ends = np.cumsum(counts)
+        by_shard: dict[Path, list[int]] = {}
+        for number, key in enumerate(keys):
+            by_shard.setdefault(index[key][0], []).append(number)
+        values: np.ndarray | None = None
+        for path, numbers in by_shard.items():
+            shard = self._tensor(path, f"layer.{layer}")
+            if values is None:
+                values = np.empty((int(ends[-1]), shard.shape[1]), dtype=np.float32)
+            for number in numbers:
+                begin = index[keys[number]][1]
+                values[ends[number] - counts[number] : ends[number]] = shard[begin : begin + counts[number]]
+        return values if values is not None else np.empty((0, 0), dtype=np.float32), counts
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Return the shards whose content does not match their sha256, with the reason."""
+        found = []
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="np") as shard:
+                    names = list(shard.keys())
+                for name in names:
+                    _read_tensor(path, name)
+            except (SafetensorError, ValueError, OSError) as error:
+                found.append((path, str(error)))
+        return found
+
+    def _tensor(self, path: Path, name: str) -> np.ndarray:
+        try:
+            return _read_tensor(path, name)
+        except (SafetensorError, ValueError, OSError) as error:
+            self._set_aside(path, str(error))
+            raise MarbleError(
+                f"A shard of the cache was damaged ({path.name}: {error}) and is set aside: run the same command again, "
+                "only its clips are encoded anew."
+            ) from error
+
+    def _add(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="np") as shard:
+                metadata = shard.metadata() or {}
+                layers = [int(name.removeprefix("layer.")) for name in shard.keys() if name.startswith("layer.")]  # noqa: SIM118
+            keys = json.loads(metadata["keys"])
+            windows = _read_tensor(path, "windows").tolist()
+        except FileNotFoundError:
+            return
+        except (SafetensorError, ValueError, KeyError, OSError) as error:
+            self._set_aside(path, str(error))
+            return
+        begin = 0
+        for key, count in zip(keys, windows, strict=True):
+            for layer in layers:
+                self._index.setdefault(layer, {})[key] = (path, begin, count)
+            begin += count
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        warnings.warn(f"set aside the damaged shard {path} ({reason}); its clips are encoded again", stacklevel=3)
+        path.replace(path.with_suffix(".damaged"))
+
+
+def _sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(values.data).hexdigest()
+
+
+def _read_tensor(path: Path, name: str) -> np.ndarray:
+    """Return one checked tensor of a shard; ValueError where its content does not match its sha256."""
+    with safe_open(path, framework="np") as shard:
+        values = shard.get_tensor(name)
+        expected = (shard.metadata() or {}).get(f"sha256.{name}")
+    if _sha256(values) != expected:
+        raise ValueError(f"{name} does not match its checksum")
+    return values

@@ -1,0 +1,136 @@
+"""``marble check``: runs an upstream on noise and explains every promise that it breaks (see `marble.upstream`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from marble.upstream import Upstream
+
+BATCH_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: whether it holds, and what was seen."""
+
+    promise: str
+    holds: bool
+    seen: str
+
+
+def check_upstream(upstream: Upstream) -> Iterator[Check]:
+    """Yield the promises of a prepared upstream, one after another; stops where nothing more can be tried."""
+    info = upstream.info
+    numbers = (info.sample_rate, info.frame_rate, *(layer.width for layer in info.layers))
+    plain = bool(info.layers) and all(number > 0 for number in numbers)
+    yield Check(
+        "rates and widths in info are positive",
+        plain,
+        f"{info.sample_rate} Hz, {info.frame_rate:g} frames/s, {len(info.layers)} layers",
+    )
+    if not plain:
+        return
+    seconds = max(min(info.max_seconds or 3.0, 3.0), info.min_seconds)
+    noise = _noise(1, math.ceil(seconds * info.sample_rate))
+    try:
+        states = _encode(upstream, noise)
+    except Exception as error:
+        yield Check("encodes noise", False, f"{type(error).__name__}: {error}")
+        return
+    yield Check("encodes noise", True, f"{seconds:g} s")
+    yield from _check_shapes(upstream, states, noise)
+    yield _check_lazy(upstream, noise)
+    again = _encode(upstream, noise)
+    same = len(again) == len(states) and all(torch.equal(one, other) for one, other in zip(states, again, strict=True))
+    yield Check(
+        "gives the same states twice", same, "same bytes" if same else "values differ from call to call: is dropout on?"
+    )
+    yield _check_batch(upstream, noise, states)
+    yield from _check_signals(upstream, noise.shape[1])
+    shortest = max(1, math.ceil(info.min_seconds * info.sample_rate))
+    yield _attempt(f"encodes its shortest input, {shortest} samples", lambda: _finite(_encode(upstream, _noise(1, shortest))))
+
+
+def _check_shapes(upstream: Upstream, states: list[Tensor], noise: Tensor) -> Iterator[Check]:
+    info = upstream.info
+    expected = [layer.width for layer in info.layers]
+    shaped = all(state.ndim == 3 and len(state) == 1 for state in states)
+    widths = [state.shape[-1] for state in states]
+    yield Check(
+        "yields the layers of its info, [B, T, D] each", shaped and widths == expected, f"widths {widths}, info says {expected}"
+    )
+    lengths = {state.shape[1] for state in states if state.ndim == 3}
+    yield Check("all layers have one number of frames", len(lengths) == 1, f"frames {sorted(lengths)}")
+    wanted = noise.shape[1] / info.sample_rate * info.frame_rate
+    near = all(abs(length - wanted) <= 2 for length in lengths)
+    yield Check(
+        "keeps its frame rate", near, f"{sorted(lengths)} frames, {wanted:.1f} expected from {info.frame_rate:g} a second"
+    )
+    yield Check("noise gives finite floats", _finite(states) == "", _finite(states) or "finite")
+
+
+def _check_lazy(upstream: Upstream, noise: Tensor) -> Check:
+    with torch.inference_mode():
+        generator = upstream.layers(noise.to(upstream.device))
+    return Check("layers() is a generator", hasattr(generator, "__next__"), f"it is a {type(generator).__name__}")
+
+
+def _check_batch(upstream: Upstream, noise: Tensor, states: list[Tensor]) -> Check:
+    """Compare a clip alone with the same clip as the fourth of eight."""
+    batch = _noise(8, noise.shape[1], seed=1)
+    batch[3] = noise[0]
+    try:
+        together = _encode(upstream, batch)
+        worst = max(float((one[0].float() - other[3].float()).abs().max()) for one, other in zip(states, together, strict=True))
+    except Exception as error:
+        return Check("a clip alone equals the clip in a batch of 8", False, f"{type(error).__name__}: {error}")
+    return Check(
+        "a clip alone equals the clip in a batch of 8",
+        worst <= BATCH_TOLERANCE,
+        f"largest difference {worst:.1e}, allowed {BATCH_TOLERANCE:.0e}",
+    )
+
+
+def _check_signals(upstream: Upstream, samples: int) -> Iterator[Check]:
+    click = torch.zeros(1, samples)
+    click[0, samples // 2] = 1.0
+    signals = {
+        "silence": torch.zeros(1, samples),
+        "full-scale noise": _noise(1, samples).sign(),
+        "a click": click,
+        "a constant offset": torch.full((1, samples), 0.5),
+    }
+    for name, signal in signals.items():
+        yield _attempt(f"{name} gives finite floats", lambda signal=signal: _finite(_encode(upstream, signal)))
+
+
+def _attempt(promise: str, trial: Callable[[], str]) -> Check:
+    try:
+        broken = trial()
+    except Exception as error:
+        broken = f"{type(error).__name__}: {error}"
+    return Check(promise, not broken, broken or "finite")
+
+
+@torch.inference_mode()
+def _encode(upstream: Upstream, waveform: Tensor) -> list[Tensor]:
+    return [state.cpu() for state in upstream.layers(waveform.to(upstream.device))]
+
+
+def _finite(states: list[Tensor]) -> str:
+    """Return what is wrong with the values, "" where nothing is."""
+    for layer, state in enumerate(states):
+        if not state.is_floating_point():
+            return f"layer {layer} holds {state.dtype}"
+        if not state.isfinite().all():
+            return f"layer {layer} holds values that are not finite"
+    return ""
+
+
+def _noise(batch: int, samples: int, seed: int = 0) -> Tensor:
+    return 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,306 @@
+"""The command line: a thin shell over the functions of the package.
+
+Nothing heavy is imported before a command runs, so that ``marble --help`` answers at once. Results and tables go to stdout,
+everything else to stderr; with ``--json`` stdout holds one JSON array and nothing else. Exit status: 0 done, 1 something failed
+(one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marble.errors import MarbleError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from marble.batch import Outcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measures what a frozen music model knows, layer by layer.",
+    epilog="Start with: marble run --upstream fbank-chroma --task synth-pitch --layers all",
+)
+cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature cache.")
+app.add_typer(cache_app, name="cache")
+
+ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all results.")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Folder of features and probes. [default: $MARBLE_HOME/cache]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout and nothing else there.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit status 1."""
+    warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+    try:
+        app()
+    except MarbleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")
+def run(
+    upstream: Annotated[str, typer.Option(help="NAME[,NAME…], NAME:PATH, module:Class, or all.")],
+    task: Annotated[str, typer.Option(help="NAME[,NAME…], folder:PATH, table:FILE, module:TASK, or all.")],
+    layers: Annotated[str, typer.Option(help="all, weighted, or a list such as 0,3,6..12 (joined by commas).")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 5,
+    protocol: Annotated[str, typer.Option(help="How probes are trained and chosen.")] = "marble",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change the protocol, e.g. probe.hidden=256.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the datasets. [default: $MARBLE_HOME/data]")] = None,
+    cache_dir: CacheDir = None,
+    results: ResultsDir = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, and do nothing.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Probe the layers of upstreams on tasks. The same command continues a run that was stopped."""
+    options: dict[str, Any] = {
+        "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
+        "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
+    }  # fmt: skip
+    from marble import registry
+    from marble.batch import split_specs
+
+    upstreams = split_specs(upstream, [name for name in registry.upstream_names() if name != "random-init"])
+    tasks = split_specs(task, [name for name in registry.task_names() if name not in ("folder", "table")])
+    try:
+        if plan:
+            _print_plans(upstreams, tasks, options, as_json)
+        else:
+            _run_all(upstreams, tasks, options | {"workers": workers, "skip_bad": skip_bad, "results": results}, as_json)
+    except KeyboardInterrupt:
+        print("stopped: the same command continues where this one was", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
+    from marble.batch import run_all
+    from marble.tables import result_table
+
+    outcomes: list[Outcome] = []
+    for outcome in run_all(upstreams, tasks, reporter=_reporter(), **options):
+        outcomes.append(outcome)
+        if outcome.result and not as_json:
+            _stdout().print(result_table(outcome.result))
+        for clip in outcome.result.bad_clips if outcome.result else []:
+            print(f"bad clip: {clip.path} {clip.reason}", file=sys.stderr)
+        if outcome.complaint:
+            print(f"error: {outcome.upstream} on {outcome.task}: {outcome.complaint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([outcome.result.document() for outcome in outcomes if outcome.result], indent=1))
+    if any(outcome.result for outcome in outcomes):
+        _draw_heatmaps(options["results"])
+    failed = sum(outcome.complaint is not None for outcome in outcomes)
+    if failed:
+        if len(outcomes) > 1:
+            print(f"error: {failed} of {len(outcomes)} runs failed; the others are done.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _print_plans(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
+    from rich.table import Table
+
+    from marble.plan import make_plan
+    from marble.run import prepare
+
+    plans = [make_plan(prepare(upstream, task, **options)).document() for upstream in upstreams for task in tasks]
+    if as_json:
+        print(json.dumps(plans, indent=1))
+        return
+    table = Table(title="plan", caption="minutes are estimates on this machine; probing at most")
+    for heading in plans[0]:
+        table.add_column(heading.replace("_", " "), justify="right")
+    for plan in plans:
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in plan.values()))
+    _stdout().print(table)
+
+
+@app.command()
+def ls(
+    kind: Annotated[str, typer.Argument(help="upstreams, tasks or results.")],
+    results: ResultsDir = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List upstreams, tasks or results."""
+    from marble import listing
+
+    kinds = {"upstreams": listing.upstreams, "tasks": listing.tasks, "results": lambda: listing.results(results)}
+    if kind not in kinds:
+        raise MarbleError(f"There is no list of '{kind}': write marble ls {'|'.join(kinds)}.")
+    _print_rows(kinds[kind](), as_json)
+
+
+@app.command()
+def info(
+    kind: Annotated[str, typer.Argument(help="upstream or task.")],
+    name: Annotated[str, typer.Argument()],
+    as_json: Json = False,
+) -> None:
+    """Show what is known about an upstream or a task."""
+    from marble import listing
+
+    kinds = {"upstream": listing.upstream, "task": listing.task}
+    if kind not in kinds:
+        raise MarbleError(f"There is no '{kind}' to tell about: write marble info {'|'.join(kinds)} NAME.")
+    document = kinds[kind](name)
+    if as_json:
+        print(json.dumps([document], indent=1))
+        return
+    for key, value in document.items():
+        text = ", ".join(map(listing.plain, value)) if isinstance(value, list) else listing.plain(value)
+        print(f"{key.replace('_', ' ')}: {text}")
+
+
+@app.command()
+def check(
+    upstream: Annotated[str, typer.Option(help="NAME, NAME:PATH or module:Class.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run an upstream on noise and explain every promise that it breaks."""
+    from marble import registry
+    from marble.check import check_upstream
+    from marble.machine import choose_device
+
+    model = registry.load_upstream(upstream, offline=offline).prepare(choose_device(device), precision)
+    checks = []
+    for result in check_upstream(model):
+        checks.append(vars(result))
+        if not as_json:
+            _stdout().print(
+                f"{'ok    ' if result.holds else 'BROKEN'}  {result.promise}: {result.seen}", markup=False, highlight=False
+            )
+    if as_json:
+        print(json.dumps(checks, indent=1))
+    broken = sum(not one["holds"] for one in checks)
+    if broken:
+        raise MarbleError(
+            f"{upstream} breaks {broken} of {len(checks)} promises: see above, and the contract in marble.upstream."
+        )
+
+
+@app.command()
+def heatmap(results: ResultsDir = Path("results")) -> None:
+    """Draw layers × tasks for every upstream with results, as PNG and SVG."""
+    if not _draw_heatmaps(results):
+        raise MarbleError(
+            f"There are no results in {results.absolute()}: run something first, or name their folder with --results."
+        )
+
+
+@app.command()
+def leaderboard(
+    results: ResultsDir = Path("results"),
+    form: Annotated[str, typer.Option("--format", help="csv.")] = "csv",
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="The synthetic tasks instead of real data.")] = False,
+) -> None:
+    """Print the selected layer of every result, best first within each task and protocol."""
+    from marble.results import read_all
+    from marble.tables import leaderboard as table
+
+    if form != "csv":
+        raise MarbleError(f"There is no leaderboard in '{form}': write --format csv.")
+    print(table(read_all(results), synthetic=synthetic).to_csv(index=False), end="")
+
+
+@cache_app.command("ls")
+def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """List what the cache holds."""
+    from marble import listing
+
+    _print_rows(listing.spaces(_cache(cache_dir)), as_json)
+
+
+@cache_app.command("verify")
+def cache_verify(cache_dir: CacheDir = None) -> None:
+    """Check every shard against its checksums."""
+    cache = _cache(cache_dir)
+    damaged = [(path, reason) for space in cache.spaces() for path, reason in space.damaged()]
+    for path, reason in damaged:
+        print(f"damaged: {path} ({reason})")
+    if damaged:
+        raise MarbleError(
+            f"{len(damaged)} shards are damaged: marble cache gc removes them, and the next run encodes their clips again."
+        )
+    print(f"{len(cache.spaces())} spaces in {cache.root}: every shard is as it was written")
+
+
+@cache_app.command("gc")
+def cache_gc(
+    cache_dir: CacheDir = None,
+    older_than: Annotated[float | None, typer.Option(min=0, help="Also remove spaces not used for this many days.")] = None,
+) -> None:
+    """Remove interrupted writes and damaged shards."""
+    removed = _cache(cache_dir).collect(older_than)
+    for path, reason in removed:
+        print(f"removed: {path} ({reason})")
+    print(f"{len(removed)} files removed")
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _draw_heatmaps(results: Path) -> list[Path]:
+    """Draw one heatmap for each upstream and protocol below `results`, and say where."""
+    from marble.figures import save_heatmap
+    from marble.listing import by_upstream
+
+    paths = [path for stem, group in by_upstream(results) for path in save_heatmap(group, stem)]
+    for path in paths:
+        print(f"heatmap: {path}", file=sys.stderr)
+    return paths
+
+
+def _cache(cache_dir: Path | None) -> Any:
+    from marble.cache import FeatureCache
+    from marble.content import home
+
+    return FeatureCache(cache_dir or home() / "cache")
+
+
+def _reporter() -> Any:
+    from rich.console import Console
+
+    from marble.progress import Reporter
+
+    return Reporter(Console(stderr=True))
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    from marble.listing import plain
+
+    table = Table(*(rows[0] if rows else ["nothing here"]))
+    for row in rows:
+        table.add_row(*map(plain, row.values()))
+    _stdout().print(table)

@@ -1,0 +1,100 @@
+"""The sha256 of files' contents, computed once per version of a file; and where marble keeps what it makes.
+
+A small SQLite table in marble's home remembers (size, modification time, change time, inode) of every hashed file; a file whose
+four numbers are unchanged is not read again. A file touched within the last two seconds is not remembered, since a second
+write could leave the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
+
+
+def home() -> Path:
+    """Return marble's own folder: ``$MARBLE_HOME``, or ``~/.cache/marble``."""
+    return Path(os.environ.get("MARBLE_HOME") or Path.home() / ".cache" / "marble")
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: None) -> dict[Path, str | OSError]:
+    """Return the sha256 of each file, or the error that kept it from being read.
+
+    Args:
+        paths: the files; each is read once, and not at all where it is unchanged since it was last read.
+        on_file: called after each file.
+    """
+    paths = list(dict.fromkeys(paths))
+    known = _remembered()
+    fresh: list[tuple[str, str, str]] = []
+
+    def find(path: Path) -> str | OSError:
+        try:
+            return _hash(path, known, fresh)
+        except OSError as error:
+            return error
+
+    found = {}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for path, answer in zip(paths, threads.map(find, paths), strict=True):
+            found[path] = answer
+            on_file()
+    if fresh:
+        _remember(fresh)
+    return found
+
+
+def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, str, str]]) -> str:
+    """Return the remembered or computed hash of a file; what is worth remembering joins `fresh`."""
+    stat = path.stat()
+    name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+    stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    if known.get(name, ("",))[0] == stamp:
+        return known[name][1]
+    digest = file_hash(path)
+    if max(stat.st_mtime, stat.st_ctime) < time.time() - 2:
+        fresh.append((name, stamp, digest))
+    return digest
+
+
+def _remembered() -> dict[str, tuple[str, str]]:
+    if not _memory_file().exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(_memory_file(), timeout=60)) as database:
+            return {path: (stamp, sha256) for path, stamp, sha256 in database.execute("SELECT path, stamp, sha256 FROM file")}
+    except sqlite3.Error as error:
+        warnings.warn(f"cannot read {_memory_file()} ({error}), so every file is read anew: remove it", stacklevel=3)
+        return {}
+
+
+def _remember(rows: list[tuple[str, str, str]]) -> None:
+    try:
+        _memory_file().parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(_memory_file(), timeout=60)) as database, database:
+            database.execute(_SCHEMA)
+            database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", rows)
+    except (OSError, sqlite3.Error) as error:
+        warnings.warn(f"cannot write {_memory_file()} ({error}), so files are read anew next time", stacklevel=3)
+
+
+def _memory_file() -> Path:
+    return home() / "files.sqlite"

@@ -1,0 +1,10 @@
+"""The one exception that a user is meant to read.
+
+Every mistake that a user can make or repair (a wrong name, a missing file, a full disk) is raised as `MarbleError` with
+one sentence: what happened, where, and what to do. The command line prints that sentence without a traceback; anything
+else that is raised is a defect of marble and keeps its traceback.
+"""
+
+
+class MarbleError(Exception):
+    """A mistake that the user can repair; its text is one sentence that says what, where and what to do."""

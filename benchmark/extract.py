@@ -1,0 +1,252 @@
+"""From clips to pooled features in the cache: decode, cut into windows, encode, average over time, write shards.
+
+Conventions
+-----------
+- Clips are encoded in shards of `SHARD_CLIPS`, in the order given; a killed run loses at most the shard it was in.
+- Only the clips and layers that the cache lacks are encoded; blocks behind the last wanted layer never run.
+- On a CPU no batch holds windows of two clips, so the features of a clip depend on that clip alone, byte for byte, whatever
+  the cache already held. On a GPU windows of equal length are batched across clips.
+- A layer is averaged over time in float32 the moment it appears; windows are never padded. A clip shorter than the
+  upstream's shortest input is extended with zeros to just that.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marble import audio, cache
+from marble.audio import BadAudioError
+from marble.cache import Space
+from marble.content import file_hash
+from marble.protocol import Windows
+from marble.upstream import Upstream
+from marble.workers import DecodePool, Request
+
+SHARD_CLIPS = 64
+BATCH = {"cpu": 8, "cuda": 64}
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What is encoded: a clip without its task. Times in seconds."""
+
+    key: str
+    path: Path
+    start: float
+    stop: float | None
+
+
+@dataclass
+class Extraction:
+    """What an extraction did: reasons of bad clips by key, clips and audio seconds encoded, seconds spent in the encoder."""
+
+    bad: dict[str, str] = field(default_factory=dict)
+    clips: int = 0
+    audio_seconds: float = 0.0
+    encoder_seconds: float = 0.0
+
+
+def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
+    """Return the windows of a protocol with the task's and the upstream's wishes filled in, in seconds."""
+    longest = upstream.info.max_seconds
+    wanted = windows.seconds or task_seconds or longest
+    seconds = min(wanted, longest) if wanted and longest else wanted
+    return Windows(seconds=seconds, hop=windows.hop or seconds, tail=windows.tail)
+
+
+def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
+    """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
+
+    A class from outside marble counts with its source file, since nobody raises a version while experimenting.
+    """
+    kind = type(upstream)
+    description: dict[str, object] = {
+        "format": cache.FORMAT,
+        "upstream": upstream.info.name,
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "version": upstream.info.version,
+        "weights": upstream.weights,
+        "sample_rate": upstream.info.sample_rate,
+        "min_seconds": upstream.info.min_seconds,
+        "audio": audio.VERSION,
+        "windows": windows.model_dump(),
+        "reduction": "mean over time",
+        "precision": upstream.precision,
+    }
+    if not kind.__module__.startswith("marble."):
+        description["source"] = file_hash(Path(inspect.getfile(sys.modules[kind.__module__])))
+    return description
+
+
+def extract(
+    upstream: Upstream,
+    space: Space,
+    excerpts: Sequence[Excerpt],
+    layers: Sequence[int],
+    windows: Windows,
+    *,
+    workers: int | None = None,
+    on_clip: Callable[[str], object] = lambda key: None,
+) -> Extraction:
+    """Bring the features of all excerpts into the cache.
+
+    Args:
+        upstream: prepared for inference.
+        space: where its features lie.
+        excerpts: what is wanted.
+        layers: which layers, ascending.
+        windows: resolved; see `resolve_windows`.
+        workers: decoding processes; None chooses.
+        on_clip: called with the key of each excerpt that is encoded, found in the cache, or bad.
+
+    Returns:
+        What was done; bad audio is listed there and left out of the cache.
+
+    Raises:
+        MarbleError: the cache cannot be written.
+    """
+    done = Extraction()
+    unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())
+    turns = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
+    space.refresh()
+    with DecodePool(workers) as pool:
+        encoder = _Encoder(upstream, layers, windows, pool, done, on_clip)
+        busy = 0
+        while turns:
+            shard = turns.popleft()
+            absent = set(space.missing([excerpt.key for excerpt in shard], layers))
+            if not absent:
+                _report(shard, on_clip)
+                continue
+            path = space.shard_path([excerpt.key for excerpt in shard], layers)
+            with space.lock(path, wait=busy > len(turns)) as held:
+                if not held:
+                    turns.append(shard)
+                    busy += 1
+                    continue
+                busy = 0
+                space.refresh()
+                absent = set(space.missing([excerpt.key for excerpt in shard], layers))
+                _report([excerpt for excerpt in shard if excerpt.key not in absent], on_clip)
+                encoder.fill(space, [excerpt for excerpt in shard if excerpt.key in absent])
+    return done
+
+
+def _report(shard: Sequence[Excerpt], on_clip: Callable[[str], object]) -> None:
+    for excerpt in shard:
+        on_clip(excerpt.key)
+
+
+@dataclass
+class _Encoder:
+    """Encodes the clips of one shard after another."""
+
+    upstream: Upstream
+    layers: Sequence[int]
+    windows: Windows
+    pool: DecodePool
+    done: Extraction
+    on_clip: Callable[[str], object]
+
+    def fill(self, space: Space, shard: Sequence[Excerpt]) -> None:
+        """Encode a shard and write it."""
+        layers = [layer for layer in self.layers if space.missing([excerpt.key for excerpt in shard], [layer])]
+        counts: dict[int, int] = {}
+        pooled: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+        for batch in self._batches(self._pieces(shard, counts)):
+            waveform = torch.from_numpy(np.stack([samples for _, _, samples in batch]))
+            begin = time.perf_counter()
+            rows = pooled_layers(self.upstream, waveform, layers)
+            self.done.encoder_seconds += time.perf_counter() - begin
+            for row, (clip, window, _) in enumerate(batch):
+                pooled[clip, window] = {layer: values[row] for layer, values in rows.items()}
+        for (clip, _), rows in sorted(pooled.items()):
+            broken = [layer for layer, values in rows.items() if not np.isfinite(values).all()]
+            if broken and counts.pop(clip, None):
+                self.done.bad[shard[clip].key] = (
+                    f"gives {self.upstream.info.name} values that are not finite in layer {broken[0]}"
+                )
+        good = sorted(counts)
+        if good:
+            features = {
+                layer: np.stack([pooled[clip, window][layer] for clip in good for window in range(counts[clip])])
+                for layer in layers
+            }
+            space.write([shard[clip].key for clip in good], [counts[clip] for clip in good], features)
+
+    def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (clip, window, samples) and note how many windows each good clip has."""
+        rate = self.upstream.info.sample_rate
+        shortest = math.ceil(self.upstream.info.min_seconds * rate)
+        length = round(self.windows.seconds * rate) if self.windows.seconds else None
+        hop = round((self.windows.hop or 1) * rate)
+        requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop) for excerpt in shard]
+        for clip, waveform in enumerate(self.pool.map(requests)):
+            self.on_clip(shard[clip].key)
+            if isinstance(waveform, BadAudioError):
+                self.done.bad[shard[clip].key] = str(waveform)
+                continue
+            if len(waveform) < shortest:
+                waveform = np.pad(waveform, (0, shortest - len(waveform)))
+            cuts = audio.windows(len(waveform), length, hop, max(round(self.windows.tail * rate), shortest))
+            counts[clip] = len(cuts)
+            for window, cut in enumerate(cuts):
+                yield clip, window, waveform[cut]
+            self.done.clips += 1
+            self.done.audio_seconds += len(waveform) / rate
+
+    def _batches(self, pieces: Iterator[tuple[int, int, np.ndarray]]) -> Iterator[list[tuple[int, int, np.ndarray]]]:
+        """Group pieces of equal length; on a CPU only pieces of one clip."""
+        kind = self.upstream.device.type
+        size = BATCH.get(kind, BATCH["cpu"])
+        pending: dict[int, list[tuple[int, int, np.ndarray]]] = {}
+        current = -1
+        for piece in pieces:
+            if kind == "cpu" and piece[0] != current:
+                yield from pending.values()
+                pending.clear()
+                current = piece[0]
+            group = pending.setdefault(len(piece[2]), [])
+            group.append(piece)
+            if len(group) == size:
+                yield pending.pop(len(piece[2]))
+        yield from pending.values()
+
+
+@torch.inference_mode()
+def pooled_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int]) -> dict[int, np.ndarray]:
+    """Encode a batch and average each wanted layer over time.
+
+    Args:
+        upstream: prepared for inference.
+        waveform: ``Tensor[B, N]`` at the upstream's rate, on the CPU.
+        layers: which layers, ascending; blocks behind the last one do not run.
+
+    Returns:
+        For each layer float32[B, D]. Where a GPU's memory does not hold the batch, it is encoded in halves.
+    """
+    pooled: dict[int, Tensor] = {}
+    try:
+        for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
+            if layer in layers:
+                pooled[layer] = hidden.float().mean(dim=1)
+            if layer == layers[-1]:
+                break
+        return {layer: values.cpu().numpy() for layer, values in pooled.items()}
+    except torch.OutOfMemoryError:
+        if len(waveform) == 1:
+            raise
+        torch.cuda.empty_cache()
+    halves = [pooled_layers(upstream, half, layers) for half in waveform.tensor_split(2)]
+    return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}

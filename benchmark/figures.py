@@ -1,0 +1,112 @@
+"""Figures: the layer-wise heatmap.
+
+Conventions
+-----------
+- Rows are layers, columns tasks; a cell holds the mean test score of the task's main metric.
+- Colour is relative within a column (its worst layer to its best), since metrics of different tasks share no scale. The map
+  ("cividis") reads the same to colour-blind eyes and in grey.
+- A frame marks the layer that *validation* chose; it need not be the darkest or brightest cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from marble.cache import written_whole
+from marble.metrics import METRICS
+from marble.results import Result
+
+_MAP = colormaps["cividis"]
+_STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none"}
+
+
+def relative_scores(result: Result) -> list[float]:
+    """Return for each layer of a result where its mean test score stands between the worst (0) and the best (1)."""
+    metric = result.task["main_metric"]
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    means = np.array(
+        [np.nan if (mean := layer.test[metric].mean) is None else sign * mean for layer in result.layers], dtype=float
+    )
+    low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0.0, 0.0)
+    return list((means - low) / (high - low)) if high > low else [0.5] * len(means)
+
+
+def heatmap(results: Sequence[Result]) -> Figure:
+    """Return the heatmap of one upstream's results, one for each task, all under one protocol.
+
+    Args:
+        results: of one upstream; tasks stand in this order.
+    """
+    rows = _row_names(results)
+    names = list(rows)
+    width, height = 2.4 + 1.25 * len(results), 1.9 + 0.3 * len(names)
+    figure = Figure(figsize=(max(width, 5.0), height), layout="constrained")
+    axes = figure.add_subplot()
+    for column, result in enumerate(results):
+        metric = result.task["main_metric"]
+        for layer, relative in zip(result.layers, relative_scores(result), strict=True):
+            row = names.index(str(layer.layer))
+            mean = layer.test[metric].mean
+            colour = _MAP(relative) if mean is not None else (1, 1, 1, 1)
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour))
+            text = "–" if mean is None else f"{mean:.3f}"
+            axes.text(
+                column, row, text, ha="center", va="center", color="black" if relative > 0.55 or mean is None else "white"
+            )
+            if layer.layer == result.selected.layer:
+                axes.add_patch(
+                    Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor="#d62728", linewidth=2.2, zorder=3)
+                )
+    axes.set(xlim=(-0.5, len(results) - 0.5), ylim=(-0.5, len(names) - 0.5), ylabel="layer")
+    axes.set_xticks(range(len(results)), [f"{result.task['name']}\n{result.task['main_metric']}" for result in results])
+    axes.set_yticks(range(len(names)), [rows[name] for name in names])
+    axes.tick_params(length=0)
+    about = f"mean test score of {_seeds(results)} seeds, protocol {results[0].protocol['label']}"
+    figure.suptitle(f"{results[0].upstream['name']}: {about}\nred frame: layer chosen on validation", fontsize=9)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _MAP), ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)
+    bar.ax.set_yticklabels(["worst layer\nof the task", "best layer\nof the task"])
+    return figure
+
+
+def save_heatmap(results: Sequence[Result], path: Path) -> list[Path]:
+    """Write the heatmap of one upstream's results as PNG (200 dpi) and SVG; return both paths.
+
+    Args:
+        results: of one upstream.
+        path: without extension.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    written = []
+    with rc_context(_STYLE):
+        figure = heatmap(results)
+        for kind in ("png", "svg"):
+            target = path.with_name(f"{path.name}.{kind}")
+            with written_whole(target) as beside:
+                figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+            written.append(target)
+    return written
+
+
+def _row_names(results: Sequence[Result]) -> dict[str, str]:
+    """Return the label of each row, layer 0 at the bottom and the weighted sum on top."""
+    rows: dict[str, str] = {}
+    for result in results:
+        for layer in result.layers:
+            rows[str(layer.layer)] = layer.name if layer.layer == "weighted" else f"{layer.layer}  {layer.name}"
+    return dict(sorted(rows.items(), key=lambda item: (item[0] == "weighted", int(item[0]) if item[0].isdigit() else 0)))
+
+
+def _seeds(results: Sequence[Result]) -> str:
+    counts = sorted({len(layer.runs) for result in results for layer in result.layers})
+    return " or ".join(map(str, counts))

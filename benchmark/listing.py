@@ -1,0 +1,123 @@
+"""What there is: upstreams, tasks, results and cache spaces as rows of plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from marble import registry
+from marble.cache import FeatureCache
+from marble.results import Result, read_all
+
+
+def upstreams() -> list[dict[str, Any]]:
+    """Return one row for each upstream."""
+    rows = []
+    for name in registry.upstream_names():
+        document = upstream(name)
+        rows.append(
+            {key: document[key] for key in ("name", "parameters", "sample_rate", "frame_rate")}
+            | {"layers": len(document["layers"]), "licence": document["licence"], "training_data": document["training_data"]}
+        )
+    return rows
+
+
+def upstream(name: str) -> dict[str, Any]:
+    """Return everything that is known about an upstream, without loading its weights.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    known = name.partition(":")[0]
+    info = registry.upstream_class(known if known in registry.upstream_names() else name).info
+    return asdict(info) | {"layers": [asdict(layer) for layer in info.layers], "precisions": list(info.precisions)}
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Return one row for each task; those that need an argument say so."""
+    rows = []
+    for name in registry.task_names():
+        if name in ("folder", "table"):
+            rows.append(_row(f"{name}:{'PATH' if name == 'folder' else 'FILE'}", "", "", "", "the user's own data"))
+            continue
+        found = registry.load_task(name)
+        rows.append(_row(name, found.kind, f"{len(found.labels)} labels", found.main_metric, found.description.split("\n")[0]))
+    return rows
+
+
+def task(name: str) -> dict[str, Any]:
+    """Return everything that is declared about a task.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    found = registry.load_task(name)
+    fields = {key: value for key, value in vars(found).items() if key != "clips"}
+    return fields | {"labels": list(found.labels), "metrics": list(found.metrics), "main_metric": found.main_metric}
+
+
+def results(root: Path) -> list[dict[str, Any]]:
+    """Return one row for each result below a folder."""
+    rows = []
+    for result in read_all(root):
+        metric = result.task["main_metric"]
+        mean = result.selected.test[metric].mean
+        rows.append(
+            {
+                "upstream": result.upstream["name"],
+                "task": result.task["name"],
+                "protocol": result.protocol["label"],
+                "layer": result.selected.layer,
+                "metric": metric,
+                "test": None if mean is None else round(mean, 4),
+                "bad_clips": len(result.bad_clips),
+                "date": result.provenance["date"],
+                "file": str(root / result.path),
+            }
+        )
+    return rows
+
+
+def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
+    """Return one row for each space of a cache."""
+    rows = []
+    for space in cache.spaces():
+        clips, layers, size = space.size()
+        about = space.description
+        rows.append(
+            {
+                "upstream": about["upstream"],
+                "version": about["version"],
+                "weights": str(about["weights"])[:12],
+                "precision": about["precision"],
+                "windows": about["windows"],
+                "clips": clips,
+                "layers": len(layers),
+                "megabytes": round(size / 1e6, 1),
+                "folder": str(space.folder),
+            }
+        )
+    return rows
+
+
+def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
+    """Return for each upstream and protocol the stem of its heatmap and its newest result on each task."""
+    groups: dict[Path, dict[str, Result]] = {}
+    for result in sorted(read_all(root), key=lambda result: result.provenance["date"]):
+        stem = root / result.path.parts[0] / f"heatmap-{result.path.stem.rpartition('-')[0]}"
+        groups.setdefault(stem, {})[result.task["name"]] = result
+    return [(stem, list(group.values())) for stem, group in sorted(groups.items())]
+
+
+def plain(value: Any) -> str:
+    """Return a value as a person reads it."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={plain(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _row(name: str, kind: str, labels: str, metric: str, about: str) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "labels": labels, "main_metric": metric, "about": about}

@@ -1,0 +1,97 @@
+"""The machine a run happens on: device, memory, and what provenance has to say about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from marble.errors import MarbleError
+
+_LIBRARIES = ("marble", "torch", "numpy", "soundfile", "soxr", "scikit-learn", "safetensors")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; ``auto`` is the first GPU, or else the CPU.
+
+    fp32 means fp32: tensor cores may not round products to TF32.
+
+    Raises:
+        MarbleError: there is no such device.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if available else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MarbleError(f"'{name}' is no device: write auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise MarbleError(f"marble does not run on '{name}': write auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda":
+        if not available or (device.index or 0) >= torch.cuda.device_count():
+            raise MarbleError(f"There is no device '{name}': torch sees {torch.cuda.device_count()} GPUs; use --device cpu.")
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the memory that is free on a device, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def reset_memory_peak() -> None:
+    """Let `memory_peak` of the GPU begin anew; that of a process cannot."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def memory_peak() -> int:
+    """Return the largest memory that this process has held, on the GPU where there is one, in bytes."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def provenance(device: torch.device) -> dict[str, object]:
+    """Return versions, commit, platform and device, as they stand in a result."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of marble's own source, with "+changes" where it was edited; None where it is no checkout."""
+    folder = Path(__file__).resolve().parent
+    ask = ["git", "-C", str(folder)]
+    try:
+        top = subprocess.run(
+            [*ask, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+        root, commit = top.stdout.split("\n")[:2]
+        if Path(root).resolve() != folder.parent.resolve():
+            return None
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10, check=True
+        )
+        return commit + ("+changes" if changed.stdout.strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

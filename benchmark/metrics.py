@@ -1,0 +1,254 @@
+"""Metrics of many probes at once: batched, weighted and exact.
+
+Conventions
+-----------
+- ``scores`` is ``Tensor[..., N, C]``: the answers of any number of probes to N tracks. For classification they are logits
+  (any monotone map of them gives the same value), for regression the predicted values.
+- ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass), ``[N, C]`` of 0 and 1
+  (multilabel), ``[N, C]`` values (regression).
+- ``weights`` is ``Tensor[..., N]``, not negative: a track of weight 2 counts as two equal tracks, a track of weight 0 as none.
+  Its leading dimensions broadcast with those of the scores, so that ``weights[R, 1, N]`` with ``scores[S, N, C]`` evaluates R
+  resamples of S probes: each probe is sorted once. None counts every track once.
+- A metric returns ``Tensor[...]`` in float64 on the device of the scores, computed in float64. Working memory is bounded,
+  however many probes and resamples there are. On a CPU a probe's value does not depend on the probes beside it.
+- A value that does not exist is NaN: no track has weight, no label is defined, or the probe has a NaN among its scores.
+- Macro means leave out what is undefined under the weights: a class without a track (`balanced_accuracy`), a label without
+  a positive (`average_precision`) or without a positive or a negative (`roc_auc`), a dimension without variance (`r2`).
+  `undefined_labels` counts them, so that nothing is left out silently.
+
+Metrics
+-------
+- `accuracy`: share of tracks whose highest score is at the true class; of equal scores the lowest class counts.
+- `balanced_accuracy`: mean over classes of the share of their tracks that is found.
+- `roc_auc`: mean over labels of the probability that a positive scores above a negative, ties counting half.
+- `average_precision`: mean over labels of the sum of precision times the gain in recall over all distinct thresholds,
+  without interpolation.
+- `r2`: mean over dimensions of 1 - (squared error) / (squared deviation from the mean of the targets).
+- `mse`: mean over dimensions of the mean squared error. Lower is better.
+
+All agree with the functions of `sklearn.metrics` (`accuracy_score`, `balanced_accuracy_score`, `roc_auc_score`,
+`average_precision_score`, `r2_score`, `mean_squared_error`; macro or uniform averages, `sample_weight`) to 1e-12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+# Elements of the largest temporary tensor: 32 MB in float64.
+_CHUNK = 2**22
+
+# What is left to do for weights[K, N] once the scores of P probes are prepared: give values[K, P].
+_Weigh = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and its direction; call it like a function.
+
+    Attributes:
+        name: how tasks, results and tables call it.
+        prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[K, N]`` to values ``[K, P]``.
+        higher_is_better: False for errors.
+        description: one line for people, with the unit or range.
+    """
+
+    name: str
+    prepare: Callable[[Tensor, Tensor], _Weigh]
+    higher_is_better: bool
+    description: str
+
+    def __call__(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the metric of every probe under every weighting, ``Tensor[...]`` in float64.
+
+        Args:
+            scores: ``Tensor[..., N, C]``.
+            targets: ``Tensor[N]`` (multiclass) or ``Tensor[N, C]``.
+            weights: ``Tensor[..., N]`` whose leading dimensions broadcast with those of the scores, or None.
+
+        Raises:
+            ValueError: the numbers of tracks or of labels differ.
+        """
+        *probes, tracks, width = scores.shape
+        if tuple(targets.shape) not in ((tracks,), (tracks, width)) or (weights is not None and weights.shape[-1] != tracks):
+            raise ValueError(
+                f"{self.name} got scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and weights "
+                f"{None if weights is None else tuple(weights.shape)}, which do not fit each other."
+            )
+        targets = targets.to(scores.device)
+        if weights is None:
+            weights = torch.ones(tracks)
+        leading = torch.broadcast_shapes(tuple(probes), weights.shape[:-1])
+        sizes = (1,) * (len(leading) - len(probes)) + tuple(probes)
+        probe_dims = [dim for dim, size in enumerate(sizes) if size != 1]
+        resample_dims = [dim for dim, size in enumerate(sizes) if size == 1]
+
+        # Weights as [K, P or 1, N], so that each probe is prepared once for all K weightings that it meets.
+        weights = weights.to(scores.device, torch.float64)
+        weights = weights.reshape((1,) * (len(leading) + 1 - weights.ndim) + tuple(weights.shape))
+        shared = all(weights.shape[dim] == 1 for dim in probe_dims)
+        target_shape = [1 if shared and dim in probe_dims else leading[dim] for dim in range(len(leading))]
+        resamples = prod(leading[dim] for dim in resample_dims)
+        weights = weights.expand(*target_shape, tracks).permute(*resample_dims, *probe_dims, len(leading))
+        weights = weights.reshape(resamples, 1 if shared else prod(probes), tracks)
+
+        values = self._by_chunks(scores.reshape(-1, tracks, width), targets, weights)
+        order = resample_dims + probe_dims
+        return values.reshape([leading[dim] for dim in order]).permute([order.index(dim) for dim in range(len(leading))])
+
+    def _by_chunks(self, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return values ``[K, P]`` of ``scores[P, N, C]`` under ``weights[K, P or 1, N]`` in bounded memory."""
+        resamples, weightings, tracks = weights.shape
+        values = torch.empty(resamples, len(scores), dtype=torch.float64, device=scores.device)
+        size = max(tracks * scores.shape[-1], 1)
+        probe_step = 1 if weightings > 1 else max(_CHUNK // (size * max(resamples, 1)), 1)
+        for probe in range(0, len(scores), probe_step):
+            some = scores[probe : probe + probe_step]
+            weigh = self.prepare(some, targets)
+            step = max(_CHUNK // (size * len(some)), 1)
+            for first in range(0, resamples, step):
+                chunk = weights[first : first + step, probe if weightings > 1 else 0]
+                values[first : first + step, probe : probe + probe_step] = weigh(chunk)
+            values[:, probe : probe + probe_step].masked_fill_(some.isnan().flatten(1).any(1), torch.nan)
+        return values
+
+
+def undefined_labels(targets: Tensor) -> int:
+    """Return how many labels of multilabel ``targets[N, C]`` have no positive or no negative track, so no ROC AUC."""
+    positive = targets.bool()
+    return int((~positive.any(0) | positive.all(0)).sum())
+
+
+def _total(values: Tensor) -> Tensor:
+    """Return the sum over the last dimension, added from first to last.
+
+    `Tensor.sum` splits a single row over threads, so that its rounding would depend on how many probes stand beside.
+    """
+    return values.cumsum(-1)[..., -1]
+
+
+def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
+    correct = (scores.argmax(-1) == targets).double()
+    return lambda weights: (weights @ correct.T) / weights.sum(-1, keepdim=True)
+
+
+def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
+    probes, tracks, classes = scores.shape
+    member = torch.nn.functional.one_hot(targets, classes).double()
+    found = (scores.argmax(-1) == targets)[..., None] * member
+    found = found.permute(1, 0, 2).reshape(tracks, probes * classes)
+
+    def weigh(weights: Tensor) -> Tensor:
+        recall = (weights @ found).unflatten(-1, (probes, classes)) / (weights @ member)[:, None]
+        return recall.nanmean(-1)
+
+    return weigh
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Tracks of each label, ``[P, C, N]``, from the highest score down; equal scores make a group.
+
+    Attributes:
+        order: number of the track.
+        positive: 1 where the track has the label, else 0.
+        start: flat index of the first track of the own group; None where no two scores are equal.
+        end: flat index of the last track of the own group, or None likewise.
+    """
+
+    order: Tensor
+    positive: Tensor
+    start: Tensor | None
+    end: Tensor | None
+
+    @classmethod
+    def of(cls, scores: Tensor, targets: Tensor) -> _Ranking:
+        values, order = scores.transpose(1, 2).sort(-1, descending=True)
+        positive = targets.T.double().expand(len(scores), -1, -1).gather(-1, order)
+        changes = values[..., 1:] != values[..., :-1]
+        if bool(changes.all()):
+            return cls(order, positive, None, None)
+        position = torch.arange(order.numel(), device=order.device).view(order.shape)
+        edge = torch.ones_like(changes[..., :1])
+        start = position.where(torch.cat([edge, changes], -1), 0).cummax(-1).values
+        end = position.where(torch.cat([changes, edge], -1), order.numel()).flip(-1).cummin(-1).values.flip(-1)
+        return cls(order, positive, start, end)
+
+
+def _at(values: Tensor, index: Tensor | None) -> Tensor:
+    """Return ``values[K, P, C, N]`` at flat indices into its last three dimensions; None leaves them."""
+    return values if index is None else values.flatten(1)[:, index]
+
+
+def _roc_auc(scores: Tensor, targets: Tensor) -> _Weigh:
+    ranking = _Ranking.of(scores, targets)
+
+    def weigh(weights: Tensor) -> Tensor:
+        weights = weights[:, ranking.order]
+        positive = weights * ranking.positive
+        negative = weights - positive
+        above = positive.cumsum(-1)
+        # Twice the positives that a negative stands below: those of higher groups twice, those of its own group once.
+        twice_above = _at(above, ranking.end) + _at(above - positive, ranking.start)
+        pairs = above[..., -1] * negative.sum(-1)
+        return ((negative * twice_above).sum(-1) / (2 * pairs)).nanmean(-1)
+
+    return weigh
+
+
+def _average_precision(scores: Tensor, targets: Tensor) -> _Weigh:
+    ranking = _Ranking.of(scores, targets)
+
+    def weigh(weights: Tensor) -> Tensor:
+        weights = weights[:, ranking.order]
+        positive = weights * ranking.positive
+        found = positive.cumsum(-1)
+        taken = _at(weights.cumsum(-1), ranking.end)
+        # Nothing is taken only where all weights so far are zero, and there the positives are zero as well.
+        precision = _at(found, ranking.end) / taken.where(taken > 0, 1)
+        return (_total(positive * precision) / found[..., -1]).nanmean(-1)
+
+    return weigh
+
+
+def _squared_errors(scores: Tensor, targets: Tensor) -> Tensor:
+    return (scores.double() - targets.double()).square().transpose(1, 2).contiguous()
+
+
+def _mse(scores: Tensor, targets: Tensor) -> _Weigh:
+    errors = _squared_errors(scores, targets)
+    return lambda weights: (_total(weights[:, None, None] * errors) / weights.sum(-1)[:, None, None]).mean(-1)
+
+
+def _r2(scores: Tensor, targets: Tensor) -> _Weigh:
+    errors = _squared_errors(scores, targets)
+    values = targets.T.double().contiguous()
+
+    def weigh(weights: Tensor) -> Tensor:
+        weights = weights[:, None]
+        mean = _total(weights * values) / weights.sum(-1)
+        spread = _total(weights * (values - mean[..., None]).square())
+        # Rounding may leave a constant dimension a spread of 1e-32, so variance is asked of the values themselves.
+        counted = weights > 0
+        varies = values.where(counted, -torch.inf).amax(-1) > values.where(counted, torch.inf).amin(-1)
+        r2 = 1 - _total(weights[:, :, None] * errors) / spread[:, None]
+        return r2.where(varies[:, None], torch.nan).nanmean(-1)
+
+    return weigh
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", _accuracy, True, "share of tracks whose class is found, 0 to 1"),
+        Metric("balanced_accuracy", _balanced_accuracy, True, "mean recall over classes, 0 to 1"),
+        Metric("roc_auc", _roc_auc, True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5"),
+        Metric("average_precision", _average_precision, True, "area under precision over recall, mean over labels, 0 to 1"),
+        Metric("r2", _r2, True, "explained share of the variance, mean over dimensions, at most 1"),
+        Metric("mse", _mse, False, "mean squared error in squared units of the target"),
+    )
+}

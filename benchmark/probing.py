@@ -1,0 +1,137 @@
+"""From cached features to trained probes: what the task asks as tensors, and as many groups at once as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marble import probes
+from marble.cache import digest
+from marble.machine import free_memory
+from marble.probe_store import ProbeStore
+from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, standardise, train_probes
+from marble.progress import Reporter
+from marble.task import Clip, Split
+
+if TYPE_CHECKING:
+    from marble.run import Job
+
+# On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
+_CPU_STACK_BYTES = 2**29
+
+
+class Probing:
+    """The probes of one job.
+
+    Args:
+        job: what is asked.
+        clips: the usable clips.
+        keys: their keys in the cache.
+    """
+
+    def __init__(self, job: Job, clips: list[Clip], keys: list[str]):
+        self.job, self.clips, self.keys = job, clips, keys
+        self.device = job.upstream.device
+        _, self.windows = job.space.read(keys, job.needed[0])
+        self.tracks: dict[Split, list[str]] = {}
+        self.question = Question(
+            task=job.task.name,
+            kind=job.task.kind,
+            outputs=len(job.task.labels),
+            metric=job.task.main_metric,
+            train=self._tracks("train"),
+            valid=self._tracks("valid"),
+            test=self._tracks("test"),
+        )
+        self.store = ProbeStore(job.cache_root / "probes")
+
+    @property
+    def groups(self) -> list[Group]:
+        """All layers × seeds that are asked for, single layers first."""
+        layers = [*self.job.layers, *(["weighted"] if self.job.weighted else [])]
+        return [Group(layer, seed) for layer in layers for seed in self.job.seeds]
+
+    def train(self, reporter: Reporter) -> dict[Group, Trained]:
+        """Return every group, trained now or found in the store."""
+        keys = {group: self._key(group) for group in self.groups}
+        trained = {group: found for group, key in keys.items() if (found := self.store.load(key))}
+        missing = [group for group in self.groups if group not in trained]
+        settings = self.job.protocol.probe
+        rates = len(settings.learning_rates)
+        title = f"{self.job.upstream.info.name} on {self.job.task.name}: probing"
+        with reporter.stage(title, len(missing) * rates * settings.epochs, "probe epochs") as advance:
+            for chunk in self._chunks(missing):
+                members = len(chunk) * rates
+                left = [members * settings.epochs]
+
+                def count(epoch: int, alive: int, members: int = members, left: list[int] = left) -> None:
+                    left[0] -= members
+                    advance(members)
+
+                layers = self.job.needed if chunk[0].layer == "weighted" else sorted({int(group.layer) for group in chunk})
+                features = self._features(layers)
+                for group, result in zip(
+                    chunk, train_probes(features, layers, chunk, self.question, settings, count), strict=True
+                ):
+                    self.store.save(keys[group], result)
+                    trained[group] = result
+                advance(left[0])
+        return {group: trained[group] for group in self.groups}
+
+    def _tracks(self, split: Split) -> Tracks:
+        """Return the windows and targets of a split and note the names of its tracks, in the order of the clips."""
+        first = {clip.track: clip for clip in reversed(self.clips) if clip.split == split}
+        names = list(dict.fromkeys(clip.track for clip in self.clips if clip.split == split))
+        number = {name: place for place, name in enumerate(names)}
+        self.tracks[split] = names
+        begins = np.cumsum(self.windows) - self.windows
+        chosen = [place for place, clip in enumerate(self.clips) if clip.split == split]
+        rows = np.concatenate([np.arange(begins[place], begins[place] + self.windows[place]) for place in chosen])
+        track = np.repeat([number[self.clips[place].track] for place in chosen], self.windows[chosen])
+        targets = self.job.task.encode([first[name] for name in names])
+        return Tracks(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))
+
+    def _features(self, layers: list[int]) -> Tensor:
+        """Return ``Tensor[L, W, D]`` of some layers on the device, standardised where the protocol says so."""
+        features = torch.stack([torch.from_numpy(self.job.space.read(self.keys, layer)[0]).to(self.device) for layer in layers])
+        return standardise(features, self.question.train.rows) if self.job.protocol.probe.standardise else features
+
+    def _chunks(self, groups: list[Group]) -> Iterator[list[Group]]:
+        """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
+        infos = self.job.upstream.info.layers
+        settings = self.job.protocol.probe
+
+        def kind(group: Group) -> tuple[bool, int]:
+            return group.layer == "weighted", infos[self.job.needed[0] if group.layer == "weighted" else int(group.layer)].width
+
+        for (weighted, width), alike in groupby(groups, kind):
+            waiting = list(alike)
+            while waiting:
+                budget = free_memory(self.device) // 2
+                budget = min(budget, _CPU_STACK_BYTES) if self.device.type == "cpu" else budget
+                tracks = max(len(self.question.valid.targets), len(self.question.test.targets))
+                each = bytes_per_member(width, self.question.outputs, settings, tracks) * len(settings.learning_rates)
+                if not weighted:
+                    each += 4 * width * int(self.windows.sum()) // len(self.job.seeds)
+                size = max(1, int(budget // each))
+                yield waiting[:size]
+                waiting = waiting[size:]
+
+    def _key(self, group: Group) -> str:
+        job = self.job
+        return digest(
+            {
+                "space": job.space.description,
+                "layers": job.needed if group.layer == "weighted" else group.layer,
+                "seed": group.seed,
+                "clips": [[key, clip.split, clip.track, clip.target] for clip, key in zip(self.clips, self.keys, strict=True)],
+                "task": [job.task.name, job.task.kind, job.task.labels, job.task.main_metric],
+                "probe": job.protocol.probe.model_dump(mode="json"),
+                "version": probes.VERSION,
+            }
+        )

@@ -1,0 +1,79 @@
+"""What a long run says while it works: a bar with rate and time left on a terminal, plain lines elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+_LINE_EVERY = 10.0
+
+
+class Reporter:
+    """Says what happens on a console; a silent one (the default) says nothing."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if self.console:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, title: str, total: float, unit: str) -> Generator[Callable[[float], None]]:
+        """Show a stage of `total` steps and give the function that advances it.
+
+        Args:
+            title: what is done.
+            total: how many steps there are.
+            unit: what a step is, in the plural.
+        """
+        if self.console is None or not total:
+            yield lambda steps: None
+        elif self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+            with Progress(*columns, console=self.console) as progress:
+                bar = progress.add_task(title, total=total)
+                yield lambda steps: progress.advance(bar, steps)
+        else:
+            yield _Lines(self, title, total, unit).advance
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the rate in words."""
+        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
+
+
+class _Lines:
+    """A plain line at the start, every ten seconds, and at the end."""
+
+    def __init__(self, reporter: Reporter, title: str, total: float, unit: str):
+        self.reporter, self.title, self.total, self.unit = reporter, title, total, unit
+        self.done = 0.0
+        self.began = self.last = time.monotonic()
+        reporter.say(f"{title}: {total:g} {unit}")
+
+    def advance(self, steps: float) -> None:
+        """Count steps and say so from time to time."""
+        self.done += steps
+        now = time.monotonic()
+        if not steps:
+            return
+        if now - self.last < _LINE_EVERY and self.done < self.total:
+            return
+        self.last = now
+        rate = self.done / max(now - self.began, 1e-9)
+        left = (self.total - self.done) / rate if rate else 0
+        self.reporter.say(f"{self.title}: {self.done:g} of {self.total:g} {self.unit}, {rate:.1f} a second, {left:.0f} s left")

@@ -1,0 +1,134 @@
+"""From a name to an upstream or a task.
+
+Conventions
+-----------
+A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
+
+1. the built-in table (`marble.upstreams.UPSTREAMS`, `marble.tasks.TASKS`: name -> "module:attribute"),
+2. the entry points ``marble.upstreams`` and ``marble.tasks`` of installed packages,
+3. ``module:attribute`` of any importable module, the current folder included.
+
+Nothing is imported before it is asked for. An unknown name answers with the nearest known ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marble.errors import MarbleError
+from marble.tasks import TASKS
+from marble.upstreams import UPSTREAMS
+
+if TYPE_CHECKING:
+    from marble.task import Task
+    from marble.upstream import Upstream
+
+
+def upstream_names() -> list[str]:
+    """Return the names of the built-in and installed upstreams, built-in ones first."""
+    return _names(UPSTREAMS, "marble.upstreams")
+
+
+def task_names() -> list[str]:
+    """Return the names of the built-in and installed tasks, built-in ones first."""
+    return _names(TASKS, "marble.tasks")
+
+
+def upstream_class(name: str) -> type[Upstream]:
+    """Return the class of the upstream called `name` (without argument) or ``module:Class``.
+
+    Raises:
+        MarbleError: nothing has this name, or it is not an `Upstream`.
+    """
+    from marble.upstream import Upstream
+
+    found, _ = _find(name, UPSTREAMS, "marble.upstreams", "upstream")
+    if not (isinstance(found, type) and issubclass(found, Upstream)):
+        raise MarbleError(f"'{name}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
+    return found
+
+
+def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
+    """Return the upstream of a spec such as ``muq``, ``muq:PATH`` or ``my_package.my_model:MyModel``, weights loaded.
+
+    Raises:
+        MarbleError: nothing has this name, it is not an `Upstream`, or its weights cannot be loaded.
+    """
+    from marble.upstream import Upstream
+
+    found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
+    if not (isinstance(found, type) and issubclass(found, Upstream)):
+        raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
+    return found.load(argument, offline=offline)
+
+
+def load_task(spec: str) -> Task:
+    """Return the task of a spec such as ``gtzan``, ``folder:PATH`` or ``my_package.my_task:TASK``.
+
+    Raises:
+        MarbleError: nothing has this name, or it is not a `Task`.
+    """
+    from marble.task import Task
+
+    found, argument = _find(spec, TASKS, "marble.tasks", "task")
+    if callable(found) and not isinstance(found, Task):
+        if argument is None:
+            raise MarbleError(f"The task '{spec}' needs an argument: write {spec}:PATH.")
+        found = found(argument)
+    elif argument is not None:
+        raise MarbleError(f"The task '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
+    if not isinstance(found, Task):
+        raise MarbleError(f"'{spec}' is not a task: it must be a marble.task.Task.")
+    return found
+
+
+def _names(table: dict[str, str], group: str) -> list[str]:
+    installed = [point.name for point in entry_points(group=group)]
+    return list(table) + sorted(name for name in installed if name not in table)
+
+
+def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any, str | None]:
+    """Return the object that a spec names, and the argument behind its colon."""
+    name, colon, argument = spec.partition(":")
+    if name in table:
+        return _attribute(table[name]), argument if colon else None
+    for point in entry_points(group=group):
+        if point.name == name:
+            return point.load(), argument if colon else None
+    if colon and argument.isidentifier():
+        return _from_module(spec, kind), None
+    known = _names(table, group)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+    raise MarbleError(f"There is no {kind} called '{name}': {hint} (marble ls {kind}s lists them.)")
+
+
+def _from_module(spec: str, kind: str) -> Any:
+    module = spec.partition(":")[0]
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return _attribute(spec)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if module == missing or module.startswith(missing + "."):
+            raise MarbleError(
+                f"There is no {kind} '{spec}': no module '{missing}' can be imported from here; "
+                f"check its name or install its package."
+            ) from error
+        raise MarbleError(
+            f"The {kind} '{spec}' needs the module '{missing}', which is not installed: pip install it."
+        ) from error
+    except AttributeError as error:
+        raise MarbleError(f"The {kind} '{spec}' does not exist: {error}.") from error
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

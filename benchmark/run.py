@@ -1,0 +1,280 @@
+"""The main job: one upstream on one task, from audio files to a result.
+
+Data moves one way: clips -> content hashes -> features in the cache -> probes -> result. Each step keeps what it finishes, so
+the same command continues a run that was stopped anywhere, and a run that is already done is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from marble import probes, registry
+from marble.cache import FeatureCache, Space, clip_key, digest
+from marble.content import file_hashes, home
+from marble.errors import MarbleError
+from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
+from marble.machine import choose_device, memory_peak, reset_memory_peak
+from marble.probing import Probing
+from marble.progress import Reporter
+from marble.protocol import Protocol, Windows, load_protocol, parse_layers
+from marble.results import BadClip, Cost, Result, read
+from marble.summary import build_result, write_predictions
+from marble.task import SPLITS, Clip, Task
+from marble.upstream import Upstream
+
+
+class BadClipsError(MarbleError):
+    """The run is done and its result written, but clips were left out and nobody said that this is fine."""
+
+    def __init__(self, result: Result):
+        first, count = result.bad_clips[0], len(result.bad_clips)
+        super().__init__(
+            f"{count} bad clip{'s were' if count > 1 else ' was'} left out, first {first.path}, which {first.reason}: "
+            "repair or remove the bad files, or accept it with --skip-bad."
+        )
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Job:
+    """One upstream on one task, resolved and ready: nothing has been encoded yet.
+
+    Attributes:
+        clips: of the task, those whose file could be read.
+        keys: their keys in the cache.
+        bad: clips whose file could not be read.
+        layers: single layers to probe; `weighted` adds the weighted sum of all layers.
+    """
+
+    upstream: Upstream
+    task: Task
+    protocol: Protocol
+    windows: Windows
+    clips: list[Clip]
+    keys: list[str]
+    bad: list[BadClip]
+    layers: list[int]
+    weighted: bool
+    seeds: list[int]
+    space: Space
+    limit: int | None
+    cache_root: Path
+
+    @property
+    def needed(self) -> list[int]:
+        """The layers whose features are needed."""
+        return list(range(len(self.upstream.info.layers))) if self.weighted else self.layers
+
+    @property
+    def excerpts(self) -> list[Excerpt]:
+        """What has to be in the cache."""
+        return [Excerpt(key, clip.path, clip.start, clip.stop) for clip, key in zip(self.clips, self.keys, strict=True)]
+
+    @property
+    def identity(self) -> str:
+        """The hash of everything that decides the numbers."""
+        table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
+        named = [clip.id for clip in self.bad]
+        return digest(
+            {
+                "space": self.space.description,
+                "task": [self.task.name, self.task.version, self.task.kind, self.task.labels, self.task.metrics],
+                "clips": table + named,
+                "protocol": self.protocol.model_dump(mode="json"),
+                "layers": [self.layers, self.weighted],
+                "seeds": self.seeds,
+                "probes": probes.VERSION,
+            }
+        )
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be asked beside upstream and task; each has a default.
+
+    Attributes:
+        layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas; ``all``.
+        seeds: how many; they are 0, 1, 2, …; 5.
+        protocol: its name; ``marble``.
+        settings: changes to it, ``KEY=VALUE``.
+        data_root: where the folders of the datasets lie; ``$MARBLE_HOME/data``.
+        cache_dir: where features and trained probes are kept; ``$MARBLE_HOME/cache``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
+        limit: use at most this many tracks of each split, for a quick look.
+        offline: never reach for the network.
+    """
+
+    layers: str
+    seeds: int
+    protocol: str
+    settings: Sequence[str]
+    data_root: Path | str | None
+    cache_dir: Path | str | None
+    device: str
+    precision: str
+    limit: int | None
+    offline: bool
+
+
+def prepare(
+    upstream: str | Upstream, task: str | Task, *, reporter: Reporter | None = None, **options: Unpack[JobOptions]
+) -> Job:
+    """Resolve names, read the task, hash its files and make the upstream ready; arguments as in `run`."""
+    reporter = reporter or Reporter()
+    chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()))
+    loaded_task = registry.load_task(task) if isinstance(task, str) else task
+    model = registry.load_upstream(upstream, offline=options.get("offline", False)) if isinstance(upstream, str) else upstream
+    numbers, weighted = parse_layers(options.get("layers", "all"), len(model.info.layers))
+    if weighted and len({layer.width for layer in model.info.layers}) > 1:
+        widths = ", ".join(str(layer.width) for layer in model.info.layers)
+        raise MarbleError(
+            f"A weighted sum needs layers of one width, but those of {model.info.name} have {widths}: leave out 'weighted'."
+        )
+    seeds = options.get("seeds", 5)
+    if seeds < 1:
+        raise MarbleError(f"--seeds {seeds} trains nothing: ask for at least one seed.")
+    if model.precision is None:
+        precision = options.get("precision", "auto")
+        model.prepare(choose_device(options.get("device", "auto")), "fp32" if precision == "auto" else precision)
+    windows = resolve_windows(chosen.windows, loaded_task.window, model)
+    cache = FeatureCache(Path(options.get("cache_dir") or home() / "cache"))
+    clips = _limited(loaded_task.read(Path(options.get("data_root") or home() / "data")), options.get("limit"))
+    with reporter.stage(f"{loaded_task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
+        contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
+    good, keys, bad = [], [], []
+    for clip in clips:
+        content = contents[clip.path]
+        if isinstance(content, OSError):
+            reason = f"cannot be read ({(content.strerror or str(content)).lower()})"
+            bad.append(BadClip(id=clip.id, path=str(clip.path), split=clip.split, reason=reason))
+        else:
+            good.append(clip)
+            keys.append(clip_key(content, clip.start, clip.stop))
+    return Job(
+        upstream=model,
+        task=loaded_task,
+        protocol=chosen,
+        windows=windows,
+        clips=good,
+        keys=keys,
+        bad=bad,
+        layers=numbers,
+        weighted=weighted,
+        seeds=list(range(seeds)),
+        space=cache.space(describe_space(model, windows)),
+        limit=options.get("limit"),
+        cache_root=cache.root,
+    )
+
+
+def run(
+    upstream: str | Upstream,
+    task: str | Task,
+    *,
+    results: Path | str = "results",
+    skip_bad: bool = False,
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+    **options: Unpack[JobOptions],
+) -> Result:
+    """Probe the layers of an upstream on a task and write the result.
+
+    Args:
+        upstream: a spec such as ``muq``, ``muq:PATH`` or ``module:Class``, or a loaded upstream.
+        task: a spec such as ``gtzan`` or ``folder:PATH``, or a task.
+        results: the folder of all results.
+        skip_bad: accept that bad clips are left out.
+        workers: decoding processes; None chooses.
+        reporter: says what happens; None is silent.
+        options: see `JobOptions`.
+
+    Raises:
+        MarbleError: a name, an option or the data is wrong, or the disk is full.
+        BadClipsError: the result is written, but clips were left out and `skip_bad` is not set.
+    """
+    reporter = reporter or Reporter()
+    reset_memory_peak()
+    job = prepare(upstream, task, reporter=reporter, **options)
+    done = find_result(job, Path(results))
+    if done and not done.bad_clips:
+        reporter.say(f"{job.upstream.info.name} on {job.task.name}: already done, {Path(results) / done.path}")
+        return done
+    extraction = encode(job, workers, reporter)
+    bad = job.bad + _bad_clips(job, extraction)
+    refused = set(extraction.bad)
+    kept = [(clip, key) for clip, key in zip(job.clips, job.keys, strict=True) if key not in refused]
+    _refuse_empty_splits(job, [clip for clip, _ in kept], bad)
+    begin = time.perf_counter()
+    probing = Probing(job, [clip for clip, _ in kept], [key for _, key in kept])
+    trained = probing.train(reporter)
+    cost = Cost(
+        encoder_seconds=extraction.encoder_seconds,
+        probe_seconds=time.perf_counter() - begin,
+        audio_hours=extraction.audio_seconds / 3600,
+        clips_encoded=extraction.clips,
+        clips_cached=len(set(job.keys)) - extraction.clips - len(refused),
+        peak_memory_bytes=memory_peak(),
+        cache_bytes=job.space.size()[2],
+    )
+    result = build_result(job, probing, trained, bad, cost)
+    write_predictions(result, job, probing, trained, Path(results))
+    path = result.save(Path(results))
+    reporter.say(f"{job.upstream.info.name} on {job.task.name}: wrote {path}")
+    if bad and not skip_bad:
+        raise BadClipsError(result)
+    return result
+
+
+def find_result(job: Job, results: Path) -> Result | None:
+    """Return the result of a job if it is already there, with its predictions."""
+    for path in results.glob(f"*/*/*-{job.identity[:12]}.json"):
+        if path.with_suffix(".parquet").exists():
+            return read(path)
+    return None
+
+
+def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
+    """Bring the features of a job into the cache."""
+    job.space.refresh()
+    absent = job.space.missing(dict.fromkeys(job.keys), job.needed)
+    title = f"{job.upstream.info.name} on {job.task.name}: encoding"
+    wanted = set(absent)
+    excerpts = job.excerpts
+    with reporter.stage(title, len(absent), "clips") as advance:
+        return extract(
+            job.upstream, job.space, excerpts, job.needed, job.windows, workers=workers,
+            on_clip=lambda key: advance(key in wanted),
+        )  # fmt: skip
+
+
+def _bad_clips(job: Job, extraction: Extraction) -> list[BadClip]:
+    return [
+        BadClip(id=clip.id, path=str(clip.path), split=clip.split, reason=extraction.bad[key])
+        for clip, key in zip(job.clips, job.keys, strict=True)
+        if key in extraction.bad
+    ]
+
+
+def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None:
+    for split in SPLITS:
+        if not any(clip.split == split for clip in kept):
+            example = f" ({bad[0].path} {bad[0].reason})" if bad else ""
+            raise MarbleError(f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio files.")
+
+
+def _limited(clips: list[Clip], limit: int | None) -> list[Clip]:
+    """Return the clips of at most `limit` tracks of each split, drawn by a hash of the track."""
+    if limit is None:
+        return clips
+    if limit < 1:
+        raise MarbleError(f"--limit {limit} leaves nothing: allow at least one track a split.")
+    kept: set[str] = set()
+    for split in SPLITS:
+        tracks = {clip.track for clip in clips if clip.split == split}
+        kept |= set(sorted(tracks, key=lambda track: hashlib.sha256(track.encode()).digest())[:limit])
+    return [clip for clip in clips if clip.track in kept]

@@ -1,0 +1,187 @@
+"""From trained probes to a result: metrics, intervals, the choice of the layer, and the table of all answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import torch
+from pyarrow import parquet
+from torch import Tensor
+
+from marble.cache import written_whole
+from marble.machine import provenance
+from marble.metrics import METRICS, undefined_labels
+from marble.probes import Group, Tracks, Trained
+from marble.probing import Probing
+from marble.results import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
+from marble.statistics import bootstrap_interval
+from marble.task import Task
+
+if TYPE_CHECKING:
+    from marble.run import Job
+
+RULE = "best mean main metric on validation"
+
+
+def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad: list[BadClip], cost: Cost) -> Result:
+    """Return the result of a job whose probes are trained."""
+    layers = [_layer_result(job, probing, trained, layer) for layer in dict.fromkeys(group.layer for group in trained)]
+    selected = select(layers, job.task)
+    info = job.upstream.info
+    return Result(
+        identity=job.identity,
+        upstream=asdict(info) | {"weights_sha256": job.upstream.weights, "layers": [asdict(layer) for layer in info.layers]},
+        task=_describe_task(job, probing),
+        protocol=job.protocol.model_dump(mode="json")
+        | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
+        layers=layers,
+        selected=Selected(
+            layer=selected.layer, name=selected.name, rule=RULE, validation=selected.validation, test=selected.test
+        ),
+        bad_clips=bad,
+        provenance=provenance(job.upstream.device)
+        | {
+            "space": job.space.description,
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+        cost=cost,
+    )
+
+
+def select(layers: list[LayerResult], task: Task) -> LayerResult:
+    """Return the single layer that is best on validation, the lowest of equal ones; the weighted sum only where it is alone."""
+    sign = 1 if METRICS[task.main_metric].higher_is_better else -1
+    single = [layer for layer in layers if layer.layer != "weighted"] or layers
+
+    def score(layer: LayerResult) -> float:
+        mean = layer.validation[task.main_metric].mean
+        return float("-inf") if mean is None else sign * mean
+
+    return max(single, key=score)
+
+
+def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[Group, Trained], results: Path) -> None:
+    """Write the answers of every probe to every validation and test track beside the result.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    path = (results / result.path).with_suffix(".parquet")
+    with written_whole(path) as beside:
+        writer = None
+        try:
+            for batch in _prediction_tables(job, probing, trained):
+                writer = writer or parquet.ParquetWriter(beside, batch.schema, compression="zstd")
+                writer.write_table(batch)
+        finally:
+            if writer:
+                writer.close()
+
+
+def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], layer: int | str) -> LayerResult:
+    chosen = [trained[Group(layer, seed)] for seed in job.seeds]
+    validation, test = probing.question.valid, probing.question.test
+    scores = [(_metrics(one.validation, validation, job.task), _metrics(one.test, test, job.task)) for one in chosen]
+    runs = [
+        Run(
+            seed=seed,
+            learning_rate=one.learning_rate,
+            epoch=one.epoch,
+            validation=on_validation,
+            test=on_test,
+            grid=[
+                GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score)))
+                for rate, epoch, score in zip(job.protocol.probe.learning_rates, one.grid_epochs, one.grid_scores, strict=True)
+            ],
+        )
+        for seed, one, (on_validation, on_test) in zip(job.seeds, chosen, scores, strict=True)
+    ]
+    stacked = torch.stack([one.test for one in chosen])
+    targets = test.targets.cpu()
+    weights = torch.stack([one.layer_weights for one in chosen]).double().mean(0).tolist() if layer == "weighted" else None
+    return LayerResult(
+        layer=layer,
+        name="weighted sum" if isinstance(layer, str) else job.upstream.info.layers[layer].name,
+        runs=runs,
+        validation={name: _summary([run.validation[name] for run in runs]) for name in job.task.metrics},
+        test={
+            name: _summary([run.test[name] for run in runs], bootstrap_interval(stacked, targets, METRICS[name]))
+            for name in job.task.metrics
+        },
+        weights=weights,
+    )
+
+
+def _metrics(logits: Tensor, tracks: Tracks, task: Task) -> Scores:
+    return {name: _number(float(METRICS[name](logits, tracks.targets.cpu()))) for name in task.metrics}
+
+
+def _summary(values: list[float | None], interval: tuple[float, float] | None = None) -> Summary:
+    """Return mean and deviation over seeds; null where a seed has no value."""
+    numbers = torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float64)
+    deviation = float(numbers.std()) if len(numbers) > 1 else float("nan")
+    ends = (_number(interval[0]), _number(interval[1])) if interval else None
+    return Summary(mean=_number(float(numbers.mean())), std=_number(deviation), ci95=ends)
+
+
+def _number(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
+    task = job.task
+    undefined = {}
+    if task.kind == "multilabel":
+        undefined = {"labels_without_roc_auc": undefined_labels(probing.question.test.targets)}
+    return {
+        "name": task.name,
+        "version": task.version,
+        "kind": task.kind,
+        "labels": list(task.labels),
+        "main_metric": task.main_metric,
+        "metrics": {name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
+        "tracks": {split: len(names) for split, names in probing.tracks.items()},
+        "limit": job.limit,
+        "synthetic": task.synthetic,
+        "licence": task.licence,
+        "citation": task.citation,
+        **undefined,
+    }
+
+
+def _prediction_tables(job: Job, probing: Probing, trained: dict[Group, Trained]) -> Iterator[pyarrow.Table]:
+    """Yield one table for each layer, seed and split."""
+    labels = job.task.labels
+    target_of = {clip.track: clip.target for clip in reversed(probing.clips)}
+    for group, one in trained.items():
+        for split, logits in (("valid", one.validation), ("test", one.test)):
+            tracks = probing.tracks[split]
+            targets = [target_of[track] for track in tracks]
+            if job.task.kind == "multiclass":
+                prediction = pyarrow.array([labels[place] for place in logits.argmax(dim=1).tolist()], pyarrow.string())
+            else:
+                prediction = pyarrow.nulls(len(tracks), pyarrow.string())
+            yield pyarrow.table(
+                {
+                    "layer": pyarrow.array([str(group.layer)] * len(tracks), pyarrow.string()),
+                    "seed": pyarrow.array([group.seed] * len(tracks), pyarrow.int32()),
+                    "split": pyarrow.array([split] * len(tracks), pyarrow.string()),
+                    "track": pyarrow.array(tracks, pyarrow.string()),
+                    "target": pyarrow.array([_as_list(target) for target in targets], pyarrow.list_(_target_type(job.task))),
+                    "prediction": prediction,
+                    "logits": pyarrow.array(logits.double().tolist(), pyarrow.list_(pyarrow.float64())),
+                }
+            )
+
+
+def _target_type(task: Task) -> pyarrow.DataType:
+    return pyarrow.float64() if task.kind == "regression" else pyarrow.string()
+
+
+def _as_list(target: Any) -> list:
+    return [target] if isinstance(target, str) else list(target)

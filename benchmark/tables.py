@@ -1,0 +1,116 @@
+"""Results as tables: on a terminal, and as a leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas
+from rich.table import Table
+from rich.text import Text
+
+from marble.figures import relative_scores
+from marble.metrics import METRICS
+from marble.results import LayerResult, Result, Summary
+
+_SHADES = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
+
+
+def result_table(result: Result) -> Table:
+    """Return the layers of a result as a table for a terminal, coloured like the heatmap; ``*`` marks the selected layer."""
+    metric = result.task["main_metric"]
+    tracks = result.task["tracks"]["test"]
+    seeds = len(result.layers[0].runs)
+    table = Table(
+        title=f"{result.upstream['name']} on {result.task['name']}: {metric} of {tracks} test tracks, {_direction(metric)}",
+        caption=f"protocol {result.protocol['label']}, {seeds} seeds; * chosen on validation; 95 % interval over tracks",
+    )
+    for heading in (
+        "layer",
+        "validation",
+        "test",
+        "95 % interval",
+        *(name for name in result.task["metrics"] if name != metric),
+    ):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer, relative in zip(result.layers, relative_scores(result), strict=True):
+        table.add_row(*_cells(layer, relative, result))
+    return table
+
+
+def leaderboard(results: Sequence[Result], *, synthetic: bool = False) -> pandas.DataFrame:
+    """Return one row for each result: the selected layer and what it reached on test, best first within task and protocol.
+
+    Args:
+        results: any.
+        synthetic: rows of the synthetic tasks instead of those of real data; the two never stand in one leaderboard. Results
+            of a ``--limit`` run stand in neither.
+    """
+    chosen = [result for result in results if result.task["synthetic"] == synthetic and not result.task["limit"]]
+    board = pandas.DataFrame([_board_row(result) for result in chosen], columns=_BOARD_COLUMNS)
+    direction = board["metric"].map(lambda name: -1 if METRICS[name].higher_is_better else 1)
+    return (
+        board.assign(order=pandas.to_numeric(board["test_mean"]) * direction)
+        .sort_values(["task", "protocol", "order", "upstream"], kind="stable")
+        .drop(columns="order")
+        .reset_index(drop=True)
+    )
+
+
+_BOARD_COLUMNS = [
+    "task", "protocol", "metric", "upstream", "layer", "layer_name", "test_mean", "test_std", "test_low", "test_high",
+    "validation_mean", "seeds", "test_tracks", "bad_clips", "identity",
+]  # fmt: skip
+
+
+def _board_row(result: Result) -> dict[str, object]:
+    metric = result.task["main_metric"]
+    test = result.selected.test[metric]
+    low, high = test.ci95 or (None, None)
+    return {
+        "task": result.task["name"],
+        "protocol": result.protocol["label"],
+        "metric": metric,
+        "upstream": result.upstream["name"],
+        "layer": result.selected.layer,
+        "layer_name": result.selected.name,
+        "test_mean": test.mean,
+        "test_std": test.std,
+        "test_low": low,
+        "test_high": high,
+        "validation_mean": result.selected.validation[metric].mean,
+        "seeds": len(result.layers[0].runs),
+        "test_tracks": result.task["tracks"]["test"],
+        "bad_clips": len(result.bad_clips),
+        "identity": result.identity[:12],
+    }
+
+
+def _cells(layer: LayerResult, relative: float, result: Result) -> list[Text]:
+    metric = result.task["main_metric"]
+    mark = "*" if layer.layer == result.selected.layer else " "
+    number = "" if layer.layer == "weighted" else f"{layer.layer} "
+    test = layer.test[metric]
+    shade = _SHADES[round(relative * (len(_SHADES) - 1))] if test.mean is not None else "default"
+    style = f"{'black' if relative > 0.5 else 'white'} on {shade}"
+    low, high = test.ci95 or (None, None)
+    others = [Text(_mean(layer.test[name])) for name in result.task["metrics"] if name != metric]
+    interval = Text(f"{_three(low)} … {_three(high)}")
+    return [
+        Text(f"{mark} {number}{layer.name}"),
+        Text(_mean(layer.validation[metric])),
+        Text(_mean(test), style=style),
+        interval,
+        *others,
+    ]
+
+
+def _mean(summary: Summary) -> str:
+    return _three(summary.mean) + (f" ± {_three(summary.std)}" if summary.std is not None else "")
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _direction(metric: str) -> str:
+    return "higher is better" if METRICS[metric].higher_is_better else "lower is better"

@@ -1,0 +1,153 @@
+"""The contract of a task: a declaration of what is asked of which clips, and how an answer is scored.
+
+Conventions
+-----------
+- A task is data: frozen metadata and one function from a data root to clips. It knows no upstream and trains nothing.
+- Times are in seconds from the start of the file. ``stop=None`` is the end of the file.
+- A clip belongs to one split: ``train`` (fit), ``valid`` (choose) or ``test`` (report once).
+- Clips of one ``group`` (excerpts of one track) are scored together: the mean of their logits is the track's answer.
+- Targets are written as people read them: a label (multiclass), a tuple of labels (multilabel), a tuple of numbers
+  (regression, one for each name in ``labels``). `Task.encode` turns them into an array.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from marble.errors import MarbleError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Kind = Literal["multiclass", "multilabel", "regression"]
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+Target = str | tuple[str, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id."""
+
+    id: str
+    path: Path
+    split: Split
+    target: Target
+    start: float = 0.0
+    stop: float | None = None
+    group: str | None = None
+
+    @property
+    def track(self) -> str:
+        """The unit of scoring: the group if there is one, else the clip itself."""
+        return self.group or self.id
+
+
+@dataclass(frozen=True)
+class Task:
+    """A declared task.
+
+    Attributes:
+        name: how the command line calls it.
+        version: raised whenever splits, labels or metrics change.
+        description: what is asked, of which data, split how; as a rule the module's docstring.
+        kind: "multiclass", "multilabel" or "regression".
+        labels: the classes in the order of the logits, or the names of the regressed values.
+        metrics: names from `marble.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
+        clips: function from the data root to all clips.
+        citation: the paper or page to cite.
+        licence: of the audio and of the annotations.
+        source: where the data comes from.
+        window: length in seconds that clips are cut into before encoding; None leaves it to the upstream.
+        split_sizes: tracks in each split, asserted when the clips are read; None where the data decides.
+        synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
+    """
+
+    name: str
+    version: int
+    description: str
+    kind: Kind
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    clips: Callable[[Path], Sequence[Clip]]
+    citation: str
+    licence: str
+    source: str
+    window: float | None = None
+    split_sizes: dict[Split, int] | None = None
+    synthetic: bool = False
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that chooses epoch, learning rate and layer."""
+        return self.metrics[0]
+
+    def read(self, root: Path) -> list[Clip]:
+        """Return the clips under a data root, checked.
+
+        Raises:
+            MarbleError: a clip id stands twice, a track stands in two splits, a target is not among the labels,
+                a split is empty, or a split has not the declared size.
+        """
+        clips = list(self.clips(root))
+        repeated = [name for name, times in Counter(clip.id for clip in clips).items() if times > 1]
+        if repeated:
+            raise MarbleError(
+                f"The task {self.name} has {len(repeated)} clip ids twice, '{repeated[0]}' first: make ids unique."
+            )
+        split_of: dict[str, Split] = {}
+        for clip in clips:
+            if split_of.setdefault(clip.track, clip.split) != clip.split:
+                raise MarbleError(
+                    f"The track '{clip.track}' of {self.name} stands in {split_of[clip.track]} and in {clip.split}: "
+                    "put all clips of a track into one split."
+                )
+        sizes = {split: sum(held == split for held in split_of.values()) for split in SPLITS}
+        for split in SPLITS:
+            if not sizes[split]:
+                raise MarbleError(
+                    f"The task {self.name} has no clip in its {split} split under {root}: all three splits are needed."
+                )
+            if self.split_sizes and sizes[split] != self.split_sizes[split]:
+                raise MarbleError(
+                    f"The {split} split of {self.name} has {sizes[split]} tracks where {self.split_sizes[split]} are declared: "
+                    f"check the files under {root}."
+                )
+        self.encode(clips)
+        return clips
+
+    def encode(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Return the targets as ``int64[N]`` (multiclass) or ``float32[N, C]`` (multilabel: 0 or 1; regression: values).
+
+        Raises:
+            MarbleError: a target is not among the labels, or has the wrong number of values.
+        """
+        index = {label: number for number, label in enumerate(self.labels)}
+        if self.kind == "multiclass":
+            return np.array([self._label(index, clip, clip.target) for clip in clips], dtype=np.int64)
+        encoded = np.zeros((len(clips), len(self.labels)), dtype=np.float32)
+        for row, clip in zip(encoded, clips, strict=True):
+            if self.kind == "multilabel":
+                row[[self._label(index, clip, label) for label in clip.target]] = 1.0
+            elif len(clip.target) != len(row) or not np.isfinite(np.asarray(clip.target, dtype=np.float32)).all():
+                raise MarbleError(f"The clip '{clip.id}' of {self.name} needs {len(row)} finite values, but has {clip.target}.")
+            else:
+                row[:] = clip.target
+        return encoded
+
+    def dataset(self, root: Path) -> Dataset:
+        """Return the clips under a data root as a `datasets.Dataset`: id, path, split, target, start, stop, group."""
+        from datasets import Dataset
+
+        return Dataset.from_list([{**vars(clip), "path": str(clip.path)} for clip in self.read(root)])
+
+    def _label(self, index: dict[str, int], clip: Clip, label: object) -> int:
+        if not isinstance(label, str) or label not in index:
+            raise MarbleError(f"The clip '{clip.id}' of {self.name} has the label '{label}', which is not one of its labels.")
+        return index[label]

@@ -1,0 +1,133 @@
+"""The contract of an upstream: a frozen model that turns audio into hidden states, one layer after another.
+
+Conventions
+-----------
+- A waveform is ``Tensor[B, N]``, float32, mono, at ``info.sample_rate`` Hz, nominally in [-1, 1].
+- Layer 0 is the input of the first block, layer k the output of block k. Every layer is ``Tensor[B, T, D]``; its width D
+  stands in ``info.layers`` and may differ between layers.
+- `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops, so a block whose output nobody asks
+  for is never computed and only one hidden state is alive at a time.
+- All clips of a batch have equal length; nothing is padded inside a batch, and a clip alone gives what it gives in a batch.
+- ``info.version`` is part of the key of the feature cache: raise it whenever a change of the code changes a number.
+
+A new upstream is one subclass of `Upstream` with an `info` and a `layers`; `marble check` explains what it breaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from marble.errors import MarbleError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Name and width D of one hidden state ``Tensor[B, T, D]``."""
+
+    name: str
+    width: int
+
+
+@dataclass(frozen=True)
+class UpstreamInfo:
+    """What is known about an upstream before any audio is encoded.
+
+    Attributes:
+        name: how the command line calls it.
+        version: raised whenever the hidden states change for the same weights and audio.
+        sample_rate: of the waveform it wants, in Hz.
+        frame_rate: hidden-state frames per second, in Hz.
+        layers: name and width of each hidden state, layer 0 first.
+        parameters: number of weights on the way to the hidden states.
+        licence: of the weights (and of the code where that differs).
+        training_data: what the weights have seen; what a contamination check needs.
+        paper: where it is described.
+        source: where the weights come from.
+        max_seconds: longest window it was trained for, in seconds; longer clips are cut into windows. None: any length.
+        min_seconds: shortest waveform it can encode, in seconds; shorter clips are extended with zeros.
+        precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
+    """
+
+    name: str
+    version: int
+    sample_rate: int
+    frame_rate: float
+    layers: tuple[Layer, ...]
+    parameters: int
+    licence: str
+    training_data: str
+    paper: str
+    source: str
+    max_seconds: float | None = None
+    min_seconds: float = 0.0
+    precisions: tuple[str, ...] = ("fp32",)
+
+
+class Upstream(nn.Module):
+    """Base of every upstream: a subclass gives `info` and `layers`, and `load` and `random` where it has weights."""
+
+    info: UpstreamInfo
+    device: torch.device = torch.device("cpu")
+    precision: str | None = None
+    weights: str | None = None
+
+    @classmethod
+    def load(cls, argument: str | None = None, *, offline: bool = False) -> Upstream:
+        """Return the upstream with its weights.
+
+        Args:
+            argument: what follows the colon of ``NAME:ARGUMENT``, as a rule a path to weights; None means the default.
+            offline: never reach for the network.
+
+        Raises:
+            MarbleError: this upstream takes no argument.
+        """
+        if argument is not None:
+            raise MarbleError(f"{cls.info.name} takes no argument, but got '{argument}': leave out the part after the colon.")
+        return cls()
+
+    @classmethod
+    def random(cls) -> Upstream:
+        """Return the upstream at its full size with weights drawn from torch's current random state.
+
+        Raises:
+            MarbleError: the upstream has no weights to draw.
+        """
+        raise MarbleError(f"{cls.info.name} has no weights to draw, so random-init:{cls.info.name} does not exist.")
+
+    def layers(self, waveform: Tensor) -> Iterator[Tensor]:
+        """Yield the hidden states ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]``, layer 0 first."""
+        raise NotImplementedError(f"{type(self).__name__} must define layers(waveform).")
+
+    def frame_times(self, frames: int) -> Tensor:
+        """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64 (first centre at 0)."""
+        return torch.arange(frames, dtype=torch.float64) / self.info.frame_rate
+
+    def prepare(self, device: str | torch.device, precision: str = "fp32") -> Upstream:
+        """Make ready for inference: evaluation mode, no gradients, on `device`, in `precision`; return self.
+
+        Notes the hash of the weights as `weights` first. A subclass that folds or casts its weights here calls this before
+        it does so.
+
+        Raises:
+            MarbleError: the upstream does not offer this precision.
+        """
+        if precision not in self.info.precisions:
+            offered = " or ".join(self.info.precisions)
+            raise MarbleError(f"{self.info.name} does not run in {precision}: use --precision {offered}.")
+        self.weights = self.weights or self.weights_hash()
+        self.device, self.precision = torch.device(device), precision
+        return self.eval().requires_grad_(False).to(self.device)
+
+    def weights_hash(self) -> str:
+        """Return the sha256 of names, types, shapes and contents of all weights and buffers, as 64 hex digits."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        return digest.hexdigest()

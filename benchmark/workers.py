@@ -1,0 +1,119 @@
+"""Decoding in worker processes that cannot take the run down.
+
+A worker is a fresh Python that imports no torch, reads one JSON request a line on standard input (path, start, stop,
+sample rate) and answers with one JSON line and the raw float32 samples. It ends when its input ends, so a killed run
+leaves no worker behind; when a decoder crashes on a file, that file is bad and the worker is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import numpy as np
+
+from marble.audio import BadAudioError, load
+
+
+class Request(NamedTuple):
+    """One excerpt to decode: times in seconds, rate in Hz."""
+
+    path: Path
+    sample_rate: int
+    start: float
+    stop: float | None
+
+
+class DecodePool:
+    """Worker processes that decode requests ahead of the encoder, in order; a context manager.
+
+    Args:
+        workers: how many processes; the default leaves one core to the encoder.
+    """
+
+    def __init__(self, workers: int | None = None):
+        self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
+        self._local = threading.local()
+        self._processes: list[subprocess.Popen] = []
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.communicate()
+
+    def map(self, requests: Iterable[Request]) -> Iterator[np.ndarray | BadAudioError]:
+        """Yield for each request, in order, its waveform float32[N] or the reason why there is none.
+
+        At most three requests a worker are held at once, so memory stays flat however many follow.
+        """
+        waiting: deque[Future[np.ndarray | BadAudioError]] = deque()
+        for request in requests:
+            waiting.append(self._threads.submit(self._ask, request))
+            if len(waiting) >= 3 * self.workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _ask(self, request: Request) -> np.ndarray | BadAudioError:
+        process = getattr(self._local, "process", None)
+        if process is None or process.poll() is not None:
+            process = self._local.process = self._start()
+        requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+        try:
+            requests.write(json.dumps([str(request.path), *request[1:]]).encode() + b"\n")
+            requests.flush()
+            answer = json.loads(answers.readline() or "null")
+            if answer is None:
+                raise BrokenPipeError
+        except (BrokenPipeError, ConnectionResetError):
+            process.kill()
+            return BadAudioError(f"crashed its decoder (exit status {process.wait()})")
+        if "bad" in answer:
+            return BadAudioError(answer["bad"])
+        return np.frombuffer(answers.read(4 * answer["samples"]), dtype=np.float32)
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-c", "from marble.workers import serve; serve()"]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._processes.append(process)
+        return process
+
+
+def serve() -> None:
+    """Answer requests on standard input until it ends; the body of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        path, sample_rate, start, stop = json.loads(line)
+        try:
+            waveform = np.ascontiguousarray(load(Path(path), sample_rate, start, stop), dtype="<f4")
+        except BadAudioError as reason:
+            answers.write(json.dumps({"bad": str(reason)}).encode() + b"\n")
+        except MemoryError:
+            answers.write(json.dumps({"bad": "does not fit into memory"}).encode() + b"\n")
+        else:
+            answers.write(json.dumps({"samples": len(waveform)}).encode() + b"\n")
+            answers.write(waveform.data)
+        answers.flush()

@@ -1,0 +1,71 @@
+"""GTZAN genre: which of ten genres a 30 s excerpt belongs to, on the fault-filtered split.
+
+Data
+    1000 excerpts of 30 s, 22.05 kHz mono (Tzanetakis and Cook 2002), as ``genres/<genre>/<genre>.<00000..00099>.wav`` below
+    ``<data root>/gtzan`` (``genres_original`` of the Kaggle copy, and ``gtzan_genre/genres``, are found too).
+Split
+    Fault-filtered and artist-aware (Kereliuk, Sturm and Larsen 2015; Sturm 2013): 443 / 197 / 290, from the three lists
+    ``{train,valid,test}_filtered.txt`` of github.com/coreyker/dnn-mgr at bdad579, which are put beside the audio and checked
+    by sha256. ``jazz.00054.wav`` of the training list is corrupt in every copy that is still to be had and is left out:
+    442 / 197 / 290.
+Window
+    30 s, so that nearly every excerpt is one window (files last 29.9 to 30.7 s).
+Metrics
+    accuracy of tracks (main); balanced accuracy. The largest class holds 11.0 % of the test split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marble.content import file_hash
+from marble.errors import MarbleError
+from marble.task import SPLITS, Clip, Task
+
+LISTS = "https://raw.githubusercontent.com/coreyker/dnn-mgr/bdad579ea6cb37b665ea6019fe1026a6ce20cbc7/gtzan"
+SHA256 = {
+    "train": "2b04966cef1486f1a7767b74271533fa23e220388db804a1937835e1fc4fa3fa",
+    "valid": "f8fbee7c52397a0e0f3a91dc54fedecb2e27f5bdc9a9daeab8cb10d077e26956",
+    "test": "09cafa6a89ce0a27f30ed250d56ecb4d03c22fffb5a693f96c7ae655ee02ac72",
+}
+CORRUPT = "jazz/jazz.00054.wav"
+FOLDERS = ("genres", "genres_original", "gtzan_genre/genres", "Data/genres_original")
+
+
+def _clips(root: Path) -> list[Clip]:
+    home = root / "gtzan"
+    audio = next((home / name for name in FOLDERS if (home / name).is_dir()), None)
+    if audio is None:
+        raise MarbleError(f"GTZAN is not there: put its folder 'genres' (one folder a genre) into {home.absolute()}.")
+    clips = []
+    for split in SPLITS:
+        for name in _lines(home / f"{split}_filtered.txt", SHA256[split]):
+            if name != CORRUPT:
+                clips.append(Clip(id=Path(name).stem, path=audio / name, split=split, target=name.split("/")[0]))
+    return clips
+
+
+def _lines(file: Path, sha256: str) -> list[str]:
+    if not file.is_file():
+        raise MarbleError(f"The split list {file.absolute()} is missing: fetch {LISTS}/{file.name} and put it there.")
+    if file_hash(file) != sha256:
+        raise MarbleError(f"The split list {file.absolute()} is not the published one: fetch {LISTS}/{file.name} anew.")
+    return file.read_text().split()
+
+
+GTZAN = Task(
+    name="gtzan",
+    version=1,
+    description=__doc__,
+    kind="multiclass",
+    labels=("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"),
+    metrics=("accuracy", "balanced_accuracy"),
+    clips=_clips,
+    citation="Tzanetakis and Cook, Musical genre classification of audio signals, IEEE TSAP 2002; "
+    "Kereliuk, Sturm and Larsen, Deep learning and music adversaries, IEEE TMM 2015 (split)",
+    licence="not stated for the audio, which is of commercial recordings; research use",
+    source="audio: Kaggle (andradaolteanu/gtzan-dataset-music-genre-classification), Hugging Face (marsyas/gtzan); split: "
+    + LISTS,
+    window=30.0,
+    split_sizes={"train": 442, "valid": 197, "test": 290},
+)

@@ -1,0 +1,152 @@
+"""``table:FILE``: any CSV, TSV, Parquet or JSONL file with paths and labels as a task.
+
+Columns
+    ``path``: audio file, relative to the table's folder or absolute. Exactly one kind of target: ``label`` (one class),
+    ``labels`` (several tags: a list, or text separated by ``;``), or ``target`` / ``target.NAME`` (numbers to regress).
+    Optional: ``id`` (default: the path, with the times if there are any), ``start`` and ``stop`` (seconds), ``group`` (the
+    track an excerpt belongs to), ``split`` (train, valid or test, and their usual other names).
+Split
+    The column if it is there. Else 3:1:1 by a hash of the group, or of the file's content where there is no group,
+    stratified by class for ``label``.
+Metrics
+    accuracy and balanced accuracy; macro ROC-AUC and average precision; R² and mean squared error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from marble.content import file_hashes
+from marble.errors import MarbleError
+from marble.task import Clip, Kind, Target, Task
+from marble.tasks.splits import ALIASES, stratified_splits
+
+READERS = {
+    ".csv": pandas.read_csv,
+    ".tsv": lambda path: pandas.read_csv(path, sep="\t"),
+    ".parquet": pandas.read_parquet,
+    ".jsonl": lambda path: pandas.read_json(path, lines=True, convert_dates=False),
+}
+METRICS: dict[Kind, tuple[str, ...]] = {
+    "multiclass": ("accuracy", "balanced_accuracy"),
+    "multilabel": ("roc_auc", "average_precision"),
+    "regression": ("r2", "mse"),
+}
+
+
+def table_task(argument: str) -> Task:
+    """Return the task of a table.
+
+    Raises:
+        MarbleError: the file cannot be read as a table, or a column is missing or holds what it must not.
+    """
+    file = Path(argument).expanduser()
+    table = _read(file)
+    kind, targets, labels = _targets(file, table)
+    return Task(
+        name=f"table:{file.stem}",
+        version=1,
+        description=f"The targets of {len(table)} clips in {file.name}.\n\n{__doc__}",
+        kind=kind,
+        labels=labels,
+        metrics=METRICS[kind],
+        clips=lambda _: _clips(file, table, kind, targets),
+        citation="the user's own data",
+        licence="the user's own data",
+        source=str(file.absolute()),
+    )
+
+
+def _read(file: Path) -> pandas.DataFrame:
+    if file.suffix.lower() not in READERS:
+        raise MarbleError(f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file.")
+    try:
+        table = READERS[file.suffix.lower()](file)
+    except (OSError, ValueError) as error:
+        raise MarbleError(f"The table {file} cannot be read: {str(error).splitlines()[0]}.") from error
+    if "path" not in table.columns or table["path"].isna().any() or not len(table):
+        raise MarbleError(
+            f"The table {file} needs rows with a 'path' in each; its columns are {', '.join(map(str, table.columns))}."
+        )
+    return table
+
+
+def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], tuple[str, ...]]:
+    """Return the kind of task, the target of each row and the labels."""
+    numbers = [name for name in map(str, table.columns) if name == "target" or name.startswith("target.")]
+    kinds = [name for name in ("label", "labels") if name in table.columns] + (["target"] if numbers else [])
+    if len(kinds) != 1:
+        raise MarbleError(
+            f"The table {file} needs one of the columns label, labels and target; it has {', '.join(kinds) or 'none'}."
+        )
+    if kinds == ["label"]:
+        if table["label"].isna().any():
+            raise MarbleError(
+                f"The table {file} has no label in row {int(table['label'].isna().to_numpy().argmax()) + 1}: fill it in."
+            )
+        classes = [str(label) for label in table["label"]]
+        return "multiclass", list(classes), tuple(sorted(set(classes)))
+    if kinds == ["labels"]:
+        tags = [_tags(value) for value in table["labels"]]
+        return "multilabel", list(tags), tuple(sorted({tag for row in tags for tag in row}))
+    try:
+        values = table[numbers].astype(float).to_numpy()
+    except (TypeError, ValueError) as error:
+        raise MarbleError(f"The table {file} has a target that is no number: {error}.") from error
+    return "regression", [tuple(map(float, row)) for row in values], tuple(name.removeprefix("target.") for name in numbers)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    parts = (
+        value.split(";") if isinstance(value, str) else [] if value is None or value is pandas.NA or value != value else value
+    )
+    return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target]) -> list[Clip]:
+    clips = []
+    paths = [file.parent / Path(str(path)).expanduser() for path in table["path"]]
+    rows = table.to_dict("records")
+    splits = _given_splits(file, rows) if "split" in table.columns else _made_splits(file, rows, paths, kind, targets)
+    for row, path, target, split in zip(rows, paths, targets, splits, strict=True):
+        start, stop, group = (None if pandas.isna(row.get(name)) else row[name] for name in ("start", "stop", "group"))
+        times = (
+            f"@{float(start or 0):g}-{'end' if stop is None else f'{float(stop):g}'}"
+            if start is not None or stop is not None
+            else ""
+        )
+        clips.append(
+            Clip(
+                id=str(row["id"]) if "id" in row else f"{row['path']}{times}",
+                path=path,
+                split=split,
+                target=target,
+                start=float(start or 0.0),
+                stop=None if stop is None else float(stop),
+                group=None if group is None else str(group),
+            )
+        )
+    return clips
+
+
+def _given_splits(file: Path, rows: list[dict]) -> list:
+    for number, row in enumerate(rows):
+        if str(row["split"]).strip().lower() not in ALIASES:
+            raise MarbleError(
+                f"The table {file} has the split '{row['split']}' in row {number + 1}: write train, valid or test."
+            )
+    return [ALIASES[str(row["split"]).strip().lower()] for row in rows]
+
+
+def _made_splits(file: Path, rows: list[dict], paths: list[Path], kind: Kind, targets: list[Target]) -> list:
+    contents = file_hashes(paths)
+    units = [
+        str(contents[path]) if pandas.isna(row.get("group")) else f"group {row['group']}"
+        for row, path in zip(rows, paths, strict=True)
+    ]
+    strata = [str(target) if kind == "multiclass" else "the table" for target in targets]
+    splits = stratified_splits(dict(zip(reversed(units), reversed(strata), strict=True)), str(file))
+    return [splits[unit] for unit in units]

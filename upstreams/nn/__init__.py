@@ -1,0 +1,1 @@
+"""The layers that upstreams are built from."""
