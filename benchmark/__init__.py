@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marble.registry import load_task, load_upstream
-    from marble.run import run
+    from marble.runner import run
 
 __all__ = ["load_task", "load_upstream", "run"]
 
-_HOMES = {"run": "marble.run", "load_task": "marble.registry", "load_upstream": "marble.registry"}
+_HOMES = {"run": "marble.runner", "load_task": "marble.registry", "load_upstream": "marble.registry"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from marble import registry
 from marble.errors import MarbleError
 from marble.progress import Reporter
 from marble.results import Result
-from marble.run import BadClipsError, run
+from marble.runner import BadClipsError, run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def run_all(upstreams: Sequence[str], tasks: Sequence[str], *, reporter: Reporte
         upstreams: specs.
         tasks: specs.
         reporter: says what happens.
-        options: as for `marble.run.run`.
+        options: as for `marble.run`.
     """
     for upstream in upstreams:
         try:
@@ -57,6 +57,7 @@ def split_specs(text: str, everything: Sequence[str]) -> list[str]:
     """
     if text == "all":
         return list(everything)
-    if Path(text.partition(":")[2]).exists() and ":" in text:
+    name, colon, argument = text.partition(":")
+    if colon and "," not in name and Path(argument).exists():
         return [text]
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -117,7 +117,7 @@ def _print_plans(upstreams: list[str], tasks: list[str], options: dict[str, Any]
     from rich.table import Table
 
     from marble.plan import make_plan
-    from marble.run import prepare
+    from marble.runner import prepare
 
     plans = [make_plan(prepare(upstream, task, **options)).document() for upstream in upstreams for task in tasks]
     if as_json:

@@ -15,7 +15,7 @@ from marble import audio
 from marble.audio import BadAudioError
 from marble.extract import Excerpt, pooled_layers
 from marble.probes import Group, Question, Tracks, train_probes
-from marble.run import Job
+from marble.runner import Job
 
 _SAMPLES = 2
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +34,8 @@ from marble.protocol import Probe, stream_seed
 from marble.task import Kind
 
 VERSION = 1
-_EVALUATION_ELEMENTS = 2**26
+# Numbers that an evaluation holds at once; a CPU is fastest while they stay in its caches and need no fresh pages.
+_EVALUATION_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
 
 
 class Group(NamedTuple):
@@ -188,6 +189,28 @@ def _padded(values: Tensor, *, rows: bool = False) -> Tensor:
     return functional.pad(values, (0, -width % 16, 0, -height % 16 if rows else 0))
 
 
+class _FirstLayer(torch.autograd.Function):
+    """``inputs @ weight + bias`` of all members, with the weight's gradient written to a tensor that is made once.
+
+    This gradient is nearly all the memory that a step touches; fresh pages for it would cost as much as the product itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, gradient: Tensor) -> Tensor:
+        """Return ``Tensor[K, B, H]`` from [K, B, D], [K, D, H] and [K, 1, H]."""
+        ctx.save_for_backward(inputs, weight)
+        ctx.gradient = gradient
+        return torch.baddbmm(bias, inputs, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *upper: Tensor) -> tuple[Tensor | None, None, Tensor, None]:
+        """Write the weight's gradient; return those of the inputs (where a weighted sum learns from them) and the bias."""
+        inputs, weight = ctx.saved_tensors
+        torch.bmm(inputs.transpose(1, 2), upper[0], out=ctx.gradient)
+        lower = torch.bmm(upper[0], weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
+        return lower, None, upper[0].sum(dim=1, keepdim=True), None
+
+
 class _Bank:
     """The stacked members, sorted by learning rate and then by group."""
 
@@ -209,9 +232,9 @@ class _Bank:
             _padded(values, rows=number == 2)
             for number, values in enumerate([*stacked, torch.zeros(len(groups), 1, len(layers))])
         ]
-        self.weights = [
-            values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1).requires_grad_() for values in stacked
-        ]
+        self.weights = [values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1) for values in stacked]
+        self._learn()
+        self.gradient = torch.empty_like(self.weights[0])
         self.moments = [[torch.zeros_like(values) for values in self.weights] for _ in range(2)]
         self.step_counters = [[torch.zeros((), device=device) for _ in self.weights] for _ in settings.learning_rates]
         self.parts = self._rate_parts()
@@ -305,7 +328,8 @@ class _Bank:
     def _logits(self, weights: list[Tensor], group: Tensor, rows: Tensor, masks: Tensor | None) -> Tensor:
         """Return the logits ``Tensor[K, B, C]`` of members of the given groups for windows ``int64[S, B]`` of each seed."""
         first, first_bias, second, second_bias, layer_logits = weights
-        hidden = torch.baddbmm(first_bias, self._inputs(layer_logits, group, rows), first).relu()
+        inputs = self._inputs(layer_logits, group, rows)
+        hidden = _FirstLayer.apply(inputs, first, first_bias, self.gradient).relu()
         if masks is not None:
             hidden = hidden * masks[self.seed_of_group[group]]
         return torch.baddbmm(second_bias, hidden, second)[:, :, : self.question.outputs]
@@ -323,7 +347,10 @@ class _Bank:
 
     def _answers(self, weights: list[Tensor], group: Tensor, tracks: Tracks) -> Tensor:
         """Return the logits of tracks, ``Tensor[K, M, C]``: the mean over their windows, in the targets' own units."""
-        size = max(1, _EVALUATION_ELEMENTS // (len(group) * max(self.features.shape[2], self.settings.hidden)))
+        size = max(
+            1,
+            _EVALUATION_ELEMENTS[self.features.device.type] // (len(group) * max(self.features.shape[2], self.settings.hidden)),
+        )
         total = self.features.new_zeros(len(group), len(tracks.targets), self.question.outputs)
         for rows, track in zip(tracks.rows.split(size), tracks.track.split(size), strict=True):
             total.index_add_(1, track, self._logits(weights, group, rows.expand(len(self.seeds), -1), None))
@@ -332,7 +359,8 @@ class _Bank:
 
     def _step(self) -> None:
         """Take one step of Adam: members of one learning rate lie side by side, so each rate is one fused call."""
-        gradients = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.weights]
+        small = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.weights[1:]]
+        gradients = [self.gradient, *small]
         with torch.no_grad():
             for rate, part, steps in self.parts:
                 adam(
@@ -354,6 +382,11 @@ class _Bank:
         for values in self.weights:
             values.grad = None
 
+    def _learn(self) -> None:
+        """Let autograd follow all weights but the first, whose gradient `_FirstLayer` writes."""
+        for values in self.weights[1:]:
+            values.requires_grad_()
+
     def _rate_parts(self) -> list[tuple[float, slice, list[Tensor]]]:
         """Return each learning rate that has members, where they lie, and the step counters of its optimiser."""
         counts = (self.member // len(self.groups)).bincount(minlength=len(self.settings.learning_rates))
@@ -364,6 +397,8 @@ class _Bank:
     def _compact(self, keep: Tensor) -> None:
         """Drop the members that have finished."""
         self.member = self.member[keep]
-        self.weights = [values.detach()[keep].requires_grad_() for values in self.weights]
+        self.weights = [values.detach()[keep] for values in self.weights]
+        self.gradient = self.gradient[: len(self.member)]
+        self._learn()
         self.moments = [[values[keep] for values in moment] for moment in self.moments]
         self.parts = self._rate_parts()

@@ -19,7 +19,7 @@ from marble.progress import Reporter
 from marble.task import Clip, Split
 
 if TYPE_CHECKING:
-    from marble.run import Job
+    from marble.runner import Job
 
 # On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
 _CPU_STACK_BYTES = 2**29

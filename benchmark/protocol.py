@@ -10,14 +10,16 @@ A protocol is data: `--set probe.hidden=256` changes one value, is recorded in t
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marble.errors import MarbleError
 
+_RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -112,7 +114,7 @@ def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
             weighted = True
         elif first == "all" and not dots:
             layers |= set(range(count))
-        elif first.isdigit() and (last.isdigit() or not dots) and int(first) <= int(last or first) < count:
+        elif _RANGE.fullmatch(part.strip()) and int(first) <= int(last or first) < count:
             layers |= set(range(int(first), int(last or first) + 1))
         else:
             raise MarbleError(
@@ -127,7 +129,5 @@ def stream_seed(*identity: object) -> int:
     Streams depend on what they are for and not on their place in a batch, so a probe does not change because its
     neighbours did.
     """
-    import hashlib
-
     text = "\x1f".join(map(str, identity))
-    return int(np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], dtype="<u8")[0] >> np.uint64(1))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

@@ -224,6 +224,7 @@ def run(
     result = build_result(job, probing, trained, bad, cost)
     write_predictions(result, job, probing, trained, Path(results))
     path = result.save(Path(results))
+    result = read(path)
     reporter.say(f"{job.upstream.info.name} on {job.task.name}: wrote {path}")
     if bad and not skip_bad:
         raise BadClipsError(result)

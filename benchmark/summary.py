@@ -23,7 +23,7 @@ from marble.statistics import bootstrap_interval
 from marble.task import Task
 
 if TYPE_CHECKING:
-    from marble.run import Job
+    from marble.runner import Job
 
 RULE = "best mean main metric on validation"
 

@@ -14,6 +14,7 @@ Metrics
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ READERS = {
     ".csv": pandas.read_csv,
     ".tsv": lambda path: pandas.read_csv(path, sep="\t"),
     ".parquet": pandas.read_parquet,
-    ".jsonl": lambda path: pandas.read_json(path, lines=True, convert_dates=False),
+    ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),
 }
 METRICS: dict[Kind, tuple[str, ...]] = {
     "multiclass": ("accuracy", "balanced_accuracy"),
@@ -100,9 +101,8 @@ def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], t
 
 
 def _tags(value: Any) -> tuple[str, ...]:
-    parts = (
-        value.split(";") if isinstance(value, str) else [] if value is None or value is pandas.NA or value != value else value
-    )
+    """Return the tags in a cell: text separated by semicolons, a list, or nothing."""
+    parts = value.split(";") if isinstance(value, str) else value if isinstance(value, Iterable) else ()
     return tuple(str(part).strip() for part in parts if str(part).strip())
 
 

@@ -1,0 +1,195 @@
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from marble.cli import app
+from marble.errors import MarbleError
+
+QUICK = ["--seeds", "2", "--set", "probe.epochs=3"]
+
+
+def marble(*arguments, **options):
+    """Run the installed command in a process of its own."""
+    command = [str(Path(sys.executable).with_name("marble")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_run_prints_a_table_and_with_json_nothing_else(tones, tmp_path):
+    words = [
+        "run",
+        "--upstream",
+        "fbank-chroma,constant",
+        "--task",
+        f"folder:{tones}",
+        "--results",
+        tmp_path / "results",
+        *QUICK,
+    ]
+    first = marble(*words)
+    assert first.returncode == 0, first.stderr
+    assert "fbank+chroma" in first.stdout
+    assert "chosen on validation" in first.stdout
+    assert "protocol marble (probe.epochs=3)" in first.stdout
+    assert (tmp_path / "results/fbank-chroma/heatmap-marble.png").stat().st_size > 10_000
+    again = marble(*words, "--json")
+    documents = json.loads(again.stdout)
+    assert [document["upstream"]["name"] for document in documents] == ["fbank-chroma", "constant"]
+    assert "already done" in again.stderr
+
+
+def test_one_failure_does_not_stop_the_others_and_shows_in_the_status(tones, tmp_path):
+    words = [
+        "run",
+        "--upstream",
+        "nonsense,constant",
+        "--task",
+        f"gtzan,folder:{tones}",
+        "--results",
+        tmp_path,
+        "--data-root",
+        tmp_path,
+    ]
+    done = marble(*words, *QUICK, "--json")
+    assert done.returncode == 1
+    assert len(json.loads(done.stdout)) == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 4
+    assert "3 of 4 runs failed" in errors[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--upstream", "fbank-chrom", "--task", "gtzan"], "did you mean fbank-chroma"),
+        (["run", "--upstream", "constant", "--task", "folder:/no/such/place"], "there is no folder /no/such/place"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--layers", "7"], "'7' names no layer: there are 0..0"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--device", "tpu"], "'tpu' is no device"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--device", "cuda:63"], "There is no device 'cuda:63'"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--precision", "bf16"], "does not run in bf16"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--set", "probe.hiden=3"], "sets nothing"),
+        (["run", "--upstream", "constant", "--task", "TONES", "--protocol", "x"], "no protocol called 'x'"),
+        (["info", "upstream", "nonsense"], "no upstream called"),
+        (["ls", "nonsense"], "write marble ls"),
+        (["leaderboard", "--format", "xml"], "write --format csv"),
+        (["heatmap", "--results", "/no/such/place"], "no results in /no/such/place"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(tones, words, message):
+    done = invoke(*[f"folder:{tones}" if word == "TONES" else word for word in words])
+    said = done.stderr if isinstance(done.exception, SystemExit) else str(done.exception)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, (SystemExit, MarbleError))
+    assert message in said
+    assert said.count("error:") <= 1
+
+
+def test_a_mistake_ends_the_process_without_a_traceback():
+    done = marble("info", "upstream", "nonsense")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no upstream called 'nonsense'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_bad_clips_are_named_and_the_status_tells(tones, tmp_path):
+    (tones / "low" / "text.wav").write_text("no audio")
+    words = ["run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK]
+    refused, accepted = marble(*words), marble(*words, "--skip-bad")
+    assert (refused.returncode, accepted.returncode) == (1, 0)
+    for done in (refused, accepted):
+        assert f"bad clip: {tones}/low/text.wav is not audio" in done.stderr
+    assert "1 bad clip was left out" in refused.stderr
+
+
+def test_a_full_disk_is_one_sentence(tones, tmp_path):
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); from marble.cli import main; main()"
+    words = ["run", "--upstream", "fbank-chroma", "--task", f"folder:{tones}", "--results", str(tmp_path), *QUICK]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "Cannot write" in done.stderr
+    assert "run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_counts_and_writes_no_features(tones, tmp_path):
+    words = ["run", "--upstream", "fbank-chroma", "--task", f"folder:{tones}", "--results", tmp_path / "results", *QUICK]
+    done = invoke(*words, "--plan", "--json")
+    (plan,) = json.loads(done.stdout)
+    assert (plan["clips"], plan["cached"], plan["layers"], plan["probes"]) == (24, 0, 3, 3 * 2 * 6)
+    assert plan["audio_hours"] == pytest.approx(24 * 0.3 / 3600, rel=0.01)
+    assert plan["feature_gigabytes"] == pytest.approx(24 * 184 * 4 / 1e9)
+    assert plan["encode_minutes"] > 0
+    assert plan["probe_minutes"] > 0
+    assert not (tmp_path / "results").exists()
+    assert invoke(*words).exit_code == 0
+    (plan,) = json.loads(invoke(*words, "--plan", "--json").stdout)
+    assert (plan["cached"], plan["audio_hours"], plan["encode_minutes"]) == (24, 0, 0)
+
+
+def test_lists_and_facts_as_json(tones, tmp_path):
+    upstreams = json.loads(invoke("ls", "upstreams", "--json").stdout)
+    assert {"name", "parameters", "sample_rate", "frame_rate", "layers", "licence"} <= set(upstreams[0])
+    tasks = json.loads(invoke("ls", "tasks", "--json").stdout)
+    assert {"gtzan", "synth-pitch", "folder:PATH", "table:FILE"} <= {task["name"] for task in tasks}
+    (fbank,) = json.loads(invoke("info", "upstream", "fbank-chroma", "--json").stdout)
+    assert [layer["width"] for layer in fbank["layers"]] == [80, 12, 92]
+    (gtzan,) = json.loads(invoke("info", "task", "gtzan", "--json").stdout)
+    assert gtzan["split_sizes"] == {"train": 442, "valid": 197, "test": 290}
+    assert "rock" in invoke("info", "task", "gtzan").stdout
+    invoke("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK)
+    (row,) = json.loads(invoke("ls", "results", "--results", tmp_path, "--json").stdout)
+    assert row["task"] == "folder:tones"
+    board = invoke("leaderboard", "--results", tmp_path).stdout.splitlines()
+    assert board[0].startswith("task,protocol,metric,upstream,layer")
+    assert len(board) == 2
+
+
+def test_the_cache_is_listed_verified_and_cleaned(tones, tmp_path):
+    cache = tmp_path / "cache"
+    invoke("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, "--cache-dir", cache, *QUICK)
+    (space,) = json.loads(invoke("cache", "ls", "--cache-dir", cache, "--json").stdout)
+    assert (space["upstream"], space["clips"], space["layers"]) == ("constant", 24, 1)
+    assert invoke("cache", "verify", "--cache-dir", cache).exit_code == 0
+    (shard,) = cache.glob("features/*/*.safetensors")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    broken = marble("cache", "verify", "--cache-dir", cache)
+    assert broken.returncode == 1
+    assert "does not match its checksum" in broken.stdout
+    assert "1 files removed" in invoke("cache", "gc", "--cache-dir", cache).stdout
+    assert not shard.exists()
+
+
+def test_check_tells_what_holds_and_what_does_not(tmp_path):
+    assert invoke("check", "--upstream", "constant").exit_code == 0
+    (tmp_path / "broken_of_a_test.py").write_text(
+        "import torch\nfrom marble.upstream import Layer, Upstream, UpstreamInfo\n"
+        "class Broken(Upstream):\n"
+        '    info = UpstreamInfo("broken", 1, 8000, 100.0, (Layer("a", 2),), 0, "x", "x", "x", "x")\n'
+        "    def layers(self, waveform):\n        yield torch.rand(len(waveform), waveform.shape[1] // 80, 2)\n"
+    )
+    done = marble("check", "--upstream", "broken_of_a_test:Broken", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "BROKEN  gives the same states twice" in done.stdout
+    assert "breaks 2 of" in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom marble.cli import app\n"
+        "done = CliRunner().invoke(app, ['--help'])\nassert done.exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'datasets', 'pydantic', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

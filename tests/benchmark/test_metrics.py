@@ -1,0 +1,221 @@
+"""Every metric against scikit-learn, and what must hold of it whatever the scores."""
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marble import metrics
+from marble.metrics import METRICS, undefined_labels
+
+KIND = {
+    "accuracy": "multiclass",
+    "balanced_accuracy": "multiclass",
+    "roc_auc": "multilabel",
+    "average_precision": "multilabel",
+    "r2": "regression",
+    "mse": "regression",
+}
+
+
+def problem(kind, seed, *, probes=(3,), tracks=57, width=6, levels=None):
+    """Scores, targets and integer weights with gaps; `levels` quantises the scores, so that many are equal."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(size=(*probes, tracks, width))
+    if levels:
+        scores = np.round(scores * levels) / levels
+    if kind == "multiclass":
+        targets = random.integers(0, width, tracks)
+    elif kind == "multilabel":
+        targets = (random.random((tracks, width)) < 0.3).astype(np.float32)
+    else:
+        targets = random.normal(loc=40, size=(tracks, width))
+        scores += targets
+    weights = random.poisson(1.0, tracks).astype(float)
+    return torch.from_numpy(scores), torch.from_numpy(targets), torch.from_numpy(weights)
+
+
+def expected(name, scores, targets, weights):
+    """One probe's value by scikit-learn."""
+    scores, targets, weights = scores.double().numpy(), targets.double().numpy(), weights.numpy()
+    if name == "accuracy":
+        return oracle.accuracy_score(targets, scores.argmax(-1), sample_weight=weights)
+    if name == "balanced_accuracy":
+        counted = weights > 0  # scikit-learn counts a class of zero weight as 0 / 0 and warns
+        found = scores.argmax(-1)[counted]
+        return oracle.recall_score(
+            targets[counted], found, sample_weight=weights[counted], average="macro", labels=np.unique(targets[counted])
+        )
+    function = {
+        "roc_auc": oracle.roc_auc_score,
+        "average_precision": oracle.average_precision_score,
+        "r2": oracle.r2_score,
+        "mse": oracle.mean_squared_error,
+    }[name]
+    values = []
+    for column, target in zip(scores.T, targets.T, strict=True):
+        held = target[weights > 0]
+        constant = held.min() == held.max()
+        if (name in ("roc_auc", "r2") and constant) or (name == "average_precision" and not held.any()):
+            continue
+        values.append(function(target, column, sample_weight=weights))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("levels", [None, 2, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_agrees_with_scikit_learn(name, levels, seed):
+    scores, targets, weights = problem(KIND[name], seed, levels=levels)
+    for given_weights in (None, weights, weights * 0.3):
+        values = METRICS[name](scores, targets, given_weights)
+        assert values.dtype == torch.float64
+        for value, probe in zip(values, scores, strict=True):
+            used = torch.ones(len(weights)) if given_weights is None else given_weights
+            assert float(value) == pytest.approx(expected(name, probe, targets, used), rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 1), (4, 3), (2, 4, 3), (2, 1, 1), (2, 1, 3)])
+def test_weights_broadcast_over_probes(name, shape):
+    scores, targets, _ = problem(KIND[name], 0, probes=(4, 3), tracks=30, width=3, levels=3)
+    weights = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (*shape, 30)))
+    values = METRICS[name](scores, targets, weights)
+    assert values.shape == torch.broadcast_shapes((4, 3), shape)
+    full_scores = scores.expand(*values.shape, 30, 3)
+    full_weights = weights.expand(*values.shape, 30)
+    for index in np.ndindex(*values.shape):
+        assert values[index] == METRICS[name](full_scores[index], targets, full_weights[index])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_weights_broadcast_where_the_scores_have_one(name):
+    scores, targets, _ = problem(KIND[name], 0, probes=(4, 1, 2), tracks=30, width=3)
+    weights = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (5, 2, 30)))
+    values = METRICS[name](scores, targets, weights)
+    assert values.shape == (4, 5, 2)
+    for first, resample, last in np.ndindex(4, 5, 2):
+        alone = METRICS[name](scores[first, 0, last], targets, weights[resample, last])
+        assert values[first, resample, last] == alone
+
+
+def test_a_class_without_tracks_is_left_out():
+    scores, targets = torch.eye(3)[[0, 1, 1, 2]], torch.tensor([0, 1, 2, 2])
+    assert METRICS["balanced_accuracy"](scores, targets, torch.tensor([1, 0, 1, 1])) == 0.75
+    assert METRICS["balanced_accuracy"](torch.eye(5)[[0, 1, 1, 2]], targets) == pytest.approx(2.5 / 3)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_value_depends_on_no_neighbour(name, width):
+    scores, targets, weights = problem(KIND[name], 3, probes=(5,), tracks=40_000, width=width)
+    together = METRICS[name](scores, targets)
+    weighted = METRICS[name](scores, targets, torch.stack([weights] * 3)[:, None])
+    for probe in range(5):
+        assert METRICS[name](scores[probe], targets) == together[probe]
+        assert METRICS[name](scores[probe], targets, weights) == weighted[1, probe]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_chunks_do_not_show(name, monkeypatch):
+    scores, targets, _ = problem(KIND[name], 5, probes=(7,), levels=2)
+    weights = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (11, 1, 57)))
+    whole = METRICS[name](scores, targets, weights), METRICS[name](scores, targets)
+    for size in (1, 57 * 6 * 2, 57 * 6 * 20):
+        monkeypatch.setattr(metrics, "_CHUNK", size)
+        assert torch.equal(METRICS[name](scores, targets, weights), whole[0])
+        assert torch.equal(METRICS[name](scores, targets), whole[1])
+
+
+@st.composite
+def problems(draw, kinds):
+    name = draw(st.sampled_from([name for name in METRICS if KIND[name] in kinds]))
+    levels = draw(st.sampled_from([None, 1, 3]))
+    tracks, width = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    seed = draw(st.integers(0, 10_000))
+    return name, *problem(KIND[name], seed, probes=(2,), tracks=tracks, width=width, levels=levels)
+
+
+def same(left, right):
+    return torch.allclose(left, right, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@given(problems(("multiclass", "multilabel", "regression")))
+@settings(max_examples=150, deadline=None)
+def test_a_weight_is_a_repetition(drawn):
+    name, scores, targets, weights = drawn
+    metric, times = METRICS[name], weights.long()
+    if times.sum() == 0:
+        assert metric(scores, targets, weights).isnan().all()
+        return
+    repeated = metric(scores.repeat_interleave(times, 1), targets.repeat_interleave(times, 0))
+    assert same(metric(scores, targets, weights), repeated)
+
+
+@given(problems(("multiclass", "multilabel", "regression")), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_tracks_is_nothing(drawn, random):
+    name, scores, targets, weights = drawn
+    order = torch.tensor(random.sample(range(len(weights)), len(weights)))
+    assert same(METRICS[name](scores, targets, weights), METRICS[name](scores[:, order], targets[order], weights[order]))
+
+
+@given(problems(("multilabel",)))
+@settings(max_examples=100, deadline=None)
+def test_a_ranking_knows_no_scale(drawn):
+    name, scores, targets, weights = drawn
+    assert same(METRICS[name](scores, targets, weights), METRICS[name](scores.atan() * 3 - 1, targets, weights))
+
+
+@given(problems(("multilabel",)))
+@settings(max_examples=50, deadline=None)
+def test_turning_scores_round_turns_the_roc_curve_round(drawn):
+    _, scores, targets, weights = drawn
+    auc = METRICS["roc_auc"]
+    assert same(auc(scores, targets, weights), 1 - auc(-scores, targets, weights))
+
+
+def test_undefined_labels_are_left_out_and_counted():
+    scores = torch.tensor([[[3.0, 1.0, 0.0], [1.0, 2.0, 5.0], [2.0, 3.0, 1.0]]])
+    targets = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    assert undefined_labels(targets) == 2
+    assert METRICS["roc_auc"](scores, targets).tolist() == [1.0]
+    assert METRICS["average_precision"](scores, targets).tolist() == [1.0]  # labels 0 and 2; label 1 has no positive
+    assert METRICS["roc_auc"](scores[..., 1:], targets[:, 1:]).isnan().all()
+
+
+def test_a_constant_dimension_is_left_out_even_when_its_mean_is_not_exact():
+    targets = torch.tensor([[0.1, 1.0], [0.1, 2.0], [0.1, 4.0], [7.0, 8.0]], dtype=torch.float64)
+    scores = targets + torch.tensor([[0.5, 0.1], [0.2, -0.1], [0.1, 0.2], [0.0, 0.0]])
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    alone = METRICS["r2"](scores[:, 1:], targets[:, 1:], weights)
+    assert METRICS["r2"](scores, targets, weights) == alone
+    assert METRICS["r2"](scores[:, :1], targets[:, :1], weights).isnan()
+
+
+def test_equal_scores_choose_the_lowest_class():
+    assert METRICS["accuracy"](torch.zeros(2, 3), torch.tensor([0, 1])) == 0.5
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_nan_score_spoils_its_own_probe_only(name):
+    scores, targets, weights = problem(KIND[name], 2)
+    clean = METRICS[name](scores, targets, weights)
+    scores[1, 4, 2] = torch.nan
+    spoilt = METRICS[name](scores, targets, weights)
+    assert spoilt[1].isnan()
+    assert torch.equal(spoilt[[0, 2]], clean[[0, 2]])
+
+
+def test_directions():
+    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"mse"}
+    assert all(metric.name == name and metric.description for name, metric in METRICS.items())
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"accuracy got scores \(5, 2\), targets \(4,\)"):
+        METRICS["accuracy"](torch.zeros(5, 2), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="weights"):
+        METRICS["mse"](torch.zeros(5, 2), torch.zeros(5, 2), torch.ones(4))

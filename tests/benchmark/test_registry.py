@@ -1,0 +1,92 @@
+"""Names, specs, plug-ins and what every built-in upstream and task must declare."""
+
+import sys
+import textwrap
+
+import pytest
+
+from marble import registry
+from marble.errors import MarbleError
+from marble.metrics import METRICS
+from marble.task import SPLITS
+
+PLUGIN = """
+from marble.upstream import Layer, Upstream, UpstreamInfo
+from marble.task import Task
+class Model(Upstream):
+    info = UpstreamInfo("mine", 1, 8000, 10.0, (Layer("a", 2),), 0, "x", "x", "x", "x")
+NOT_A_MODEL = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [("fbank-chrma", "fbank-chroma"), ("constnt", "constant"), ("zzzzzzzz", "known are"), ("fbank-chroma2:x/y", "fbank")],
+)
+def test_an_unknown_name_answers_with_the_nearest(spec, hint):
+    with pytest.raises(MarbleError, match=hint):
+        registry.load_upstream(spec)
+
+
+def test_unknown_tasks_and_missing_or_needless_arguments_are_explained():
+    with pytest.raises(MarbleError, match="did you mean gtzan"):
+        registry.load_task("gtzen")
+    with pytest.raises(MarbleError, match="folder:PATH"):
+        registry.load_task("folder")
+    with pytest.raises(MarbleError, match="takes no argument"):
+        registry.load_task("gtzan:x")
+    with pytest.raises(MarbleError, match="takes no argument"):
+        registry.load_upstream("constant:5")
+
+
+def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, monkeypatch):
+    (tmp_path / "plugin_of_a_test.py").write_text(textwrap.dedent(PLUGIN))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert registry.load_upstream("plugin_of_a_test:Model").info.name == "mine"
+    with pytest.raises(MarbleError, match="not an upstream"):
+        registry.load_upstream("plugin_of_a_test:NOT_A_MODEL")
+    with pytest.raises(MarbleError, match="has no attribute 'Nothing'"):
+        registry.load_upstream("plugin_of_a_test:Nothing")
+    with pytest.raises(MarbleError, match="no module 'no_such_module'"):
+        registry.load_upstream("no_such_module.sub:Model")
+    (tmp_path / "needy_plugin_of_a_test.py").write_text("import surely_not_installed\n")
+    with pytest.raises(MarbleError, match=r"surely_not_installed.*pip install"):
+        registry.load_upstream("needy_plugin_of_a_test:Model")
+
+
+def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):
+    (tmp_path / "installed_of_a_test.py").write_text(textwrap.dedent(PLUGIN))
+    about = tmp_path / "installed_of_a_test-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: installed-of-a-test\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[marble.upstreams]\nfrom-a-package = installed_of_a_test:Model\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "from-a-package" in registry.upstream_names()
+    assert registry.load_upstream("from-a-package").info.name == "mine"
+
+
+@pytest.mark.parametrize("name", [name for name in registry.task_names() if name not in ("folder", "table")])
+def test_every_task_declares_itself(name):
+    task = registry.load_task(name)
+    assert task.name == name
+    assert task.version >= 1
+    assert len(task.description) > 100
+    assert all([task.citation, task.licence, task.source, task.labels])
+    assert len(set(task.labels)) == len(task.labels)
+    assert task.metrics
+    assert all(metric in METRICS for metric in task.metrics)
+    assert task.split_sizes is not None
+    assert set(task.split_sizes) == set(SPLITS)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.upstream_names() if name != "random-init"])
+def test_every_upstream_declares_itself(name):
+    info = registry.upstream_class(name).info
+    assert info.name == name
+    assert info.version >= 1
+    assert info.sample_rate > 0
+    assert info.frame_rate > 0
+    assert all(layer.width > 0 for layer in info.layers)
+    assert len({layer.name for layer in info.layers}) == len(info.layers)
+    assert all([info.licence, info.training_data, info.paper, info.source, info.precisions])

@@ -1,0 +1,189 @@
+"""The main job on real files: numbers, identity, resuming, honest choices, bad clips."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+import soundfile
+import torch
+from sklearn.metrics import accuracy_score
+
+import marble
+from marble import results
+from marble.errors import MarbleError
+from marble.registry import load_task, load_upstream
+from marble.runner import BadClipsError
+from marble.upstream import Layer, Upstream
+
+QUICK = {"seeds": 2, "settings": ["probe.epochs=8", "probe.hidden=32"]}
+
+
+class Counting(Upstream):
+    """Four layers of a fixed random net; counts what it encodes."""
+
+    info = replace(load_upstream("constant").info, name="counting", layers=tuple(Layer(f"block {n}", 16) for n in range(4)))
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.matrix = torch.nn.Parameter(torch.randn(4, 16, 16, generator=generator) / 4)
+        self.clips = self.blocks = 0
+
+    def layers(self, waveform):
+        self.clips += len(waveform)
+        spectrum = torch.stft(waveform, 512, 160, window=torch.hann_window(512), return_complex=True).abs().transpose(1, 2)
+        hidden = spectrum[..., :256].unflatten(2, (16, 16)).mean(3)
+        for matrix in self.matrix:
+            self.blocks += 1
+            hidden = (hidden @ matrix).tanh() + hidden
+            yield hidden
+
+
+def test_a_run_learns_writes_and_is_read_back(tones, tmp_path):
+    result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "results", **QUICK)
+    assert [layer.name for layer in result.layers] == ["fbank", "chroma", "fbank+chroma"]
+    assert result.selected.test["accuracy"].mean > 0.8
+    path = tmp_path / "results" / result.path
+    assert path.parent.parts[-2:] == ("fbank-chroma", "folder-tones")
+    assert results.read(path) == result
+    assert marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "results", **QUICK) == result
+
+
+def test_the_numbers_of_a_result_are_those_of_its_predictions(tones, tmp_path):
+    result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
+    table = pandas.read_parquet((tmp_path / result.path).with_suffix(".parquet"))
+    assert len(table) == 3 * 2 * (result.task["tracks"]["valid"] + result.task["tracks"]["test"])
+    for layer in result.layers:
+        for run in layer.runs:
+            for split, scores in (("valid", run.validation), ("test", run.test)):
+                rows = table[(table.layer == str(layer.layer)) & (table.seed == run.seed) & (table.split == split)]
+                assert scores["accuracy"] == pytest.approx(accuracy_score(rows.target.str[0], rows.prediction), abs=1e-12)
+                argmax = [result.task["labels"][int(np.argmax(logits))] for logits in rows.logits]
+                assert argmax == rows.prediction.tolist()
+        assert layer.test["accuracy"].mean == pytest.approx(np.mean([run.test["accuracy"] for run in layer.runs]))
+        assert layer.test["accuracy"].std == pytest.approx(
+            np.std([run.test["accuracy"] for run in layer.runs], ddof=1), abs=1e-12
+        )
+        low, high = layer.test["accuracy"].ci95
+        assert low <= layer.test["accuracy"].mean <= high
+
+
+def test_layer_rate_and_epoch_are_chosen_on_validation(tones, tmp_path):
+    result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
+    best = max(result.layers, key=lambda layer: layer.validation["accuracy"].mean)
+    assert result.selected.layer == best.layer
+    for run in (run for layer in result.layers for run in layer.runs):
+        chosen = max(run.grid, key=lambda point: point.validation)
+        assert (run.learning_rate, run.epoch, run.validation["accuracy"]) == (
+            chosen.learning_rate,
+            chosen.epoch,
+            chosen.validation,
+        )
+
+
+def test_permuted_test_labels_change_no_choice(tones, tmp_path):
+    def choices(task):
+        result = marble.run("fbank-chroma", task, results=tmp_path / "results", cache_dir=tmp_path / "cache", **QUICK)
+        runs = [
+            (layer.layer, run.seed, run.learning_rate, run.epoch, run.validation)
+            for layer in result.layers
+            for run in layer.runs
+        ]
+        return result, (result.selected.layer, runs)
+
+    task = load_task(f"folder:{tones}")
+    clips = task.read(tones)
+    turn = {"low": "middle", "middle": "high", "high": "low"}
+    permuted = [replace(clip, target=turn[clip.target]) if clip.split == "test" else clip for clip in clips]
+    honest, first = choices(task)
+    fooled, second = choices(replace(task, clips=lambda root: permuted))
+    assert first == second
+    assert honest.identity != fooled.identity
+    assert honest.selected.test["accuracy"].mean > 0.8 > 0.2 > fooled.selected.test["accuracy"].mean
+
+
+def test_nothing_is_encoded_twice_and_no_block_runs_that_nobody_asked_for(tones, tmp_path):
+    task = f"folder:{tones}"
+    upstream = Counting()
+    marble.run(upstream, task, results=tmp_path, layers="0..1", **QUICK)
+    assert (upstream.clips, upstream.blocks) == (24, 48)
+    marble.run(upstream, task, results=tmp_path, layers="0..1", seeds=3)
+    marble.run(upstream, task, results=tmp_path / "elsewhere", layers="1", **QUICK)
+    assert upstream.clips == 24
+    marble.run(upstream, task, results=tmp_path, layers="all", **QUICK)
+    assert upstream.clips == 48
+
+
+def test_a_layer_alone_and_among_others_is_the_same(tones, tmp_path):
+    task = f"folder:{tones}"
+    alone = marble.run(Counting(), task, results=tmp_path, cache_dir=tmp_path / "one", layers="2", **QUICK)
+    among = marble.run(Counting(), task, results=tmp_path, cache_dir=tmp_path / "two", layers="all,weighted", **QUICK)
+    assert alone.layers[0].runs == among.layers[2].runs
+    weighted = among.layers[4]
+    assert (weighted.layer, weighted.name) == ("weighted", "weighted sum")
+    assert sum(weighted.weights) == pytest.approx(1.0)
+    assert among.selected.layer != "weighted"
+
+
+def test_a_weighted_sum_of_unequal_widths_is_refused(tones):
+    with pytest.raises(MarbleError, match="layers of one width, but those of fbank-chroma have 80, 12, 92"):
+        marble.run("fbank-chroma", f"folder:{tones}", layers="weighted")
+
+
+def test_bad_clips_fail_the_run_at_its_end_unless_accepted(tones, tmp_path):
+    (tones / "low" / "text.wav").write_text("no audio")
+    soundfile.write(tones / "high" / "silent.wav", np.zeros(4000), 16_000)
+    with pytest.raises(BadClipsError, match="2 bad clips were left out") as caught:
+        marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
+    reasons = {clip.id: clip.reason for clip in caught.value.result.bad_clips}
+    assert "silent" in reasons["high/silent.wav"]
+    assert "not audio" in reasons["low/text.wav"]
+    assert results.read(tmp_path / caught.value.result.path).bad_clips == caught.value.result.bad_clips
+    accepted = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, skip_bad=True, **QUICK)
+    assert accepted.layers == caught.value.result.layers
+    (tones / "low" / "text.wav").unlink()
+    (tones / "high" / "silent.wav").unlink()
+    assert marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK).bad_clips == []
+
+
+def test_regression_and_tags_run_from_a_table(tones, tmp_path):
+    paths = [str(path) for path in sorted(tones.glob("*/*.wav"))]
+    pitch = [{"low": 7.8, "middle": 9.8, "high": 11.8}[path.split("/")[-2]] for path in paths]
+    tags = [["low"] if "low" in path else ["high", "bright"] if "high" in path else [] for path in paths]
+    splits = [("train", "train", "valid", "test")[number % 4] for number in range(len(paths))]
+    pandas.DataFrame({"path": paths, "split": splits, "target": pitch}).to_csv(tmp_path / "pitch.csv", index=False)
+    pandas.DataFrame({"path": paths, "split": splits, "labels": tags}).to_parquet(tmp_path / "tags.parquet")
+    numbers = marble.run("fbank-chroma", f"table:{tmp_path}/pitch.csv", results=tmp_path, layers="0", seeds=2)
+    assert numbers.selected.test["r2"].mean > 0.7
+    predicted = pandas.read_parquet((tmp_path / numbers.path).with_suffix(".parquet")).logits.str[0]
+    assert predicted.between(6, 14).all()
+    tagged = marble.run("fbank-chroma", f"table:{tmp_path}/tags.parquet", results=tmp_path, layers="0", **QUICK)
+    assert tagged.selected.test["roc_auc"].mean > 0.9
+    assert tagged.task["labels_without_roc_auc"] == 0
+
+
+def test_a_limit_takes_that_many_tracks_and_is_another_result(tones, tmp_path):
+    few = marble.run("constant", f"folder:{tones}", results=tmp_path, limit=3, **QUICK)
+    everything = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
+    assert few.task["tracks"] == {"train": 3, "valid": 3, "test": 3}
+    assert few.task["limit"] == 3
+    assert few.identity != everything.identity
+
+
+def test_what_decides_the_numbers_decides_the_identity(tones, tmp_path):
+    def identity(upstream="fbank-chroma", **options):
+        return marble.run(upstream, f"folder:{tones}", results=tmp_path, **(QUICK | options)).identity
+
+    reference = identity()
+    assert identity(cache_dir=tmp_path / "another") == reference
+    others = [
+        identity(seeds=3),
+        identity(layers="0"),
+        identity(settings=["probe.epochs=9", "probe.hidden=32"]),
+        identity(settings=[*QUICK["settings"], "windows.seconds=0.1"]),
+        identity("constant"),
+    ]
+    (tones / "low" / "0.wav").write_bytes((tones / "low" / "1.wav").read_bytes()[:-2] + b"\x01\x02")
+    others.append(identity())
+    assert len({reference, *others}) == len(others) + 1

@@ -1,0 +1,101 @@
+"""The README does what it says: its examples run as written, its facts are those of the code."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from marble import registry
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMAND = Path(sys.executable).with_name("marble")
+
+
+@pytest.fixture(autouse=True)
+def rendered_once(home, tmp_path_factory):
+    """Let all tests of this file share what the synthetic tasks render."""
+    shared = tmp_path_factory.getbasetemp() / "rendered"
+    shared.mkdir(exist_ok=True)
+    (home / "data").symlink_to(shared)
+
+
+def example(name: str) -> str:
+    """The code block that is marked as the file `name`."""
+    found = re.search(rf"<!-- tested: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def marble(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["my_model.py", "my_task.py"])
+def test_an_extension_is_under_forty_lines(name):
+    assert example(name).count("\n") < 40
+
+
+def test_the_example_upstream_passes_its_check_and_runs(tmp_path):
+    (tmp_path / "my_model.py").write_text(example("my_model.py"))
+    done = marble(tmp_path, "check", "--upstream", "my_model:MyModel")
+    assert done.returncode == 0, done.stdout + done.stderr
+    quick = ["--task", "synth-key", "--limit", "6", "--seeds", "1", "--set", "probe.epochs=2", "--json"]
+    done = marble(tmp_path, "run", "--upstream", "my_model:MyModel", *quick)
+    assert done.returncode == 0, done.stderr
+    assert [layer["name"] for layer in json.loads(done.stdout)[0]["layers"]] == ["spectrum", "block 1"]
+
+
+def test_the_example_task_runs(tmp_path):
+    (tmp_path / "my_task.py").write_text(example("my_task.py"))
+    for number, piano in enumerate(("upright", "grand", "electric", "toy")):
+        (tmp_path / "chords" / piano).mkdir(parents=True)
+        for take in range(6):
+            mode = ("major", "minor")[take % 2]
+            root = 220 * 2 ** ((take + 3 * number) / 12)
+            time = np.arange(8000) / 16_000
+            third = 4 if mode == "major" else 3
+            chord = sum(np.sin(2 * np.pi * root * 2 ** (step / 12) * time) for step in (0, third, 7)) / 4
+            soundfile.write(tmp_path / "chords" / piano / f"{mode}-{take}.wav", chord, 16_000)
+    words = [
+        "--upstream",
+        "fbank-chroma",
+        "--task",
+        "my_task:TASK",
+        "--data-root",
+        ".",
+        "--seeds",
+        "1",
+        "--set",
+        "probe.epochs=2",
+    ]
+    done = marble(tmp_path, "run", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["task"]["tracks"] == {"train": 12, "valid": 6, "test": 6}
+
+
+def test_the_python_example_runs(tmp_path):
+    found = re.search(r"```python\n(import marble\n.*?)```", README, re.DOTALL)
+    assert found
+    done = subprocess.run([sys.executable, "-c", found[1]], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "mean=" in done.stdout
+
+
+def test_every_name_in_the_readme_exists():
+    upstreams = {name for text in re.findall(r"--upstream ([^ `]+)", README) for name in text.split(",")} - {"my_model:MyModel"}
+    assert upstreams <= set(registry.upstream_names())
+    tasks = {name.split(":")[0] for text in re.findall(r"--task ([^ `]+)", README) for name in text.split(",")} - {"my_task"}
+    assert tasks <= set(registry.task_names())
+    for name in re.findall(r"^marble (\w+)", README, re.MULTILINE):
+        assert subprocess.run([COMMAND, name, "--help"], capture_output=True).returncode == 0
+
+
+def test_the_pictures_of_the_readme_exist():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((Path(__file__).parents[1] / picture).stat().st_size > 10_000 for picture in pictures)
