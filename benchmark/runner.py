@@ -143,6 +143,7 @@ def prepare(
         model.prepare(choose_device(options.get("device", "auto")), "fp32" if precision == "auto" else precision)
     windows = resolve_windows(chosen.windows, loaded_task.window, model)
     cache = FeatureCache(Path(options.get("cache_dir") or home() / "cache"))
+    reporter.say(f"{loaded_task.name}: looking for its clips{' (rendered on first use)' if loaded_task.synthetic else ''}")
     clips = _limited(loaded_task.read(Path(options.get("data_root") or home() / "data")), options.get("limit"))
     with reporter.stage(f"{loaded_task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))

@@ -1,0 +1,157 @@
+"""The embedded tasks: music that marble composes and renders itself, so that the first run needs no download.
+
+Data
+    Pieces are composed from seeded streams (`marble.tasks.pieces`) and played by recorded instruments: the General MIDI
+    soundfont that `pretty_midi` ships (`marble.tasks.soundfont`, with its licence). The truth is exact. Every clip has its
+    own tuning (25 cents around 440 Hz), room, colour, noise and level, so that no single number gives the answer away.
+    On first use a task is rendered, once, into ``<data root>/<task>-v<version>/``: one 16-bit mono WAV file of 24 kHz a clip,
+    and ``clips.jsonl`` with a line for each: file, split, target and ``truth`` (programs, chords, beats). It is rendered
+    beside and renamed when complete; a second process waits for the first; afterwards the folder is only read.
+Tasks
+    `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute). What is asked,
+    how many clips there are, what is disjoint between the splits and the metrics stand in each task's description.
+Note
+    These are for first steps, for tests and for controlled questions. Their results never stand beside those of real data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import wave
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from inspect import cleandoc
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from filelock import FileLock
+
+from marble.errors import MarbleError
+from marble.task import SPLITS, Clip, Kind, Split, Task
+from marble.tasks.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
+from marble.tasks.soundfont import LICENCE, RATE, mix
+
+Compose = Callable[[Split, int, Random], Piece]
+
+_MANIFEST = "clips.jsonl"
+
+
+def render(task: str, compose: Compose, split: Split, number: int) -> tuple[np.ndarray, Piece]:
+    """Compose and play one piece: ``int16[N]`` at 24 kHz, and the piece. Equal arguments give equal samples.
+
+    Raises:
+        MarbleError: the soundfont is not installed.
+    """
+    random = Random(f"{task} {split} {number}")
+    piece = compose(split, number, random)
+    audio = _record(mix(piece.notes, piece.seconds, tuning=random.uniform(-25, 25)), random)
+    fade = round(0.01 * RATE)
+    audio[-fade:] *= np.linspace(1, 0, fade)
+    peak = 10 ** (random.uniform(-12, -1) / 20)
+    return np.round(audio * (peak * 32767 / np.abs(audio).max())).astype(np.int16), piece
+
+
+def _record(audio: np.ndarray, random: Random) -> np.ndarray:
+    """Put the music into a room with some noise, ``float64[N]``.
+
+    The room is noise that falls by 60 dB in 0.2 to 1 s and has 10 to 30 dB less energy than the direct sound. The microphone
+    colours all: gains with a standard deviation of 6 dB at every octave of 8 kHz, joined by lines over the logarithm of
+    frequency. The background is white noise 20 to 50 dB below the music.
+    """
+    noise = np.random.default_rng(random.getrandbits(64))
+    seconds, wet = random.uniform(0.2, 1.0), 10 ** (random.uniform(-30, -10) / 20)
+    time = np.arange(round(seconds * RATE)) / RATE
+    room = noise.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    room *= wet / np.sqrt(np.square(room).sum())
+    room[0] += 1
+    size = -(-(len(audio) + len(room)) // 4096) * 4096  # a size without large prime factors
+    octave = np.log2(np.maximum(np.arange(size // 2 + 1) * (RATE / size), 1) / 8000)
+    colour = 10 ** (np.interp(octave, np.arange(-8, 1), noise.normal(0, 6, 9)) / 20)
+    recorded = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(room, size) * colour)[: len(audio)]
+    level = np.sqrt(np.square(recorded).mean()) * 10 ** (random.uniform(-50, -20) / 20)
+    return recorded + level * noise.standard_normal(len(recorded))
+
+
+def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], root: Path) -> list[Clip]:
+    home = root / f"{task}-v{version}"
+    if not home.is_dir():
+        try:
+            _render_all(task, compose, sizes, home)
+        except OSError as error:
+            raise MarbleError(
+                f"{task} cannot be rendered into {root.absolute()} ({error}): give another --data-root."
+            ) from error
+    try:
+        lines = [json.loads(line) for line in (home / _MANIFEST).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise MarbleError(f"{home / _MANIFEST} cannot be read ({error}): remove {home}, and it is rendered again.") from error
+    return [
+        Clip(
+            id=Path(line["file"]).stem,
+            path=home / line["file"],
+            split=line["split"],
+            target=line["target"] if isinstance(line["target"], str) else tuple(line["target"]),
+        )
+        for line in lines
+    ]
+
+
+def _render_all(task: str, compose: Compose, sizes: dict[Split, int], home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.parent / f".{home.name}.lock"):
+        if home.is_dir():
+            return
+        partial_home = home.parent / f".{home.name}.partial"
+        shutil.rmtree(partial_home, ignore_errors=True)
+        partial_home.mkdir()
+
+        def one(piece_of: tuple[Split, int]) -> str:
+            split, number = piece_of
+            audio, piece = render(task, compose, split, number)
+            file = f"{split}-{number:04d}.wav"
+            _write(partial_home / file, audio)
+            return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+            lines = list(threads.map(one, [(split, number) for split in SPLITS for number in range(sizes[split])]))
+        (partial_home / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial_home.replace(home)
+
+
+def _write(path: Path, audio: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, len(audio), "NONE", "not compressed"))
+        file.writeframes(audio.astype("<i2").tobytes())
+
+
+def _task(
+    name: str, compose: Compose, kind: Kind, labels: tuple[str, ...], metrics: tuple[str, ...], sizes: dict[Split, int]
+) -> Task:
+    version = 1
+    return Task(
+        name=name,
+        version=version,
+        description=cleandoc(compose.__doc__ or ""),
+        kind=kind,
+        labels=labels,
+        metrics=metrics,
+        clips=partial(_clips, name, version, compose, sizes),
+        citation="composed and rendered by marble",
+        licence=LICENCE,
+        source="rendered on first use",
+        split_sizes=sizes,
+        synthetic=True,
+    )
+
+
+_CLASSES = ("accuracy", "balanced_accuracy")
+PITCH = _task("synth-pitch", pitch_piece, "multiclass", PITCHES, _CLASSES, {"train": 576, "valid": 216, "test": 288})
+INSTRUMENT = _task(
+    "synth-instrument", instrument_piece, "multiclass", tuple(INSTRUMENTS), _CLASSES, {"train": 288, "valid": 108, "test": 144}
+)
+KEY = _task("synth-key", key_piece, "multiclass", KEYS, _CLASSES, {"train": 240, "valid": 72, "test": 120})
+TEMPO = _task("synth-tempo", tempo_piece, "regression", ("log2_bpm",), ("r2", "mse"), {"train": 260, "valid": 80, "test": 120})
