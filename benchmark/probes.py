@@ -30,7 +30,8 @@ from torch.nn import functional
 from torch.optim.adam import adam
 
 from marble.metrics import METRICS
-from marble.protocol import Probe, stream_seed
+from marble.protocol import Probe
+from marble.streams import dropout_generator, initial_weights, order_generator
 from marble.task import Kind
 
 VERSION = 1
@@ -144,31 +145,6 @@ def standardise(features: Tensor, rows: Tensor) -> Tensor:
     return features
 
 
-def initial_weights(task: str, seed: int, width: int, hidden: int, outputs: int) -> list[Tensor]:
-    """Return float64 weights [D, H], bias [1, H], weights [H, C], bias [1, C], uniform as `torch.nn.Linear` draws them."""
-    generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
-
-    def uniform(fan_in: int, *shape: int) -> Tensor:
-        return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / fan_in**0.5
-
-    return [
-        uniform(width, width, hidden),
-        uniform(width, 1, hidden),
-        uniform(hidden, hidden, outputs),
-        uniform(hidden, 1, outputs),
-    ]
-
-
-def order_generator(task: str, seed: int) -> torch.Generator:
-    """Return the stream that orders the training windows: one `torch.randperm` an epoch."""
-    return torch.Generator().manual_seed(stream_seed(task, seed, "order"))
-
-
-def dropout_generator(task: str, seed: int, device: torch.device) -> torch.Generator:
-    """Return the stream of dropout: one float32 `torch.rand` [B, H] a step, kept where it is at least the rate."""
-    return torch.Generator(device).manual_seed(stream_seed(task, seed, "dropout"))
-
-
 def loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each member, ``Tensor[K]``, from logits ``Tensor[K, B, C]`` and targets [K, B] or [K, B, C]."""
     if kind == "multiclass":
@@ -220,6 +196,7 @@ class _Bank:
         self.seeds = sorted({group.seed for group in groups})
         position = {layer: number for number, layer in enumerate(layers)}
         self.slice_of_group = torch.tensor([position.get(group.layer, -1) for group in groups], device=device)
+        self.sums = any(group.layer == "weighted" for group in groups)
         self.seed_of_group = torch.tensor([self.seeds.index(group.seed) for group in groups], device=device)
         count = len(groups) * len(settings.learning_rates)
         self.member = torch.arange(count, device=device)
@@ -338,7 +315,7 @@ class _Bank:
         """Return what each member reads, ``Tensor[K, B, D]``: its layer, or its weighted sum of all layers."""
         part, seed = self.slice_of_group[group], self.seed_of_group[group]
         inputs = self.features[part.clamp(min=0)[:, None], rows[seed]]
-        for number in seed[part < 0].unique().tolist():
+        for number in range(len(self.seeds)) if self.sums else ():
             summed = ((part < 0) & (seed == number)).nonzero()[:, 0]
             layers = self.features[:, rows[number]].flatten(start_dim=1)
             mixed = layer_logits[summed, 0, : len(layers)].softmax(dim=1) @ layers

@@ -10,7 +10,6 @@ A protocol is data: `--set probe.hidden=256` changes one value, is recorded in t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -121,13 +120,3 @@ def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
                 f"'{part}' names no layer: there are 0..{count - 1}; write all, weighted, or a list such as 0,3,6..12."
             )
     return sorted(layers), weighted
-
-
-def stream_seed(*identity: object) -> int:
-    """Return a seed for the random stream of an identity, such as (task, seed, purpose).
-
-    Streams depend on what they are for and not on their place in a batch, so a probe does not change because its
-    neighbours did.
-    """
-    text = "\x1f".join(map(str, identity))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

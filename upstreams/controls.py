@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.protocol import stream_seed
+from marble.streams import stream_seed
 from marble.registry import upstream_class
 from marble.upstream import Layer, Upstream, UpstreamInfo
 

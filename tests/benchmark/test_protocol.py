@@ -1,11 +1,9 @@
-"""Settings, layer lists and seeds by identity."""
+"""Settings and layer lists."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from marble.errors import MarbleError
-from marble.protocol import PROTOCOLS, load_protocol, parse_layers, stream_seed
+from marble.protocol import PROTOCOLS, load_protocol, parse_layers
 
 
 def test_the_default_protocol_is_the_constrained_track():
@@ -60,15 +58,3 @@ def test_layer_lists(text, layers, weighted):
 def test_layers_that_do_not_exist_are_refused(text):
     with pytest.raises(MarbleError, match="names no layer"):
         parse_layers(text, 13)
-
-
-@given(st.text(), st.text(), st.integers())
-def test_seeds_depend_on_all_of_the_identity(first, second, number):
-    seed = stream_seed(first, second, number)
-    assert 0 <= seed < 2**63
-    assert seed == stream_seed(first, second, number)
-    assert seed != stream_seed(first, second, number + 1)
-
-
-def test_seeds_never_change():
-    assert stream_seed("gtzan", 0, "weights") == 5566096192419339597

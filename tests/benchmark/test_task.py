@@ -13,7 +13,14 @@ CLIPS = [Clip(f"{split}{label}", Path("x.wav"), split, label) for split in ("tra
 
 
 def task(clips, **changes) -> Task:
-    fields = {"kind": "multiclass", "labels": ("a", "b"), "metrics": ("accuracy",), "citation": "c", "licence": "l", "source": "s"}
+    fields = {
+        "kind": "multiclass",
+        "labels": ("a", "b"),
+        "metrics": ("accuracy",),
+        "citation": "c",
+        "licence": "l",
+        "source": "s",
+    }
     return Task(name="toy", version=1, description="d", clips=lambda root: clips, **(fields | changes))
 
 

@@ -1,0 +1,45 @@
+"""Random streams by identity: what a probe draws depends on its task and seed, and on nothing that stands beside it.
+
+All layers, learning rates and upstreams of a task share the streams of a seed, so that comparisons are paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def stream_seed(*identity: object) -> int:
+    """Return a seed for the random stream of an identity, such as (task, seed, purpose).
+
+    The same identity gives the same seed on any machine.
+    """
+    text = "\x1f".join(map(str, identity))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def initial_weights(task: str, seed: int, width: int, hidden: int, outputs: int) -> list[Tensor]:
+    """Return float64 weights [D, H], bias [1, H], weights [H, C], bias [1, C], uniform as `torch.nn.Linear` draws them."""
+    generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
+
+    def uniform(fan_in: int, *shape: int) -> Tensor:
+        return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / fan_in**0.5
+
+    return [
+        uniform(width, width, hidden),
+        uniform(width, 1, hidden),
+        uniform(hidden, hidden, outputs),
+        uniform(hidden, 1, outputs),
+    ]
+
+
+def order_generator(task: str, seed: int) -> torch.Generator:
+    """Return the stream that orders the training windows: one `torch.randperm` an epoch."""
+    return torch.Generator().manual_seed(stream_seed(task, seed, "order"))
+
+
+def dropout_generator(task: str, seed: int, device: torch.device) -> torch.Generator:
+    """Return the stream of dropout: one float32 `torch.rand` [B, H] a step, kept where it is at least the rate."""
+    return torch.Generator(device).manual_seed(stream_seed(task, seed, "dropout"))
