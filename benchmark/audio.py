@@ -2,10 +2,11 @@
 
 Conventions
 -----------
-- Formats: what libsndfile reads (wav, flac, ogg, opus, mp3, aiff, au). Channels are averaged; soxr "HQ" resamples.
+- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged; soxr "HQ" resamples.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.
 - A file is *bad*, with a reason in words, when it is missing, unreadable, empty, no audio, wrongly named (mp3 data in a
-  .wav), truncated, without samples, not finite, or silent (no sample above -100 dB). Bad audio is never repaired.
+  .wav), truncated, without samples, not finite, or silent (no sample above -100 dB). Bad audio is never repaired. A clip
+  may end up to 0.05 s behind its file, since annotations are rounded; it is then that much shorter.
 - Windows: consecutive pieces of a fixed length every `hop`; the rest behind the last one is a shorter window of its own
   where it lasts at least `tail`. A clip shorter than one window is one window. Nothing is padded or wrapped.
 
@@ -15,17 +16,20 @@ This module imports no torch, so that decoding workers start at once.
 
 from __future__ import annotations
 
+import io
 import os
-import struct
+import stat
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from marble.headers import missing_bytes, with_length
+
 VERSION = 1
 EXTENSIONS = {
-    ".wav": ("WAV", "WAVEX", "RF64", "W64"),
+    ".wav": ("WAV", "WAVEX", "RF64"),
     ".flac": ("FLAC",),
     ".ogg": ("OGG",),
     ".oga": ("OGG",),
@@ -38,7 +42,10 @@ EXTENSIONS = {
     ".snd": ("AU",),
 }
 SILENCE = 1e-5
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+_OVERHANG = 0.05
+_UNKNOWN_FRAMES = 2**62
+# An MPEG frame may use up to 511 bytes of those before it (ISO 11172-3, main_data_begin): at most 16 frames of 1152 samples.
+_MP3_LEAD = 16 * 1152
 
 
 class BadAudioError(Exception):
@@ -61,14 +68,17 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
         BadAudioError: with the reason.
     """
     samples, rate = _decode(path, start, stop)
-    if not len(samples):
-        raise BadAudioError("holds 0 samples")
-    if not np.isfinite(samples).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
         raise BadAudioError("holds samples that are not finite numbers")
-    mono = samples.mean(axis=1, dtype=np.float32)
     if np.abs(mono).max() < SILENCE:
         raise BadAudioError("is silent (no sample of the mono mix above -100 dB)")
-    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate, quality="HQ")
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    if not len(mono):
+        raise BadAudioError(f"is too short: it holds {len(samples)} samples at {rate} Hz, and none at {sample_rate} Hz")
+    return mono
 
 
 def seconds(path: Path) -> float:
@@ -96,89 +106,81 @@ def windows(samples: int, length: int | None, hop: int, tail: int) -> list[slice
     if length is None or samples <= length:
         return [slice(0, samples)]
     full = [slice(begin, begin + length) for begin in range(0, samples - length + 1, hop)]
-    if samples - full[-1].stop >= max(tail, 1):
-        full.append(slice(full[-1].start + hop, samples))
+    begin = full[-1].start + hop
+    if samples - max(begin, full[-1].stop) >= max(tail, 1):
+        full.append(slice(begin, samples))
     return full
 
 
 def _decode(path: Path, start: float, stop: float | None) -> tuple[np.ndarray, int]:
-    """Return samples float32[N, channels] and the rate in Hz."""
+    """Return samples float32[N, channels], N > 0, and the rate in Hz."""
     with _open(path) as file:
-        begin = round(start * file.samplerate)
-        end = file.frames if stop is None else round(stop * file.samplerate)
-        length = file.frames / file.samplerate
-        if begin >= file.frames > 0 or end > file.frames + 0.05 * file.samplerate:
-            raise BadAudioError(
-                f"is {length:.2f} s long and ends before the clip from {start:g} s to {end / file.samplerate:g} s"
-            )
-        end = min(end, file.frames)
         try:
-            file.seek(begin)
-            samples = file.read(end - begin, dtype="float32", always_2d=True)
+            frames, rate = file.frames, file.samplerate
+            if not frames:
+                raise BadAudioError("holds 0 samples")
+            begin, end = round(start * rate), frames if stop is None else round(stop * rate)
+            clip = f"the clip from {start:g} s to {'its end' if stop is None else f'{stop:g} s'}"
+            if begin < 0 or (stop is not None and end <= begin):
+                raise BadAudioError(f"cannot hold {clip}: times begin at 0 and go forwards")
+            if begin >= frames or end > frames + _OVERHANG * rate:
+                raise BadAudioError(f"is {frames / rate:.2f} s long and ends before {clip}")
+            lead = min(begin, _MP3_LEAD) if file.format == "MP3" else 0
+            file.seek(begin - lead)
+            wanted = min(end, frames) - begin
+            samples = file.read(lead + wanted, dtype="float32", always_2d=True)[lead:]
         except soundfile.LibsndfileError as error:
             raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
-        if len(samples) < end - begin:
+        if len(samples) < wanted:
             raise BadAudioError(
-                f"is truncated: its header tells {length:.2f} s, its data ends at {len(samples) / file.samplerate:.2f} s"
+                f"is truncated: its header tells {frames / rate:.2f} s, its data ends at {(begin + len(samples)) / rate:.2f} s"
             )
-        return samples, file.samplerate
+        return samples, rate
 
 
 def _open(path: Path) -> soundfile.SoundFile:
     try:
-        size = path.stat().st_size
-        if not size:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadAudioError("is not a file")
+        if not status.st_size:
             raise BadAudioError("is an empty file")
         with path.open("rb"):
             pass
     except OSError as error:
         raise BadAudioError(f"cannot be read ({(error.strerror or str(error)).lower()})") from error
+    file = _sound_file(os.fsencode(path))
     try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        raise BadAudioError("is not audio that libsndfile reads, or is corrupt from its first byte") from error
-    try:
-        _refuse_wrong_name(path, file.format)
-        _refuse_truncation(path, file.format, size)
+        _refuse_what_libsndfile_accepts(path, file)
+        mended = with_length(path, file.format)
     except BadAudioError:
         file.close()
         raise
-    return file
+    if mended is None:
+        return file
+    file.close()
+    return _sound_file(mended)
 
 
-def _refuse_wrong_name(path: Path, found: str) -> None:
+def _sound_file(source: bytes | io.BytesIO) -> soundfile.SoundFile:
+    """Open a path, as bytes since a name may be no UTF-8, or the content of a file."""
+    try:
+        return soundfile.SoundFile(source)  # ty: ignore[invalid-argument-type]
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise BadAudioError("is not audio that libsndfile reads, or is corrupt") from error
+
+
+def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> None:
     expected = EXTENSIONS.get(path.suffix.lower())
-    if expected and found not in expected:
-        raise BadAudioError(f"is wrongly named: it holds {found} data")
-
-
-def _refuse_truncation(path: Path, found: str, size: int) -> None:
-    """Refuse what libsndfile reads to the end without a word: RIFF and AIFF data or Ogg pages that stop early."""
-    with path.open("rb") as file:
-        if found in ("WAV", "WAVEX", "AIFF"):
-            missing = _missing_chunk_bytes(file.read(12), file, size)
-            if missing > 0:
-                raise BadAudioError(f"is truncated: {missing} bytes of its audio data are missing")
-        elif found == "OGG":
-            file.seek(max(0, size - 2**17))
-            page = file.read()
-            last = page.rfind(b"OggS")
-            if last < 0 or len(page) < last + 27 or not page[last + 5] & 4:
-                raise BadAudioError("is truncated: its last Ogg page is not marked as the end")
-
-
-def _missing_chunk_bytes(head: bytes, file, size: int) -> int:
-    """Return how many bytes the data chunk of a RIFF or AIFF file lacks."""
-    order, data = (">", b"SSND") if head[:4] in (b"FORM", b"RIFX") else ("<", b"data")
-    data = b"data" if head[:4] == b"RIFX" else data
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack(order + "4sI", file.read(8))
-        if name == data:
-            return 0 if length in _UNKNOWN_SIZES else position + 8 + length - size
-        position += 8 + length + length % 2
-    return 0
+    if file.format == "RAW":
+        raise BadAudioError("is not audio that libsndfile reads, or is corrupt")
+    if expected and file.format not in expected:
+        raise BadAudioError(f"is wrongly named: it holds {file.format} data")
+    if file.frames >= _UNKNOWN_FRAMES:
+        raise BadAudioError("does not tell its length, since it was streamed: write it anew with the tool of its format")
+    missing = missing_bytes(path, file.format)
+    if missing > 0:
+        raise BadAudioError(f"is truncated: at least {missing} bytes of its audio are missing")
 
 
 def is_audio_name(name: str) -> bool:

@@ -6,8 +6,9 @@ Conventions
   Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
 - A *clip key* is the sha256 of a file's content and of the excerpt's times. File names, tasks and results do not count.
 - A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
-  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys and the
-  sha256 of each tensor. It is written beside its place and renamed, so a shard is whole or absent.
+  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys and, for each
+  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
+  shard is whole or absent.
 - A lock per shard lets many processes fill one cache; the lock of a killed process is free.
 - What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.
@@ -21,8 +22,9 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -32,6 +34,7 @@ from safetensors.numpy import save
 from marble.errors import MarbleError
 
 FORMAT = 1
+_DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 
 
 def digest(value: object) -> str:
@@ -51,7 +54,7 @@ def written_whole(path: Path) -> Generator[Path]:
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -59,12 +62,24 @@ def written_whole(path: Path) -> Generator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise MarbleError(
-            f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, "
-            "then run the same command again; what was finished is kept."
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # where even its folder does not exist
+            beside.unlink()
+
+
+def _cannot_write(path: Path, error: OSError) -> MarbleError:
+    return MarbleError(
+        f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, "
+        "then run the same command again; what was finished is kept."
+    )
+
+
+def _cannot_read(path: Path, error: OSError) -> MarbleError:
+    return MarbleError(
+        f"Cannot read {path} of the cache ({(error.strerror or str(error)).lower()}): make it readable or remove it, "
+        "then run the same command again."
+    )
 
 
 class FeatureCache:
@@ -76,12 +91,14 @@ class FeatureCache:
     def space(self, description: dict[str, object]) -> Space:
         """Return the space of a description, made if it is new, and mark it as used now."""
         name = str(description["upstream"]).replace("/", "_").replace(":", "_")
-        folder = self.root / "features" / f"{name}-{digest(description)[:16]}"
-        if not (folder / "space.json").exists():
-            with written_whole(folder / "space.json") as path:
-                path.write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
-        os.utime(folder / "space.json")
-        return Space(folder)
+        path = self.root / "features" / f"{name}-{digest(description)[:16]}" / "space.json"
+        text = json.dumps(description, indent=1, sort_keys=True) + "\n"
+        if not path.exists() or path.read_bytes() != text.encode():
+            with written_whole(path) as beside:
+                beside.write_text(text)
+        with suppress(OSError):  # a folder that may only be read serves all the same
+            os.utime(path)
+        return Space(path.parent)
 
     def spaces(self) -> list[Space]:
         """Return all spaces, by name."""
@@ -96,7 +113,7 @@ class FeatureCache:
         Returns:
             What was removed, with the reason.
         """
-        removed = []
+        removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))]
         for part in sorted(self.root.glob("**/.*.part")):
             if time.time() - part.stat().st_mtime > 3600:
                 removed.append((part, "interrupted write"))
@@ -105,7 +122,7 @@ class FeatureCache:
             if older_than_days is not None and age > older_than_days:
                 removed += [(path, f"not used for {age:.0f} days") for path in sorted(space.folder.iterdir())]
             else:
-                removed += [(path, reason) for path, reason in space.damaged()]
+                removed += space.damaged()
         for path, _ in removed:
             path.unlink(missing_ok=True)
         for folder in {path.parent for path, _ in removed}:
@@ -125,7 +142,13 @@ class Space:
     @property
     def description(self) -> dict[str, object]:
         """What makes this space: upstream, weights, versions, windows, reduction, precision."""
-        return json.loads((self.folder / "space.json").read_text())
+        path = self.folder / "space.json"
+        try:
+            return json.loads(path.read_bytes())
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        except ValueError as error:
+            raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it anew.") from error
 
     def refresh(self) -> None:
         """Look for shards that other processes have written since."""
@@ -155,8 +178,9 @@ class Space:
         """
         tensors: dict[str, np.ndarray] = {"windows": np.asarray(windows, dtype=np.int64)}
         tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
-        metadata = {"format": str(FORMAT), "keys": json.dumps(list(keys))}
-        metadata |= {f"sha256.{name}": _sha256(values) for name, values in tensors.items()}
+        clips = json.dumps(list(keys))
+        metadata = {"format": str(FORMAT), "keys": clips}
+        metadata |= {f"sha256.{name}": _checksum(name, clips, values) for name, values in tensors.items()}
         path = self.shard_path(keys, list(features))
         with written_whole(path) as beside:
             beside.write_bytes(save(tensors, metadata))
@@ -177,6 +201,8 @@ class Space:
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise _cannot_write(path, error) from error
         try:
             yield True
         finally:
@@ -217,15 +243,19 @@ class Space:
                     names = list(shard.keys())
                 for name in names:
                     _read_tensor(path, name)
-            except (SafetensorError, ValueError, OSError) as error:
+            except FileNotFoundError:
+                continue
+            except _DAMAGE as error:
                 found.append((path, str(error)))
         return found
 
     def _tensor(self, path: Path, name: str) -> np.ndarray:
         try:
             return _read_tensor(path, name)
-        except (SafetensorError, ValueError, OSError) as error:
-            self._set_aside(path, str(error))
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        except _DAMAGE as error:
+            self._set_aside(path, error)
             raise MarbleError(
                 f"A shard of the cache was damaged ({path.name}: {error}) and is set aside: run the same command again, "
                 "only its clips are encoded anew."
@@ -234,14 +264,15 @@ class Space:
     def _add(self, path: Path) -> None:
         try:
             with safe_open(path, framework="np") as shard:
-                metadata = shard.metadata() or {}
+                keys = json.loads((shard.metadata() or {})["keys"])
                 layers = [int(name.removeprefix("layer.")) for name in shard.keys() if name.startswith("layer.")]  # noqa: SIM118
-            keys = json.loads(metadata["keys"])
             windows = _read_tensor(path, "windows").tolist()
         except FileNotFoundError:
             return
-        except (SafetensorError, ValueError, KeyError, OSError) as error:
-            self._set_aside(path, str(error))
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        except _DAMAGE as error:
+            self._set_aside(path, error)
             return
         begin = 0
         for key, count in zip(keys, windows, strict=True):
@@ -249,20 +280,31 @@ class Space:
                 self._index.setdefault(layer, {})[key] = (path, begin, count)
             begin += count
 
-    def _set_aside(self, path: Path, reason: str) -> None:
+    def _set_aside(self, path: Path, reason: Exception) -> None:
         warnings.warn(f"set aside the damaged shard {path} ({reason}); its clips are encoded again", stacklevel=3)
-        path.replace(path.with_suffix(".damaged"))
+        self._seen.discard(path)
+        for layer, held in self._index.items():
+            self._index[layer] = {key: place for key, place in held.items() if place[0] != path}
+        try:
+            path.replace(path.with_suffix(".damaged"))
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as error:
+            raise _cannot_write(path.with_suffix(".damaged"), error) from error
 
 
-def _sha256(values: np.ndarray) -> str:
-    return hashlib.sha256(values.data).hexdigest()
+def _checksum(name: str, keys: str, values: np.ndarray) -> str:
+    """Return the sha256 of all that says what a tensor is: the clips of its shard, its name, type, shape and content."""
+    checksum = hashlib.sha256(f"{keys} {name} {values.dtype} {values.shape} ".encode())
+    checksum.update(np.ascontiguousarray(values).data)
+    return checksum.hexdigest()
 
 
 def _read_tensor(path: Path, name: str) -> np.ndarray:
     """Return one checked tensor of a shard; ValueError where its content does not match its sha256."""
     with safe_open(path, framework="np") as shard:
         values = shard.get_tensor(name)
-        expected = (shard.metadata() or {}).get(f"sha256.{name}")
-    if _sha256(values) != expected:
+        metadata = shard.metadata() or {}
+    if _checksum(name, metadata.get("keys", ""), values) != metadata.get(f"sha256.{name}"):
         raise ValueError(f"{name} does not match its checksum")
     return values

@@ -74,12 +74,12 @@ def run(
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
         "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
     }  # fmt: skip
-    from marble import registry
-    from marble.batch import split_specs
-
-    upstreams = split_specs(upstream, [name for name in registry.upstream_names() if name != "random-init"])
-    tasks = split_specs(task, [name for name in registry.task_names() if name not in ("folder", "table")])
     try:
+        from marble import registry
+        from marble.batch import split_specs
+
+        upstreams = split_specs(upstream, registry.complete_upstream_names())
+        tasks = split_specs(task, registry.complete_task_names())
         if plan:
             _print_plans(upstreams, tasks, options, as_json)
         else:
@@ -133,14 +133,19 @@ def _print_plans(upstreams: list[str], tasks: list[str], options: dict[str, Any]
 
 @app.command()
 def ls(
-    kind: Annotated[str, typer.Argument(help="upstreams, tasks or results.")],
+    kind: Annotated[str, typer.Argument(help="upstreams, tasks, protocols or results.")],
     results: ResultsDir = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """List upstreams, tasks or results."""
+    """List upstreams, tasks, protocols or results."""
     from marble import listing
 
-    kinds = {"upstreams": listing.upstreams, "tasks": listing.tasks, "results": lambda: listing.results(results)}
+    kinds = {
+        "upstreams": listing.upstreams,
+        "tasks": listing.tasks,
+        "protocols": listing.protocols,
+        "results": lambda: listing.results(results),
+    }
     if kind not in kinds:
         raise MarbleError(f"There is no list of '{kind}': write marble ls {'|'.join(kinds)}.")
     _print_rows(kinds[kind](), as_json)
@@ -211,6 +216,9 @@ def leaderboard(
     results: ResultsDir = Path("results"),
     form: Annotated[str, typer.Option("--format", help="csv.")] = "csv",
     synthetic: Annotated[bool, typer.Option("--synthetic", help="The synthetic tasks instead of real data.")] = False,
+    with_published: Annotated[
+        bool, typer.Option("--with-published", help="Add the numbers of the papers, marked and after the measured ones.")
+    ] = False,
 ) -> None:
     """Print the selected layer of every result, best first within each task and protocol."""
     from marble.results import read_all
@@ -218,7 +226,10 @@ def leaderboard(
 
     if form != "csv":
         raise MarbleError(f"There is no leaderboard in '{form}': write --format csv.")
-    print(table(read_all(results), synthetic=synthetic).to_csv(index=False), end="")
+    if synthetic and with_published:
+        raise MarbleError("Papers publish nothing about the synthetic tasks: leave out --synthetic or --with-published.")
+    board = table(read_all(results), synthetic=synthetic, with_published=with_published)
+    print(board.to_csv(index=False), end="")
 
 
 @cache_app.command("ls")

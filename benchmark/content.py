@@ -7,9 +7,11 @@ write could leave the same numbers.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
+import stat
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -23,6 +25,11 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stamp TEXT NO
 def home() -> Path:
     """Return marble's own folder: ``$MARBLE_HOME``, or ``~/.cache/marble``."""
     return Path(os.environ.get("MARBLE_HOME") or Path.home() / ".cache" / "marble")
+
+
+def readable(path: Path) -> str:
+    """Return a path as text that can be written anywhere; bytes that are no UTF-8 appear as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def file_hash(path: Path) -> str:
@@ -39,7 +46,8 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
     """Return the sha256 of each file, or the error that kept it from being read.
 
     Args:
-        paths: the files; each is read once, and not at all where it is unchanged since it was last read.
+        paths: the files; each is read once, and not at all where it is unchanged since it was last read. What was read is
+            remembered when this is interrupted, too.
         on_file: called after each file.
     """
     paths = list(dict.fromkeys(paths))
@@ -53,40 +61,48 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
             return error
 
     found = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
         for path, answer in zip(paths, threads.map(find, paths), strict=True):
             found[path] = answer
             on_file()
-    if fresh:
+    finally:
+        threads.shutdown(cancel_futures=True)
         _remember(fresh)
     return found
 
 
 def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, str, str]]) -> str:
     """Return the remembered or computed hash of a file; what is worth remembering joins `fresh`."""
-    stat = path.stat()
-    name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
-    stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a file")
+    name = readable(path.absolute())
+    stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     if known.get(name, ("",))[0] == stamp:
         return known[name][1]
     digest = file_hash(path)
-    if max(stat.st_mtime, stat.st_ctime) < time.time() - 2:
+    if max(status.st_mtime, status.st_ctime) < time.time() - 2:
         fresh.append((name, stamp, digest))
     return digest
 
 
 def _remembered() -> dict[str, tuple[str, str]]:
-    if not _memory_file().exists():
-        return {}
     try:
+        if not _memory_file().stat().st_size:
+            return {}
         with closing(sqlite3.connect(_memory_file(), timeout=60)) as database:
             return {path: (stamp, sha256) for path, stamp, sha256 in database.execute("SELECT path, stamp, sha256 FROM file")}
-    except sqlite3.Error as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, sqlite3.Error) as error:
         warnings.warn(f"cannot read {_memory_file()} ({error}), so every file is read anew: remove it", stacklevel=3)
         return {}
 
 
 def _remember(rows: list[tuple[str, str, str]]) -> None:
+    if not rows:
+        return
     try:
         _memory_file().parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(_memory_file(), timeout=60)) as database, database:

@@ -29,6 +29,7 @@ from marble import audio, cache
 from marble.audio import BadAudioError
 from marble.cache import Space
 from marble.content import file_hash
+from marble.errors import MarbleError
 from marble.protocol import Windows
 from marble.upstream import Upstream
 from marble.workers import DecodePool, Request
@@ -49,7 +50,7 @@ class Excerpt:
 
 @dataclass
 class Extraction:
-    """What an extraction did: reasons of bad clips by key, clips and audio seconds encoded, seconds spent in the encoder."""
+    """What was done: reasons of bad clips by key, good clips encoded, audio seconds decoded, seconds spent in the encoder."""
 
     bad: dict[str, str] = field(default_factory=dict)
     clips: int = 0
@@ -58,10 +59,23 @@ class Extraction:
 
 
 def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
-    """Return the windows of a protocol with the task's and the upstream's wishes filled in, in seconds."""
+    """Return the windows of a protocol with the task's and the upstream's wishes filled in, in seconds.
+
+    Raises:
+        MarbleError: the windows are shorter than what the upstream can encode, or their hop is less than a sample.
+    """
     longest = upstream.info.max_seconds
     wanted = windows.seconds or task_seconds or longest
     seconds = min(wanted, longest) if wanted and longest else wanted
+    sample = 1 / upstream.info.sample_rate
+    shortest = max(upstream.info.min_seconds, sample)
+    if seconds and seconds < shortest:
+        raise MarbleError(
+            f"Windows of {seconds:g} s are too short for {upstream.info.name}, which needs {shortest:g} s: "
+            "use --set windows.seconds with a larger number."
+        )
+    if windows.hop and windows.hop < sample:
+        raise MarbleError(f"A hop of {windows.hop:g} s is less than a sample: use --set windows.hop with a larger number.")
     return Windows(seconds=seconds, hop=windows.hop or seconds, tail=windows.tail)
 
 
@@ -69,6 +83,9 @@ def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
     """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
 
     A class from outside marble counts with its source file, since nobody raises a version while experimenting.
+
+    Raises:
+        MarbleError: such a class has no source file.
     """
     kind = type(upstream)
     description: dict[str, object] = {
@@ -85,7 +102,12 @@ def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
         "precision": upstream.precision,
     }
     if not kind.__module__.startswith("marble."):
-        description["source"] = file_hash(Path(inspect.getfile(sys.modules[kind.__module__])))
+        try:
+            description["source"] = file_hash(Path(inspect.getfile(sys.modules[kind.__module__])))
+        except (TypeError, OSError) as error:
+            raise MarbleError(
+                f"The class {kind.__qualname__} has no source file, so a change of it would go unnoticed: put it into a module."
+            ) from error
     return description
 
 
@@ -178,6 +200,7 @@ class _Encoder:
                     f"gives {self.upstream.info.name} values that are not finite in layer {broken[0]}"
                 )
         good = sorted(counts)
+        self.done.clips += len(good)
         if good:
             features = {
                 layer: np.stack([pooled[clip, window][layer] for clip in good for window in range(counts[clip])])
@@ -203,7 +226,6 @@ class _Encoder:
             counts[clip] = len(cuts)
             for window, cut in enumerate(cuts):
                 yield clip, window, waveform[cut]
-            self.done.clips += 1
             self.done.audio_seconds += len(waveform) / rate
 
     def _batches(self, pieces: Iterator[tuple[int, int, np.ndarray]]) -> Iterator[list[tuple[int, int, np.ndarray]]]:

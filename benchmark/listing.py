@@ -1,4 +1,4 @@
-"""What there is: upstreams, tasks, results and cache spaces as rows of plain data."""
+"""What there is: upstreams, tasks, protocols, results and cache spaces as rows of plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from marble import registry
 from marble.cache import FeatureCache
+from marble.protocol import PROTOCOLS
 from marble.results import Result, read_all
+from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 
 
 def upstreams() -> list[dict[str, Any]]:
@@ -37,12 +39,11 @@ def upstream(name: str) -> dict[str, Any]:
 def tasks() -> list[dict[str, Any]]:
     """Return one row for each task; those that need an argument say so."""
     rows = []
-    for name in registry.task_names():
-        if name in ("folder", "table"):
-            rows.append(_row(f"{name}:{'PATH' if name == 'folder' else 'FILE'}", "", "", "", "the user's own data"))
-            continue
+    for name in registry.complete_task_names():
         found = registry.load_task(name)
         rows.append(_row(name, found.kind, f"{len(found.labels)} labels", found.main_metric, found.description.split("\n")[0]))
+    for name, argument in TASK_ARGUMENTS.items():
+        rows.append(_row(f"{name}:{argument}", "", "", "", "the user's own data"))
     return rows
 
 
@@ -55,6 +56,14 @@ def task(name: str) -> dict[str, Any]:
     found = registry.load_task(name)
     fields = {key: value for key, value in vars(found).items() if key != "clips"}
     return fields | {"labels": list(found.labels), "metrics": list(found.metrics), "main_metric": found.main_metric}
+
+
+def protocols() -> list[dict[str, Any]]:
+    """Return one row for each protocol."""
+    return [
+        {"name": one.name} | one.model_dump(mode="json", include={"probe", "windows"}) | {"about": one.description}
+        for one in PROTOCOLS.values()
+    ]
 
 
 def results(root: Path) -> list[dict[str, Any]]:

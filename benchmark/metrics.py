@@ -3,9 +3,9 @@
 Conventions
 -----------
 - ``scores`` is ``Tensor[..., N, C]``: the answers of any number of probes to N tracks. For classification they are logits
-  (any monotone map of them gives the same value), for regression the predicted values.
-- ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass), ``[N, C]`` of 0 and 1
-  (multilabel), ``[N, C]`` values (regression).
+  (any monotone map of them gives the same value), for regression the predicted values, for ordinal tasks what `grades` reads.
+- ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass, ordinal), ``[N, C]`` of
+  0 and 1 (multilabel), ``[N, C]`` values (regression).
 - ``weights`` is ``Tensor[..., N]``, not negative: a track of weight 2 counts as two equal tracks, a track of weight 0 as none.
   Its leading dimensions broadcast with those of the scores, so that ``weights[R, 1, N]`` with ``scores[S, N, C]`` evaluates R
   resamples of S probes: each probe is sorted once. None counts every track once.
@@ -19,15 +19,25 @@ Conventions
 Metrics
 -------
 - `accuracy`: share of tracks whose highest score is at the true class; of equal scores the lowest class counts.
+- `window_accuracy`: the same of windows in place of tracks, as papers that call a window an example count.
 - `balanced_accuracy`: mean over classes of the share of their tracks that is found.
 - `roc_auc`: mean over labels of the probability that a positive scores above a negative, ties counting half.
 - `average_precision`: mean over labels of the sum of precision times the gain in recall over all distinct thresholds,
   without interpolation.
 - `r2`: mean over dimensions of 1 - (squared error) / (squared deviation from the mean of the targets).
+- `r2_arousal`, `r2_valence`: the same of the first and of the second dimension alone, for targets (arousal, valence).
 - `mse`: mean over dimensions of the mean squared error. Lower is better.
+- `key_score`: mean of the weighted score of keys, classes 0 to 11 being C to B major and 12 to 23 C to B minor: 1 for the
+  true key, .5 for the key a fifth *above* it in the same mode, .3 for its relative, .2 for its parallel key. This is the
+  rule of MIREX's evaluation code and of `mir_eval.key.weighted_score`, with which it agrees on all 576 pairs.
+- `key_score_both_fifths`: the same with .5 for the fifth below as well, as the text of MIREX can be read.
+- `ordinal_mse`, `ordinal_balanced_accuracy`, `kendall_tau` of the grades that `grades` decodes: mean over grades of the mean
+  squared error within each (lower is better), mean over grades of the share that is found, and rank correlation (tau-b,
+  undefined where either side is constant).
 
-All agree with the functions of `sklearn.metrics` (`accuracy_score`, `balanced_accuracy_score`, `roc_auc_score`,
-`average_precision_score`, `r2_score`, `mean_squared_error`; macro or uniform averages, `sample_weight`) to 1e-12.
+The others agree with the functions of `sklearn.metrics` (`accuracy_score`, `balanced_accuracy_score`, `roc_auc_score`,
+`average_precision_score`, `r2_score`, `mean_squared_error`; macro or uniform averages, `sample_weight`) to 1e-12, and
+`kendall_tau` with `scipy.stats.kendalltau`.
 """
 
 from __future__ import annotations
@@ -55,12 +65,14 @@ class Metric:
         prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[K, N]`` to values ``[K, P]``.
         higher_is_better: False for errors.
         description: one line for people, with the unit or range.
+        of_windows: asked of single windows, not of tracks; such a metric chooses nothing.
     """
 
     name: str
     prepare: Callable[[Tensor, Tensor], _Weigh]
     higher_is_better: bool
     description: str
+    of_windows: bool = False
 
     def __call__(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the metric of every probe under every weighting, ``Tensor[...]`` in float64.
@@ -121,6 +133,15 @@ def undefined_labels(targets: Tensor) -> int:
     """Return how many labels of multilabel ``targets[N, C]`` have no positive or no negative track, so no ROC AUC."""
     positive = targets.bool()
     return int((~positive.any(0) | positive.all(0)).sum())
+
+
+def grades(scores: Tensor) -> Tensor:
+    """Return the grades that ordinal outputs ``Tensor[..., C]`` stand for, ``int64[...]`` from -1 to C - 1.
+
+    The grade is the number of outputs above one half before the first that is not, less one; -1 is below all grades
+    (Cheng, Wang and Pollastri 2008, as decoded by Ramoneda et al. 2025).
+    """
+    return (scores > 0.5).cumprod(-1).sum(-1) - 1
 
 
 def _total(values: Tensor) -> Tensor:
@@ -241,14 +262,91 @@ def _r2(scores: Tensor, targets: Tensor) -> _Weigh:
     return weigh
 
 
+def _r2_of(dimension: int) -> Callable[[Tensor, Tensor], _Weigh]:
+    part = slice(dimension, dimension + 1)
+    return lambda scores, targets: _r2(scores[..., part].contiguous(), targets[:, part].contiguous())
+
+
+def _key_scores(*, both_fifths: bool = False) -> Tensor:
+    """Return the score of each pair of keys, ``float64[reference, estimated]``."""
+    number = torch.arange(24)
+    minor = number >= 12
+    step = (number[None] - number[:, None]) % 12
+    same_mode = minor[:, None] == minor
+    fifth = (step == 7) | ((step == 5) & both_fifths)
+    relative = step == torch.where(minor[:, None], 3, 9)
+    scores = torch.zeros(24, 24, dtype=torch.float64)
+    scores[same_mode & (step == 0)] = 1.0
+    scores[same_mode & fifth] = 0.5
+    scores[~same_mode & relative] = 0.3
+    scores[~same_mode & (step == 0)] = 0.2
+    return scores
+
+
+def _key_metric(*, both_fifths: bool = False) -> Callable[[Tensor, Tensor], _Weigh]:
+    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        table = _key_scores(both_fifths=both_fifths).to(scores.device)
+        values = table[targets, scores.argmax(-1)]
+        return lambda weights: _total(weights[:, None] * values) / weights.sum(-1, keepdim=True)
+
+    return prepare
+
+
+def _ordinal(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], _Weigh]:
+    """Return a metric from ``value``, a function of the counts ``[K, P, C, C + 1]`` of true grades and decoded ones from -1."""
+
+    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        probes, tracks, count = scores.shape
+        member = torch.nn.functional.one_hot(targets, count).double()
+        decoded = grades(scores)
+
+        def counts(weights: Tensor, grade: int) -> Tensor:
+            chosen = (decoded == grade)[..., None] * member
+            return (weights @ chosen.permute(1, 0, 2).reshape(tracks, probes * count)).unflatten(-1, (probes, count))
+
+        return lambda weights: value(torch.stack([counts(weights, grade) for grade in range(-1, count)], dim=-1))
+
+    return prepare
+
+
+def _grade_errors(counts: Tensor) -> Tensor:
+    number = torch.arange(counts.shape[-1], device=counts.device)
+    squares = (number - 1 - number[:-1, None]).square()
+    return ((counts * squares).sum(-1) / counts.sum(-1)).nanmean(-1)
+
+
+def _grade_recall(counts: Tensor) -> Tensor:
+    return (counts[..., 1:].diagonal(dim1=-2, dim2=-1) / counts.sum(-1)).nanmean(-1)
+
+
+def _kendall_tau(counts: Tensor) -> Tensor:
+    """Return tau-b: concordant less discordant pairs over the geometric mean of the pairs not tied on either side."""
+    lower = counts.cumsum(-2)[..., :-1, :]  # tracks of all lower true grades, for each decoded grade
+    decoded_lower = lower.cumsum(-1) - lower
+    decoded_higher = lower.sum(-1, keepdim=True) - lower.cumsum(-1)
+    difference = (counts[..., 1:, :] * (decoded_lower - decoded_higher)).sum((-2, -1))
+    pairs = counts.sum((-2, -1)).square()
+    untied = [(pairs - counts.sum(dim).square().sum(-1)) / 2 for dim in (-1, -2)]
+    product = untied[0] * untied[1]
+    return (difference / product.sqrt()).where(product > 0, torch.nan)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", _accuracy, True, "share of tracks whose class is found, 0 to 1"),
+        Metric("window_accuracy", _accuracy, True, "share of windows whose class is found, 0 to 1", of_windows=True),
         Metric("balanced_accuracy", _balanced_accuracy, True, "mean recall over classes, 0 to 1"),
         Metric("roc_auc", _roc_auc, True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5"),
         Metric("average_precision", _average_precision, True, "area under precision over recall, mean over labels, 0 to 1"),
         Metric("r2", _r2, True, "explained share of the variance, mean over dimensions, at most 1"),
+        Metric("r2_arousal", _r2_of(0), True, "explained share of the variance of arousal, at most 1"),
+        Metric("r2_valence", _r2_of(1), True, "explained share of the variance of valence, at most 1"),
         Metric("mse", _mse, False, "mean squared error in squared units of the target"),
+        Metric("key_score", _key_metric(), True, "weighted score of keys, the fifth above counts, 0 to 1"),
+        Metric("key_score_both_fifths", _key_metric(both_fifths=True), True, "weighted score of keys, both fifths, 0 to 1"),
+        Metric("ordinal_mse", _ordinal(_grade_errors), False, "squared error of grades, mean over grades"),
+        Metric("ordinal_balanced_accuracy", _ordinal(_grade_recall), True, "mean recall over grades, 0 to 1"),
+        Metric("kendall_tau", _ordinal(_kendall_tau), True, "rank correlation of grades, tau-b, -1 to 1"),
     )
 }

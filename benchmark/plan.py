@@ -121,7 +121,7 @@ def _probe_seconds(job: Job) -> float:
     width = max(job.upstream.info.layers[layer].width for layer in job.needed)
     features = torch.randn(1, sample, width, device=device)
     targets = torch.arange(sample, device=device) % outputs
-    if job.task.kind != "multiclass":
+    if job.task.kind in ("multilabel", "regression"):
         targets = (torch.rand(sample, outputs, device=device) < 0.5).float()
     rows = torch.arange(sample, device=device)
     tracks = Tracks(rows, rows, targets)

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from marble.cache import written_whole
 from marble.probes import Trained
 
-_TENSORS = ("grid_scores", "grid_epochs", "validation", "test", "layer_weights")
+_TENSORS = ("grid_scores", "grid_epochs", "validation", "test", "layer_weights", "validation_windows", "test_windows")
 
 
 class ProbeStore:

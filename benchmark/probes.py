@@ -5,7 +5,8 @@ Conventions
 - A *group* is (layer, seed); its *members* are the learning rates. A group whose layer is ``"weighted"`` reads the sum of
   all layers with softmax weights, zero-initialised and learned with the probe.
 - A probe is Linear(D, H) - ReLU - Dropout - Linear(H, C) on windows; the answer for a track is the mean of the logits of
-  its windows. Losses: cross-entropy; binary cross-entropy; squared error on targets standardised over the training split.
+  its windows. Losses: cross-entropy; binary cross-entropy; squared error on targets standardised over the training split;
+  for ordinal tasks squared error against ones up to the true class and zeros beyond (Ramoneda et al. 2025).
 - All members of a seed see the same minibatches and the same dropout masks; initial weights depend on (task, seed) and the
   width only. So a probe does not change when other layers, seeds or rates are added or removed.
 - Arithmetic: one batched matrix product over all members and a fused Adam (Kingma & Ba 2015, betas .9 and .999, eps 1e-8)
@@ -60,10 +61,17 @@ class Tracks:
     track: Tensor
     targets: Tensor
 
+    def windows(self) -> Tracks:
+        """Return the same windows, each as a track of its own."""
+        return Tracks(self.rows, torch.arange(len(self.rows), device=self.rows.device), self.targets[self.track])
+
 
 @dataclass(frozen=True)
 class Question:
-    """What a bank of probes is asked: the task's name and kind, number of outputs, main metric, and the three splits."""
+    """What a bank of probes is asked: the task's name and kind, number of outputs, main metric, and the three splits.
+
+    `windows` asks for the answers to single windows as well.
+    """
 
     task: str
     kind: Kind
@@ -72,6 +80,7 @@ class Question:
     train: Tracks
     valid: Tracks
     test: Tracks
+    windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class Trained:
         validation: logits of the validation tracks at the chosen rate and epoch, ``Tensor[M, C]``.
         test: logits of the test tracks, likewise.
         layer_weights: learned softmax weights of a weighted sum, ``Tensor[L]``; empty for a single layer.
+        validation_windows: logits of the validation windows, ``Tensor[W, C]``; empty where the question does not want them.
+        test_windows: logits of the test windows, likewise.
     """
 
     learning_rate: float
@@ -95,6 +106,8 @@ class Trained:
     validation: Tensor
     test: Tensor
     layer_weights: Tensor
+    validation_windows: Tensor
+    test_windows: Tensor
 
 
 def train_probes(
@@ -152,6 +165,8 @@ def loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
     if kind == "multilabel":
         both = torch.stack([torch.zeros_like(logits), logits], dim=3).log_softmax(dim=3)
         return -torch.lerp(both[..., 0], both[..., 1], targets).mean(dim=(1, 2))
+    if kind == "ordinal":
+        targets = (torch.arange(logits.shape[2], device=logits.device) <= targets[:, :, None]).to(logits)
     return (logits - targets).square().mean(dim=(1, 2))
 
 
@@ -262,8 +277,12 @@ class _Bank:
         group = torch.arange(len(self.groups), device=chosen.device)
         winners = chosen * len(self.groups) + group
         weights = [values[winners] for values in self.kept]
-        validation = self._answers(weights, group, self.question.valid)
-        test = self._answers(weights, group, self.question.test)
+        splits = (self.question.valid, self.question.test)
+        validation, test = (self._answers(weights, group, split) for split in splits)
+        windows = [
+            self._answers(weights, group, split.windows()) if self.question.windows else test.new_empty(len(group), 0)
+            for split in splits
+        ]
         epochs = self.best_epoch.view(-1, len(self.groups)).T
         sign = 1 if METRICS[self.question.metric].higher_is_better else -1
         return [
@@ -277,6 +296,8 @@ class _Bank:
                 layer_weights=weights[4][number, 0, : len(self.features)].softmax(dim=0).cpu()
                 if self.groups[number].layer == "weighted"
                 else torch.empty(0),
+                validation_windows=windows[0][number].cpu(),
+                test_windows=windows[1][number].cpu(),
             )
             for number in range(len(self.groups))
         ]
@@ -284,7 +305,7 @@ class _Bank:
     def _training_targets(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the targets of the training windows, and the mean and scale that regression targets were stripped of."""
         targets = self.question.train.targets
-        if self.question.kind == "multiclass":
+        if self.question.kind in ("multiclass", "ordinal"):
             return targets[self.question.train.track], targets.new_zeros(1), targets.new_ones(1)
         targets = targets.to(self.features)
         if self.question.kind == "multilabel":

@@ -13,6 +13,7 @@ from torch import Tensor
 from marble import probes
 from marble.cache import digest
 from marble.machine import free_memory
+from marble.metrics import METRICS
 from marble.probe_store import ProbeStore
 from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, standardise, train_probes
 from marble.progress import Reporter
@@ -47,6 +48,7 @@ class Probing:
             train=self._tracks("train"),
             valid=self._tracks("valid"),
             test=self._tracks("test"),
+            windows=any(METRICS[name].of_windows for name in job.task.metrics),
         )
         self.store = ProbeStore(job.cache_root / "probes")
 
@@ -130,7 +132,7 @@ class Probing:
                 "layers": job.needed if group.layer == "weighted" else group.layer,
                 "seed": group.seed,
                 "clips": [[key, clip.split, clip.track, clip.target] for clip, key in zip(self.clips, self.keys, strict=True)],
-                "task": [job.task.name, job.task.kind, job.task.labels, job.task.main_metric],
+                "task": [job.task.name, job.task.kind, job.task.labels, job.task.main_metric, self.question.windows],
                 "probe": job.protocol.probe.model_dump(mode="json"),
                 "version": probes.VERSION,
             }

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError
+from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks import TASKS
+from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
 from marble.upstreams import UPSTREAMS
 
 if TYPE_CHECKING:
@@ -37,6 +39,16 @@ def upstream_names() -> list[str]:
 def task_names() -> list[str]:
     """Return the names of the built-in and installed tasks, built-in ones first."""
     return _names(TASKS, "marble.tasks")
+
+
+def complete_upstream_names() -> list[str]:
+    """Return the names of the upstreams that need no argument; what ``--upstream all`` means."""
+    return [name for name in upstream_names() if name not in UPSTREAM_ARGUMENTS]
+
+
+def complete_task_names() -> list[str]:
+    """Return the names of the tasks that need no argument; what ``--task all`` means."""
+    return [name for name in task_names() if name not in TASK_ARGUMENTS]
 
 
 def upstream_class(name: str) -> type[Upstream]:
@@ -78,7 +90,7 @@ def load_task(spec: str) -> Task:
     found, argument = _find(spec, TASKS, "marble.tasks", "task")
     if callable(found) and not isinstance(found, Task):
         if argument is None:
-            raise MarbleError(f"The task '{spec}' needs an argument: write {spec}:PATH.")
+            raise MarbleError(f"The task '{spec}' needs an argument: write {spec}:{TASK_ARGUMENTS.get(spec, 'ARGUMENT')}.")
         found = found(argument)
     elif argument is not None:
         raise MarbleError(f"The task '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")

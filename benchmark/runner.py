@@ -15,7 +15,7 @@ from typing import TypedDict, Unpack
 
 from marble import probes, registry
 from marble.cache import FeatureCache, Space, clip_key, digest
-from marble.content import file_hashes, home
+from marble.content import file_hashes, home, readable
 from marble.errors import MarbleError
 from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
 from marble.machine import choose_device, memory_peak, reset_memory_peak
@@ -152,7 +152,7 @@ def prepare(
         content = contents[clip.path]
         if isinstance(content, OSError):
             reason = f"cannot be read ({(content.strerror or str(content)).lower()})"
-            bad.append(BadClip(id=clip.id, path=str(clip.path), split=clip.split, reason=reason))
+            bad.append(BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=reason))
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop))
@@ -256,7 +256,7 @@ def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
 
 def _bad_clips(job: Job, extraction: Extraction) -> list[BadClip]:
     return [
-        BadClip(id=clip.id, path=str(clip.path), split=clip.split, reason=extraction.bad[key])
+        BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=extraction.bad[key])
         for clip, key in zip(job.clips, job.keys, strict=True)
         if key in extraction.bad
     ]

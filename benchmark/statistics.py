@@ -18,7 +18,14 @@ from marble.metrics import Metric
 
 
 def bootstrap_interval(
-    scores: Tensor, targets: Tensor, metric: Metric, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+    scores: Tensor,
+    targets: Tensor,
+    metric: Metric,
+    *,
+    track: Tensor | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """Return the bootstrap interval over tracks of a metric that is averaged over seeds.
 
@@ -28,6 +35,7 @@ def bootstrap_interval(
         scores: ``Tensor[S, N, C]``, the answers of S seeds to N tracks.
         targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.metrics` wants them.
         metric: one of `marble.metrics.METRICS`.
+        track: ``int64[N]``, for answers to windows: the track of each, which is drawn with all its windows.
         resamples: how many times the tracks are drawn.
         seed: of the drawing; equal seeds and equal numbers of tracks give equal resamples.
         level: share of the resamples inside the interval.
@@ -35,8 +43,10 @@ def bootstrap_interval(
     Returns:
         The lower and upper end. Resamples in which the metric does not exist are left out; both are NaN if it never does.
     """
-    tracks = scores.shape[-2]
+    tracks = scores.shape[-2] if track is None else int(track.max()) + 1
     counts = np.random.default_rng(seed).multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
+    if track is not None:
+        counts = counts[:, track.cpu().numpy()]
     values = metric(scores, targets, torch.from_numpy(counts)[:, None]).mean(-1)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=values.device)
     low, high = values.nanquantile(ends).tolist()

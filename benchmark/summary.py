@@ -15,7 +15,7 @@ from torch import Tensor
 
 from marble.cache import written_whole
 from marble.machine import provenance
-from marble.metrics import METRICS, undefined_labels
+from marble.metrics import METRICS, Metric, grades, undefined_labels
 from marble.probes import Group, Tracks, Trained
 from marble.probing import Probing
 from marble.results import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
@@ -86,7 +86,13 @@ def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[
 def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], layer: int | str) -> LayerResult:
     chosen = [trained[Group(layer, seed)] for seed in job.seeds]
     validation, test = probing.question.valid, probing.question.test
-    scores = [(_metrics(one.validation, validation, job.task), _metrics(one.test, test, job.task)) for one in chosen]
+    scores = [
+        (
+            _metrics(one.validation, one.validation_windows, validation, job.task),
+            _metrics(one.test, one.test_windows, test, job.task),
+        )
+        for one in chosen
+    ]
     runs = [
         Run(
             seed=seed,
@@ -101,8 +107,6 @@ def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], lay
         )
         for seed, one, (on_validation, on_test) in zip(job.seeds, chosen, scores, strict=True)
     ]
-    stacked = torch.stack([one.test for one in chosen])
-    targets = test.targets.cpu()
     weights = torch.stack([one.layer_weights for one in chosen]).double().mean(0).tolist() if layer == "weighted" else None
     return LayerResult(
         layer=layer,
@@ -110,15 +114,29 @@ def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], lay
         runs=runs,
         validation={name: _summary([run.validation[name] for run in runs]) for name in job.task.metrics},
         test={
-            name: _summary([run.test[name] for run in runs], bootstrap_interval(stacked, targets, METRICS[name]))
+            name: _summary([run.test[name] for run in runs], _interval(chosen, test, METRICS[name]))
             for name in job.task.metrics
         },
         weights=weights,
     )
 
 
-def _metrics(logits: Tensor, tracks: Tracks, task: Task) -> Scores:
-    return {name: _number(float(METRICS[name](logits, tracks.targets.cpu()))) for name in task.metrics}
+def _metrics(logits: Tensor, window_logits: Tensor, tracks: Tracks, task: Task) -> Scores:
+    """Return the metrics of a task from the answers of one probe to the tracks and to the windows of a split."""
+    scores = {}
+    for name in task.metrics:
+        metric = METRICS[name]
+        answered, asked = (window_logits, tracks.windows()) if metric.of_windows else (logits, tracks)
+        scores[name] = _number(float(metric(answered, asked.targets.cpu())))
+    return scores
+
+
+def _interval(chosen: list[Trained], tracks: Tracks, metric: Metric) -> tuple[float, float]:
+    """Return the bootstrap interval over test tracks of a metric averaged over seeds."""
+    if metric.of_windows:
+        stacked = torch.stack([one.test_windows for one in chosen])
+        return bootstrap_interval(stacked, tracks.windows().targets.cpu(), metric, track=tracks.track)
+    return bootstrap_interval(torch.stack([one.test for one in chosen]), tracks.targets.cpu(), metric)
 
 
 def _summary(values: list[float | None], interval: tuple[float, float] | None = None) -> Summary:
@@ -162,8 +180,10 @@ def _prediction_tables(job: Job, probing: Probing, trained: dict[Group, Trained]
         for split, logits in (("valid", one.validation), ("test", one.test)):
             tracks = probing.tracks[split]
             targets = [target_of[track] for track in tracks]
-            if job.task.kind == "multiclass":
-                prediction = pyarrow.array([labels[place] for place in logits.argmax(dim=1).tolist()], pyarrow.string())
+            if job.task.kind in ("multiclass", "ordinal"):
+                places = logits.argmax(dim=1) if job.task.kind == "multiclass" else grades(logits)
+                named = [labels[place] if place >= 0 else None for place in places.tolist()]
+                prediction = pyarrow.array(named, pyarrow.string())
             else:
                 prediction = pyarrow.nulls(len(tracks), pyarrow.string())
             yield pyarrow.table(

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from marble.figures import relative_scores
 from marble.metrics import METRICS
+from marble.published import PublishedNumber, published_numbers
 from marble.results import LayerResult, Result, Summary
 
 _SHADES = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
@@ -37,28 +38,38 @@ def result_table(result: Result) -> Table:
     return table
 
 
-def leaderboard(results: Sequence[Result], *, synthetic: bool = False) -> pandas.DataFrame:
+def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_published: bool = False) -> pandas.DataFrame:
     """Return one row for each result: the selected layer and what it reached on test, best first within task and protocol.
+
+    The column `source` says "measured", or "published" with paper and table.
 
     Args:
         results: any.
         synthetic: rows of the synthetic tasks instead of those of real data; the two never stand in one leaderboard. Results
             of a ``--limit`` run stand in neither.
+        with_published: add the numbers of the papers. They follow the measured rows of their task in the order of the papers,
+            with the papers' own protocols: they are ranked neither among these nor among themselves.
     """
     chosen = [result for result in results if result.task["synthetic"] == synthetic and not result.task["limit"]]
     board = pandas.DataFrame([_board_row(result) for result in chosen], columns=_BOARD_COLUMNS)
     direction = board["metric"].map(lambda name: -1 if METRICS[name].higher_is_better else 1)
-    return (
+    measured = (
         board.assign(order=pandas.to_numeric(board["test_mean"]) * direction)
         .sort_values(["task", "protocol", "order", "upstream"], kind="stable")
         .drop(columns="order")
         .reset_index(drop=True)
     )
+    if not with_published:
+        return measured
+    published = [_published_row(number) for number in published_numbers() if number.task != "average"]
+    rows = [*measured.to_dict("records"), *published]
+    both = pandas.DataFrame(rows, columns=_BOARD_COLUMNS, dtype=object)
+    return both.sort_values("task", kind="stable", ignore_index=True)
 
 
 _BOARD_COLUMNS = [
     "task", "protocol", "metric", "upstream", "layer", "layer_name", "test_mean", "test_std", "test_low", "test_high",
-    "validation_mean", "seeds", "test_tracks", "bad_clips", "identity",
+    "validation_mean", "seeds", "test_tracks", "bad_clips", "identity", "source", "note",
 ]  # fmt: skip
 
 
@@ -82,6 +93,22 @@ def _board_row(result: Result) -> dict[str, object]:
         "test_tracks": result.task["tracks"]["test"],
         "bad_clips": len(result.bad_clips),
         "identity": result.identity[:12],
+        "source": "measured",
+        "note": "",
+    }
+
+
+def _published_row(number: PublishedNumber) -> dict[str, object]:
+    return {
+        "task": number.task,
+        "protocol": number.protocol,
+        "metric": number.metric,
+        "upstream": number.system,
+        "layer": number.layer,
+        "test_mean": number.value,
+        "test_std": number.spread,
+        "source": number.source,
+        "note": number.note,
     }
 
 

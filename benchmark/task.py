@@ -6,7 +6,7 @@ Conventions
 - Times are in seconds from the start of the file. ``stop=None`` is the end of the file.
 - A clip belongs to one split: ``train`` (fit), ``valid`` (choose) or ``test`` (report once).
 - Clips of one ``group`` (excerpts of one track) are scored together: the mean of their logits is the track's answer.
-- Targets are written as people read them: a label (multiclass), a tuple of labels (multilabel), a tuple of numbers
+- Targets are written as people read them: a label (multiclass, ordinal), a tuple of labels (multilabel), a tuple of numbers
   (regression, one for each name in ``labels``). `Task.encode` turns them into an array.
 """
 
@@ -25,7 +25,7 @@ from marble.errors import MarbleError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Kind = Literal["multiclass", "multilabel", "regression"]
+Kind = Literal["multiclass", "multilabel", "regression", "ordinal"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Target = str | tuple[str, ...] | tuple[float, ...]
@@ -57,7 +57,7 @@ class Task:
         name: how the command line calls it.
         version: raised whenever splits, labels or metrics change.
         description: what is asked, of which data, split how; as a rule the module's docstring.
-        kind: "multiclass", "multilabel" or "regression".
+        kind: "multiclass", "multilabel", "regression" or "ordinal" (classes with an order, lowest first).
         labels: the classes in the order of the logits, or the names of the regressed values.
         metrics: names from `marble.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
         clips: function from the data root to all clips.
@@ -123,13 +123,13 @@ class Task:
         return clips
 
     def encode(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the targets as ``int64[N]`` (multiclass) or ``float32[N, C]`` (multilabel: 0 or 1; regression: values).
+        """Return the targets: ``int64[N]`` (multiclass, ordinal), ``float32[N, C]`` (multilabel: 0 or 1; regression: values).
 
         Raises:
             MarbleError: a target is not among the labels, or has the wrong number of values.
         """
         index = {label: number for number, label in enumerate(self.labels)}
-        if self.kind == "multiclass":
+        if self.kind in ("multiclass", "ordinal"):
             return np.array([self._label(index, clip, clip.target) for clip in clips], dtype=np.int64)
         encoded = np.zeros((len(clips), len(self.labels)), dtype=np.float32)
         for row, clip in zip(encoded, clips, strict=True):

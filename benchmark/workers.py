@@ -1,8 +1,8 @@
 """Decoding in worker processes that cannot take the run down.
 
-A worker is a fresh Python that imports no torch, reads one JSON request a line on standard input (path, start, stop,
-sample rate) and answers with one JSON line and the raw float32 samples. It ends when its input ends, so a killed run
-leaves no worker behind; when a decoder crashes on a file, that file is bad and the worker is replaced.
+A worker is a fresh Python that imports no torch, reads one JSON request a line on standard input (path, start, stop, sample
+rate) and answers with whether it went well, a length, and the float32 samples or the reason why not. It ends when its input
+ends, so a killed run leaves no worker behind; when a decoder crashes on a file, that file is bad and the worker is replaced.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from marble.audio import BadAudioError, load
+
+_ANSWER = struct.Struct("<?q")
 
 
 class Request(NamedTuple):
@@ -44,13 +47,13 @@ class DecodePool:
         self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
         self._local = threading.local()
-        self._processes: list[subprocess.Popen] = []
+        self._processes: set[subprocess.Popen] = set()
 
     def __enter__(self) -> DecodePool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        for process in list(self._processes):
             process.kill()
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
@@ -77,27 +80,33 @@ class DecodePool:
         try:
             requests.write(json.dumps([str(request.path), *request[1:]]).encode() + b"\n")
             requests.flush()
-            answer = json.loads(answers.readline() or "null")
-            if answer is None:
-                raise BrokenPipeError
-        except (BrokenPipeError, ConnectionResetError):
+            good, size = _ANSWER.unpack(_exactly(answers, _ANSWER.size))
+            content = _exactly(answers, size)
+        except (BrokenPipeError, ConnectionResetError, EOFError):
             process.kill()
-            return BadAudioError(f"crashed its decoder (exit status {process.wait()})")
-        if "bad" in answer:
-            return BadAudioError(answer["bad"])
-        return np.frombuffer(answers.read(4 * answer["samples"]), dtype=np.float32)
+            process.communicate()
+            self._processes.discard(process)
+            return BadAudioError(f"crashed its decoder (exit status {process.returncode})")
+        return np.frombuffer(content, dtype="<f4") if good else BadAudioError(content.decode())
 
     def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-c", "from marble.workers import serve; serve()"]
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-c", "from marble.workers import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        self._processes.append(process)
+        self._processes.add(process)
         return process
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    """Return this many bytes; EOFError where the stream ends before."""
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
 
 
 def serve() -> None:
@@ -108,12 +117,10 @@ def serve() -> None:
     for line in sys.stdin:
         path, sample_rate, start, stop = json.loads(line)
         try:
-            waveform = np.ascontiguousarray(load(Path(path), sample_rate, start, stop), dtype="<f4")
-        except BadAudioError as reason:
-            answers.write(json.dumps({"bad": str(reason)}).encode() + b"\n")
-        except MemoryError:
-            answers.write(json.dumps({"bad": "does not fit into memory"}).encode() + b"\n")
-        else:
-            answers.write(json.dumps({"samples": len(waveform)}).encode() + b"\n")
-            answers.write(waveform.data)
+            content = np.ascontiguousarray(load(Path(path), sample_rate, start, stop), dtype="<f4").tobytes()
+            answer = _ANSWER.pack(True, len(content))
+        except Exception as error:
+            content = (str(error) if isinstance(error, BadAudioError) else f"cannot be decoded ({error!r})").encode()
+            answer = _ANSWER.pack(False, len(content))
+        answers.write(answer + content)
         answers.flush()

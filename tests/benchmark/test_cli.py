@@ -141,6 +141,11 @@ def test_lists_and_facts_as_json(tones, tmp_path):
     assert {"name", "parameters", "sample_rate", "frame_rate", "layers", "licence"} <= set(upstreams[0])
     tasks = json.loads(invoke("ls", "tasks", "--json").stdout)
     assert {"gtzan", "synth-pitch", "folder:PATH", "table:FILE"} <= {task["name"] for task in tasks}
+    protocols = json.loads(invoke("ls", "protocols", "--json").stdout)
+    assert [one["name"] for one in protocols] == ["marble", "marble-v1", "muq", "omar", "branchformer"]
+    assert protocols[3]["probe"]["learning_rates"] == [1e-4]
+    assert "cosine" in protocols[3]["about"]
+    assert "batch_size=32" in invoke("ls", "protocols").stdout
     (fbank,) = json.loads(invoke("info", "upstream", "fbank-chroma", "--json").stdout)
     assert [layer["width"] for layer in fbank["layers"]] == [80, 12, 92]
     (gtzan,) = json.loads(invoke("info", "task", "gtzan", "--json").stdout)

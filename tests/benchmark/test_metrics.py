@@ -1,5 +1,6 @@
-"""Every metric against scikit-learn, and what must hold of it whatever the scores."""
+"""Every metric against scikit-learn, mir_eval or its definition, and what must hold of it whatever the scores."""
 
+import mir_eval
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marble import metrics
-from marble.metrics import METRICS, undefined_labels
+from marble.metrics import METRICS, grades, undefined_labels
+from marble.tasks.giantsteps import KEYS
 
 KIND = {
     "accuracy": "multiclass",
@@ -17,6 +19,14 @@ KIND = {
     "average_precision": "multilabel",
     "r2": "regression",
     "mse": "regression",
+    "r2_arousal": "regression",
+    "r2_valence": "regression",
+    "window_accuracy": "multiclass",
+    "key_score": "multiclass",
+    "key_score_both_fifths": "multiclass",
+    "ordinal_mse": "ordinal",
+    "ordinal_balanced_accuracy": "ordinal",
+    "kendall_tau": "ordinal",
 }
 
 
@@ -26,8 +36,9 @@ def problem(kind, seed, *, probes=(3,), tracks=57, width=6, levels=None):
     scores = random.normal(size=(*probes, tracks, width))
     if levels:
         scores = np.round(scores * levels) / levels
-    if kind == "multiclass":
+    if kind in ("multiclass", "ordinal"):
         targets = random.integers(0, width, tracks)
+        scores += kind == "ordinal"
     elif kind == "multilabel":
         targets = (random.random((tracks, width)) < 0.3).astype(np.float32)
     else:
@@ -37,10 +48,38 @@ def problem(kind, seed, *, probes=(3,), tracks=57, width=6, levels=None):
     return torch.from_numpy(scores), torch.from_numpy(targets), torch.from_numpy(weights)
 
 
+def key_score(reference, estimated, *, both=False):
+    """The score of one pair of keys."""
+    if both and KEYS[reference][-5:] == KEYS[estimated][-5:] and (reference - estimated) % 12 == 7:
+        return 0.5
+    return mir_eval.key.weighted_score(KEYS[reference], KEYS[estimated])
+
+
+def expected_of_grades(name, scores, targets, weights):
+    """One probe's value by definition, over single grades or all pairs of tracks."""
+    found = (scores > 0.5).cumprod(-1).sum(-1) - 1
+    held = [targets == grade for grade in np.unique(targets[weights > 0])]
+    if name == "ordinal_mse":
+        return np.mean([np.average((found - targets)[own] ** 2, weights=weights[own]) for own in held])
+    if name == "ordinal_balanced_accuracy":
+        return np.mean([np.average((found == targets)[own], weights=weights[own]) for own in held])
+    first, second = (np.sign(values[:, None] - values) for values in (targets, found))
+    pairs = weights[:, None] * weights
+    return (pairs * first * second).sum() / np.sqrt((pairs * first**2).sum() * (pairs * second**2).sum())
+
+
 def expected(name, scores, targets, weights):
-    """One probe's value by scikit-learn."""
+    """One probe's value by scikit-learn, mir_eval or the definition."""
     scores, targets, weights = scores.double().numpy(), targets.double().numpy(), weights.numpy()
-    if name == "accuracy":
+    if KIND[name] == "ordinal":
+        return expected_of_grades(name, scores, targets, weights)
+    if name.startswith("key_score"):
+        pairs = zip(targets.astype(int).tolist(), scores.argmax(-1).tolist(), strict=True)
+        return np.average([key_score(*pair, both="both" in name) for pair in pairs], weights=weights)
+    if name in ("r2_arousal", "r2_valence"):
+        column = int(name == "r2_valence")
+        return oracle.r2_score(targets[:, column], scores[:, column], sample_weight=weights)
+    if name in ("accuracy", "window_accuracy"):
         return oracle.accuracy_score(targets, scores.argmax(-1), sample_weight=weights)
     if name == "balanced_accuracy":
         counted = weights > 0  # scikit-learn counts a class of zero weight as 0 / 0 and warns
@@ -113,9 +152,10 @@ def test_a_value_depends_on_no_neighbour(name, width):
     scores, targets, weights = problem(KIND[name], 3, probes=(5,), tracks=40_000, width=width)
     together = METRICS[name](scores, targets)
     weighted = METRICS[name](scores, targets, torch.stack([weights] * 3)[:, None])
+    assert together.isnan().all() == ((name, width) in {("r2_valence", 1), ("kendall_tau", 1)})
     for probe in range(5):
-        assert METRICS[name](scores[probe], targets) == together[probe]
-        assert METRICS[name](scores[probe], targets, weights) == weighted[1, probe]
+        alone = METRICS[name](scores[probe], targets), METRICS[name](scores[probe], targets, weights)
+        assert torch.equal(torch.stack(alone).nan_to_num(9), torch.stack([together[probe], weighted[1, probe]]).nan_to_num(9))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -142,7 +182,7 @@ def same(left, right):
     return torch.allclose(left, right, rtol=0, atol=1e-12, equal_nan=True)
 
 
-@given(problems(("multiclass", "multilabel", "regression")))
+@given(problems(tuple(sorted(set(KIND.values())))))
 @settings(max_examples=150, deadline=None)
 def test_a_weight_is_a_repetition(drawn):
     name, scores, targets, weights = drawn
@@ -154,7 +194,7 @@ def test_a_weight_is_a_repetition(drawn):
     assert same(metric(scores, targets, weights), repeated)
 
 
-@given(problems(("multiclass", "multilabel", "regression")), st.randoms(use_true_random=False))
+@given(problems(tuple(sorted(set(KIND.values())))), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
 def test_the_order_of_tracks_is_nothing(drawn, random):
     name, scores, targets, weights = drawn
@@ -210,8 +250,47 @@ def test_a_nan_score_spoils_its_own_probe_only(name):
 
 
 def test_directions():
-    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"mse"}
+    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"mse", "ordinal_mse"}
+    assert {name for name, metric in METRICS.items() if metric.of_windows} == {"window_accuracy"}
     assert all(metric.name == name and metric.description for name, metric in METRICS.items())
+
+
+def test_all_pairs_of_keys_score_as_in_mir_eval():
+    for reference in range(24):
+        targets = torch.tensor([reference])
+        for estimated in range(24):
+            scores = torch.nn.functional.one_hot(torch.tensor([estimated]), 24).float()
+            assert float(METRICS["key_score"](scores, targets)) == key_score(reference, estimated)
+            assert float(METRICS["key_score_both_fifths"](scores, targets)) == key_score(reference, estimated, both=True)
+
+
+@pytest.mark.parametrize(
+    ("estimated", "one", "both"),
+    [("C major", 1, 1), ("G major", 0.5, 0.5), ("F major", 0, 0.5), ("A minor", 0.3, 0.3), ("C minor", 0.2, 0.2), ("D major", 0, 0)],
+)
+def test_only_the_fifth_above_the_reference_counts(estimated, one, both):
+    scores = torch.zeros(1, 24)
+    scores[0, KEYS.index(estimated)] = 1
+    assert METRICS["key_score"](scores, torch.tensor([KEYS.index("C major")])) == one
+    assert METRICS["key_score_both_fifths"](scores, torch.tensor([KEYS.index("C major")])) == both
+
+
+def test_grades_end_at_the_first_output_that_is_not_above_a_half():
+    outputs = torch.tensor([[0.4, 0.9, 0.9], [0.6, 0.5, 0.9], [0.9, 0.9, 0.1], [2.0, 0.7, 0.6]])
+    assert grades(outputs).tolist() == [-1, 0, 1, 2]
+
+
+def test_a_constant_has_no_rank_correlation():
+    outputs = torch.ones(4, 3)
+    assert METRICS["kendall_tau"](outputs, torch.tensor([0, 1, 2, 2])).isnan()
+    assert METRICS["ordinal_mse"](outputs, torch.tensor([0, 1, 2, 2])) == 5 / 3
+
+
+def test_valence_is_the_second_dimension():
+    targets = torch.tensor([[1.0, 2.0], [2.0, 1.0], [4.0, 5.0]])
+    scores = targets * torch.tensor([1.0, 0.0])
+    assert METRICS["r2_arousal"](scores, targets) == 1
+    assert METRICS["r2_valence"](scores, targets) < 0
 
 
 def test_shapes_that_do_not_fit_are_named():

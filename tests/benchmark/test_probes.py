@@ -19,8 +19,17 @@ LOSS = {
     "multiclass": nn.functional.cross_entropy,
     "multilabel": nn.functional.binary_cross_entropy_with_logits,
     "regression": nn.functional.mse_loss,
+    "ordinal": lambda outputs, grades: nn.functional.mse_loss(outputs, cumulative(outputs, grades)),
 }
-METRIC = {"multiclass": "accuracy", "multilabel": "roc_auc", "regression": "r2"}
+METRIC = {"multiclass": "accuracy", "multilabel": "roc_auc", "regression": "r2", "ordinal": "ordinal_mse"}
+
+
+def cumulative(outputs: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
+    """The targets of Ramoneda et al. 2025: ones up to the grade, zeros beyond."""
+    targets = torch.zeros_like(outputs)
+    for row, grade in zip(targets, grades.tolist(), strict=True):
+        row[: grade + 1] = 1
+    return targets
 
 
 def tracks(generator: torch.Generator, rows: range, kind: str, outputs: int) -> Tracks:
@@ -31,7 +40,7 @@ def tracks(generator: torch.Generator, rows: range, kind: str, outputs: int) -> 
         track += [len(ends)] * windows
         ends.append(len(track))
     count = len(ends)
-    if kind == "multiclass":
+    if kind in ("multiclass", "ordinal"):
         targets = torch.arange(count) % outputs
     elif kind == "multilabel":
         targets = (torch.rand(count, outputs, generator=generator) < 0.4).double()
@@ -90,7 +99,8 @@ def sequential(features: torch.Tensor, group: Group, rate: float, asked: Questio
             LOSS[asked.kind](output, targets[asked.train.track[rows]]).backward()
             optimiser.step()
         with torch.no_grad():
-            score = float(METRICS[asked.metric](answers(asked.valid), asked.valid.targets))
+            metric = METRICS[asked.metric]
+            score = float(metric(answers(asked.valid), asked.valid.targets)) * (1 if metric.higher_is_better else -1)
             if score > best["score"]:
                 best = {"score": score, "epoch": epoch, "validation": answers(asked.valid), "test": answers(asked.test)}
                 best["layer_weights"] = layer_logits.softmax(0).clone()
@@ -99,15 +109,16 @@ def sequential(features: torch.Tensor, group: Group, rate: float, asked: Questio
     return best
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("kind", METRIC)
 def test_fused_training_is_sequential_training(kind):
     features, asked = question(kind)
     groups = [Group(layer, seed) for layer in (0, 1, 2, "weighted") for seed in (0, 5)]
     for group, trained in zip(groups, train_probes(features, [0, 1, 2], groups, asked, SETTINGS), strict=True):
         runs = [sequential(features, group, rate, asked, SETTINGS) for rate in RATES]
         assert trained.grid_epochs.tolist() == [run["epoch"] for run in runs]
+        sign = 1 if METRICS[asked.metric].higher_is_better else -1
         torch.testing.assert_close(
-            trained.grid_scores, torch.tensor([run["score"] for run in runs], dtype=torch.float64), rtol=0, atol=1e-10
+            sign * trained.grid_scores, torch.tensor([run["score"] for run in runs], dtype=torch.float64), rtol=0, atol=1e-10
         )
         chosen = max(range(len(RATES)), key=lambda number, runs=runs: runs[number]["score"])
         assert (trained.learning_rate, trained.epoch) == (RATES[chosen], runs[chosen]["epoch"])
@@ -185,6 +196,26 @@ def test_test_features_are_read_once_for_the_chosen_rate_only(monkeypatch):
     groups = [Group(layer, seed) for layer in (0, 1, 2) for seed in (0, 1)]
     train_probes(features, [0, 1, 2], groups, asked, SETTINGS)
     assert [members for is_test, members in read if is_test] == [len(groups)]
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_answers_to_windows_are_those_that_tracks_are_averaged_from(kind):
+    features, asked = question(kind)
+    groups = [Group(layer, 0) for layer in (0, 1, "weighted")]
+    plain = train_probes(features, [0, 1, 2], groups, asked, SETTINGS)
+    told = train_probes(features, [0, 1, 2], groups, Question(**{**vars(asked), "windows": True}), SETTINGS)
+    for without, trained in zip(plain, told, strict=True):
+        assert len(without.test_windows) == 0
+        assert torch.equal(without.test, trained.test)
+        for split, windows, answers in (
+            (asked.valid, trained.validation_windows, trained.validation),
+            (asked.test, trained.test_windows, trained.test),
+        ):
+            means = torch.stack([windows[split.track == track].mean(0) for track in range(len(split.targets))])
+            torch.testing.assert_close(means, answers, rtol=0, atol=1e-10)
+    one_each = asked.test.windows()
+    assert torch.equal(one_each.targets, asked.test.targets[asked.test.track])
+    assert one_each.track.tolist() == list(range(len(asked.test.rows)))
 
 
 def test_a_diverging_member_loses_and_harms_nobody():

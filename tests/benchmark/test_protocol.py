@@ -1,7 +1,10 @@
 """Settings and layer lists."""
 
+import re
+
 import pytest
 
+import marble
 from marble.errors import MarbleError
 from marble.protocol import PROTOCOLS, load_protocol, parse_layers
 
@@ -16,7 +19,59 @@ def test_a_setting_changes_the_protocol_and_stands_in_its_label():
     changed = load_protocol("marble", ["probe.hidden=256", "probe.learning_rates=1e-3,1e-2", "windows.seconds=10"])
     assert (changed.probe.hidden, changed.probe.learning_rates, changed.windows.seconds) == (256, (1e-3, 1e-2), 10.0)
     assert "probe.hidden=256" in changed.label
+    assert load_protocol("marble", ["probe.learning_rates=1e-3"]).probe.learning_rates == (1e-3,)
     assert load_protocol("marble").label == "marble"
+
+
+def test_presets_differ_from_the_default_in_what_their_sources_state_and_in_nothing_else():
+    default = PROTOCOLS["marble"].model_dump(exclude={"name", "changes"})
+    differences = {}
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        document = protocol.model_dump()
+        differences[name] = {
+            f"{part}.{key}": value
+            for part, values in default.items()
+            for key, value in document[part].items()
+            if value != values[key]
+        }
+    assert differences == {
+        "marble": {},
+        "marble-v1": {"probe.learning_rates": (1e-3,), "probe.standardise": False},
+        "muq": {"probe.learning_rates": (1e-3,), "probe.standardise": False},
+        "omar": {
+            "windows.seconds": 30.0,
+            "probe.learning_rates": (1e-4,),
+            "probe.epochs": 84,
+            "probe.patience": 84,
+            "probe.standardise": False,
+        },
+        "branchformer": {"windows.seconds": 30.0, "probe.dropout": 0.25, "probe.batch_size": 32},
+    }
+
+
+def test_a_description_explains_a_preset_and_is_part_of_no_result():
+    assert all(protocol.description for protocol in PROTOCOLS.values())
+    for name in ("marble-v1", "muq", "omar", "branchformer"):
+        assert "Not expressed:" in PROTOCOLS[name].description
+    changed = load_protocol("omar", ["probe.batch_size=32"])
+    assert changed.label == "omar (probe.batch_size=32)"
+    assert "description" not in changed.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "marble"])
+def test_a_result_names_its_preset(name, tones, tmp_path):
+    settings = ["probe.epochs=2"]
+    result = marble.run("constant", f"folder:{tones}", protocol=name, results=tmp_path, seeds=1, settings=settings)
+    assert (tmp_path / result.path).name.startswith(f"{name}-")
+    assert result.protocol["label"] == f"{name} (probe.epochs=2)"
+    assert {point.learning_rate for point in result.layers[0].runs[0].grid} == set(PROTOCOLS[name].probe.learning_rates)
+
+
+def test_the_settings_that_descriptions_name_exist():
+    for protocol in PROTOCOLS.values():
+        for setting in re.findall("(?:probe|windows)[.][a-z_]+=[0-9.e-]*[0-9]", protocol.description):
+            assert load_protocol(protocol.name, [setting]).changes
 
 
 @pytest.mark.parametrize(
@@ -28,6 +83,8 @@ def test_a_setting_changes_the_protocol_and_stands_in_its_label():
         "probe.hidden=many",
         "probe.hidden=-1",
         "probe.dropout=1",
+        "probe.hidden=1,2",
+        "probe.learning_rates=",
         "windows.seconds=0",
     ],
 )

@@ -66,7 +66,7 @@ def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):
     assert registry.load_upstream("from-a-package").info.name == "mine"
 
 
-@pytest.mark.parametrize("name", [name for name in registry.task_names() if name not in ("folder", "table")])
+@pytest.mark.parametrize("name", registry.complete_task_names())
 def test_every_task_declares_itself(name):
     task = registry.load_task(name)
     assert task.name == name
@@ -80,7 +80,7 @@ def test_every_task_declares_itself(name):
     assert set(task.split_sizes) == set(SPLITS)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.upstream_names() if name != "random-init"])
+@pytest.mark.parametrize("name", registry.complete_upstream_names())
 def test_every_upstream_declares_itself(name):
     info = registry.upstream_class(name).info
     assert info.name == name

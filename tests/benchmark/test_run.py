@@ -1,5 +1,6 @@
 """The main job on real files: numbers, identity, resuming, honest choices, bad clips."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +188,13 @@ def test_what_decides_the_numbers_decides_the_identity(tones, tmp_path):
     (tones / "low" / "0.wav").write_bytes((tones / "low" / "1.wav").read_bytes()[:-2] + b"\x01\x02")
     others.append(identity())
     assert len({reference, *others}) == len(others) + 1
+
+
+def test_a_name_that_is_no_utf8_goes_all_the_way(tones, tmp_path):
+    old = tones / "low" / "0.wav"
+    old.rename(os.fsdecode(os.fsencode(tones / "low") + b"/caf\xe9.wav"))
+    (tones / "low" / os.fsdecode(b"bad\xe9.wav")).write_text("no audio")
+    result = marble.run("constant", f"folder:{tones}", results=tmp_path, skip_bad=True, **QUICK)
+    table = pandas.read_parquet((tmp_path / result.path).with_suffix(".parquet"))
+    assert result.bad_clips[0].id == "low/bad\\xe9.wav"
+    assert "low/caf\\xe9.wav" in {*table.track, *(clip.id for clip in load_task(f"folder:{tones}").read(tones))}

@@ -1,0 +1,177 @@
+"""What the headers of audio files tell about their length, where libsndfile believes them too much or too little.
+
+- libsndfile reads a WAV, AIFF, AU or Ogg file that stops early to where it stops, without a word: `missing_bytes` counts
+  what its header promises and the file lacks.
+- A WAV that was streamed has placeholders for sizes; where that is 0, libsndfile finds no audio.
+- An MP3 without a Xing or Info tag has no length at all; libsndfile 1.2 guesses one from the first bit rate and stops there.
+  `with_length` gives the bytes of such WAV and MP3 files with the length written in. Whether an MP3 without a tag was cut
+  short cannot be known; it ends with its last whole frame.
+
+Layouts: RIFF and AIFF (IFF) chunks, EBU Tech 3306 (RF64), RFC 3533 (Ogg pages), ISO 11172-3 section 2.4 (MPEG frames).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+_KBIT = {
+    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def missing_bytes(path: Path, found: str) -> int:
+    """Return how many bytes of audio the header of a file promises that the file lacks.
+
+    Args:
+        path: the file.
+        found: its format as libsndfile calls it; 0 is returned for those that libsndfile checks itself.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if found in ("WAV", "WAVEX", "RF64", "AIFF"):
+            data = _data_chunk(file, size)
+            return 0 if data is None or _is_placeholder(data.length) else data.begin + data.length - size
+        if found == "AU":
+            magic = file.read(4)
+            begin, length = struct.unpack("<2I" if magic == b"dns." else ">2I", file.read(8))
+            return 0 if _is_placeholder(length) else begin + length - size
+        return _missing_ogg_bytes(file, size) if found == "OGG" else 0
+
+
+def with_length(path: Path, found: str) -> io.BytesIO | None:
+    """Return the bytes of a WAV or MP3 file with its length written in where its own header lacks it, else None."""
+    if found in ("WAV", "WAVEX"):
+        return _sized_wav(path)
+    return _tagged_mp3(path) if found == "MP3" else None
+
+
+class _Data(NamedTuple):
+    """Where the samples of a chunked file begin, and how many bytes they have."""
+
+    begin: int
+    length: int
+
+
+def _is_placeholder(length: int) -> bool:
+    """Tell whether a length is what programs write that cannot know it: the largest that fits, or a little less."""
+    return 0x7FFF0000 <= length <= 0x80000000 or 0xFFFF0000 <= length <= 0xFFFFFFFF
+
+
+def _data_chunk(file: BinaryIO, size: int) -> _Data | None:
+    """Return the data chunk of a RIFF, RIFX, RF64 or AIFF file, None where it has none."""
+    form = file.read(12)[:4]
+    order, wanted = (">" if form in (b"FORM", b"RIFX") else "<"), (b"SSND" if form == b"FORM" else b"data")
+    position, long_length = 12, 0
+    while position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack(order + "4sI", file.read(8))
+        if name == b"ds64":
+            _, long_length = struct.unpack("<2Q", file.read(16))
+        if name == wanted:
+            return _Data(position + 8, long_length if form == b"RF64" and length == 0xFFFFFFFF else length)
+        position += 8 + length + length % 2
+    return None
+
+
+def _missing_ogg_bytes(file: BinaryIO, size: int) -> int:
+    """Return what the last page of an Ogg file lacks; 1 where it is whole but not marked as the last."""
+    file.seek(max(0, size - 2**17))
+    tail = file.read()
+    page = tail[max(tail.rfind(b"OggS"), 0) :]
+    table = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 or len(table) < page[26]:
+        return 27
+    lacking = 27 + len(table) + sum(table) - len(page)
+    return lacking if lacking > 0 else int(not page[5] & 4)
+
+
+def _sized_wav(path: Path) -> io.BytesIO | None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        data = _data_chunk(file, size)
+        if data is None or data.length or data.begin >= size:
+            return None
+        file.seek(0)
+        form, outer = struct.unpack("4sI", file.read(8))
+        if form != b"RIFF" or outer + 8 == size:
+            return None
+        file.seek(0)
+        content = bytearray(file.read())
+    content[data.begin - 4 : data.begin] = struct.pack("<I", size - data.begin)
+    return io.BytesIO(content)
+
+
+def _tagged_mp3(path: Path) -> io.BytesIO | None:
+    with path.open("rb") as file:
+        head = file.read(10)
+        begin = _id3_bytes(head)
+        file.seek(begin)
+        if _has_length_tag(file.read(2**12)):
+            return None
+        file.seek(begin)
+        content = file.read()
+    frames = list(_mp3_frames(content))
+    if not frames:
+        return None
+    # The tag is a frame of the first one's kind at its ninth bit rate, large enough for it in every version.
+    header = bytearray(content[frames[0] : frames[0] + 4])
+    header[1] |= 1
+    header[2] = header[2] & 0x0D | 0x90
+    length = _frame_bytes(header, 0)
+    tag = bytes(header) + bytes(_side_bytes(header)) + b"Xing" + struct.pack(">2I", 1, len(frames))
+    return io.BytesIO(tag.ljust(length, b"\0") + content[frames[0] :])
+
+
+def _id3_bytes(head: bytes) -> int:
+    """Return the length of the ID3v2 tag that a file begins with."""
+    if head[:3] != b"ID3":
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _has_length_tag(frame: bytes) -> bool:
+    """Tell whether the first frame of an MP3 is a Xing or Info tag with the number of frames."""
+    place = 4 + _side_bytes(frame) if _frame_bytes(frame, 0) else len(frame)
+    return frame[place : place + 4] in (b"Xing", b"Info") and bool(frame[place + 7] & 1)
+
+
+def _side_bytes(header: bytes | bytearray) -> int:
+    """Return the length of the side information behind a frame header."""
+    mono, first_version = header[3] >> 6 == 3, header[1] >> 3 & 3 == 3
+    return (17 if mono else 32) if first_version else (9 if mono else 17)
+
+
+def _frame_bytes(content: bytes | bytearray, place: int) -> int:
+    """Return the length of the MPEG layer III frame at a place, 0 where there is none."""
+    header = content[place : place + 4]
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, rate, hertz = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or rate in (0, 15) or hertz == 3:
+        return 0
+    bits = 1000 * _KBIT[3 if version == 3 else 2][rate - 1]
+    return (144 if version == 3 else 72) * bits // _HERTZ[version][hertz] + (header[2] >> 1 & 1)
+
+
+def _mp3_frames(content: bytes) -> Iterator[int]:
+    """Yield where each whole frame of an MP3 begins; what lies between frames is passed over."""
+    place = 0
+    while (length := _frame_bytes(content, place)) or (place := _next_frame(content, place)) >= 0:
+        if length and place + length <= len(content):
+            yield place
+        place += length
+
+
+def _next_frame(content: bytes, place: int) -> int:
+    """Return where the next two frames in a row begin, -1 where there are none."""
+    while (place := content.find(b"\xff", place + 1)) >= 0:
+        length = _frame_bytes(content, place)
+        if length and _frame_bytes(content, place + length):
+            return place
+    return -1

@@ -1,0 +1,342 @@
+"""Real files of every format, whole and broken in every way we know."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marble import audio, headers
+from marble.audio import BadAudioError, load, windows
+
+RATE = 44_100
+FORMATS = {
+    "pcm16.wav": ("WAV", "PCM_16", 2e-4),
+    "pcm24.wav": ("WAV", "PCM_24", 1e-6),
+    "float.wav": ("WAV", "FLOAT", 1e-6),
+    "double.wav": ("WAV", "DOUBLE", 1e-6),
+    "extensible.wav": ("WAVEX", "PCM_16", 2e-4),
+    "rf64.wav": ("RF64", "PCM_16", 2e-4),
+    "alaw.wav": ("WAV", "ALAW", 0.05),
+    "take.flac": ("FLAC", "PCM_16", 2e-4),
+    "take.ogg": ("OGG", "VORBIS", 0.05),
+    "take.opus": ("OGG", "OPUS", 0.05),
+    "take.mp3": ("MP3", "MPEG_LAYER_III", 0.05),
+    "take.aiff": ("AIFF", "PCM_16", 2e-4),
+    "take.AIFC": ("AIFF", "FLOAT", 1e-6),
+    "take.au": ("AU", "PCM_16", 2e-4),
+}
+
+
+def stereo(seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    """A different tone in each channel, float32[N, 2]."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.stack([0.5 * np.sin(2 * np.pi * 440 * time), 0.25 * np.sin(2 * np.pi * 1000 * time)], axis=1).astype(np.float32)
+
+
+def write(folder: Path, name: str) -> Path:
+    """Write the two tones in the format that a name of `FORMATS` stands for."""
+    container, subtype, _ = FORMATS[name]
+    rate = 48_000 if subtype == "OPUS" else RATE
+    soundfile.write(folder / name, stereo(rate=rate), rate, format=container, subtype=subtype)
+    return folder / name
+
+
+def reason(path: Path, start: float = 0.0, stop: float | None = None, rate: int = RATE) -> str:
+    """Return why a file is bad."""
+    with pytest.raises(BadAudioError) as caught:
+        load(path, rate, start, stop)
+    return str(caught.value)
+
+
+def wav(data: bytes, length: int | None = None, before: bytes = b"", after: bytes = b"", outer: int | None = None) -> bytes:
+    """Return a 16-bit mono WAV whose headers say what the arguments say."""
+    chunks = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16) + before
+    chunks += b"data" + struct.pack("<I", len(data) if length is None else length) + data + after
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks) if outer is None else outer) + b"WAVE" + chunks
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Return a RIFF chunk, padded."""
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def noise(samples: int = RATE) -> np.ndarray:
+    """int16[N], never silent."""
+    return np.random.default_rng(0).integers(-9999, 9999, samples, dtype=np.int16)
+
+
+def untagged_mp3(folder: Path, mode: str, channels: int, rate: int = RATE) -> tuple[bytes, np.ndarray]:
+    """Return an MP3 without its length tag, and what decoding it with the tag gives."""
+    path = folder / "tagged.mp3"
+    with soundfile.SoundFile(
+        path, "w", rate, channels, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.5
+    ) as file:
+        loud = np.linspace(0.001, 1, rate)[:, None] ** 4 * np.random.default_rng(0).uniform(-0.9, 0.9, (rate, 1))
+        file.write(np.repeat(loud, channels, axis=1))
+    content = path.read_bytes()
+    return content[headers._frame_bytes(content, 0) :], load(path, rate)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_decodes_to_the_mean_of_its_channels(tmp_path, name):
+    path = write(tmp_path, name)
+    rate = soundfile.info(path).samplerate
+    waveform = load(path, rate)
+    assert waveform.dtype == np.float32
+    assert len(waveform) == rate
+    inside = slice(1000, -1000)  # lossy encoders smear the ends
+    assert np.abs(waveform - stereo(rate=rate).mean(axis=1))[inside].max() < FORMATS[name][2]
+    assert audio.seconds(path) == 1.0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_excerpt_is_a_cut_of_the_whole(tmp_path, name):
+    path = write(tmp_path, name)
+    rate = soundfile.info(path).samplerate
+    whole = load(path, rate)
+    for start, stop in [(0.3, 0.7501), (0.9, None)]:
+        cut = whole[round(start * rate) : None if stop is None else round(stop * rate)]
+        # Lossy decoders round differently behind a seek.
+        np.testing.assert_allclose(load(path, rate, start, stop), cut, rtol=0, atol=1e-6)
+
+
+def test_a_stop_barely_behind_the_end_is_the_end(tmp_path):
+    path = write(tmp_path, "pcm16.wav")
+    assert len(load(path, RATE, 0.5, 1.04)) == RATE // 2
+    assert reason(path, 0.5, 1.06) == "is 1.00 s long and ends before the clip from 0.5 s to 1.06 s"
+    assert reason(path, 1.0, None) == "is 1.00 s long and ends before the clip from 1 s to its end"
+
+
+@pytest.mark.parametrize("times", [(0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (-0.1, None)])
+def test_impossible_times_are_refused(tmp_path, times):
+    assert "cannot hold the clip from" in reason(write(tmp_path, "pcm16.wav"), *times)
+
+
+@pytest.mark.parametrize(("source", "wanted"), [(44_100, 16_000), (48_000, 24_000), (22_050, 44_100), (8_000, 24_000)])
+def test_resampling_keeps_length_frequency_and_level(tmp_path, source, wanted):
+    time = np.arange(source) / source
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 1000 * time), source, subtype="FLOAT")
+    waveform = load(tmp_path / "a.wav", wanted)
+    assert len(waveform) == wanted
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(wanted)))
+    assert spectrum.argmax() == 1000
+    assert np.sqrt(2 * np.mean(waveform[wanted // 4 : -wanted // 4] ** 2)) == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("missing", ["two thirds", "a tail", "one byte"])
+def test_a_truncated_file_is_bad(tmp_path, name, missing):
+    path = write(tmp_path, name)
+    content = path.read_bytes()
+    path.write_bytes(content[: {"two thirds": len(content) // 3, "a tail": len(content) - 300, "one byte": -1}[missing]])
+    assert "truncated" in reason(path) or "corrupt" in reason(path)
+
+
+@pytest.mark.parametrize("name", ["take.ogg", "take.opus"])
+def test_an_ogg_file_that_ends_between_pages_is_bad(tmp_path, name):
+    path = write(tmp_path, name)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"OggS")])
+    assert "truncated" in reason(path)
+
+
+@pytest.mark.parametrize("suffix", sorted(audio.EXTENSIONS))
+@pytest.mark.parametrize("content", [b"<html>not found</html>", np.random.default_rng(1).bytes(50_000), bytes(9_000)])
+def test_a_file_that_is_no_audio_is_bad(tmp_path, suffix, content):
+    (tmp_path / f"a{suffix}").write_bytes(content)
+    assert reason(tmp_path / f"a{suffix}") == "is not audio that libsndfile reads, or is corrupt"
+
+
+@pytest.mark.parametrize("suffix", [".raw", ".vox", ".gsm"])
+def test_formats_without_a_header_are_not_guessed(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(noise().tobytes())
+    assert "is not audio" in reason(tmp_path / f"a{suffix}")
+
+
+def test_a_flac_with_a_damaged_frame_is_bad(tmp_path):
+    path = write(tmp_path, "take.flac")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    path.write_bytes(content)
+    assert "corrupt" in reason(path)
+
+
+def test_a_wrong_name_is_bad(tmp_path):
+    write(tmp_path, "take.mp3").rename(tmp_path / "take.wav")
+    assert reason(tmp_path / "take.wav") == "is wrongly named: it holds MP3 data"
+    write(tmp_path, "pcm16.wav").rename(tmp_path / "take.FLAC")
+    assert reason(tmp_path / "take.FLAC") == "is wrongly named: it holds WAV data"
+
+
+def test_a_file_that_cannot_be_read_is_bad(tmp_path):
+    assert reason(tmp_path / "none.wav") == "cannot be read (no such file or directory)"
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    assert reason(tmp_path / "loop.wav").startswith("cannot be read (too many levels")
+    (tmp_path / "empty.wav").touch()
+    assert reason(tmp_path / "empty.wav") == "is an empty file"
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert reason(tmp_path / "folder.wav") == reason(tmp_path / "pipe.wav") == "is not a file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_forbidden_file_is_bad(tmp_path):
+    write(tmp_path, "pcm16.wav").chmod(0)
+    assert reason(tmp_path / "pcm16.wav") == "cannot be read (permission denied)"
+
+
+def test_samples_that_are_no_sound_are_bad(tmp_path):
+    path = tmp_path / "a.wav"
+    for value, expected in [(np.nan, "finite"), (np.inf, "finite"), (1e300, "finite"), (0.0, "silent"), (9e-6, "silent")]:
+        soundfile.write(path, np.full((RATE, 2), value), RATE, subtype="DOUBLE")
+        assert expected in reason(path)
+    soundfile.write(path, np.stack([noise() / 2**15, noise() / -(2**15)], axis=1), RATE, subtype="DOUBLE")
+    assert "silent" in reason(path)  # one channel undoes the other
+    soundfile.write(path, np.full((10, 2), 3.0e38), RATE, subtype="FLOAT")
+    assert "finite" in reason(path)  # each sample is, their sum is not
+    soundfile.write(path, np.zeros((0, 2)), RATE)
+    assert reason(path) == "holds 0 samples"
+    soundfile.write(path, np.array([0.5]), RATE)
+    assert len(load(path, RATE)) == 1
+    assert reason(path, rate=8000) == "is too short: it holds 1 samples at 44100 Hz, and none at 8000 Hz"
+    soundfile.write(path, np.full(RATE, 2e-5), RATE, subtype="FLOAT")
+    assert len(load(path, RATE)) == RATE
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36, 0xFFFFFFFF])
+@pytest.mark.parametrize("outer", [0, 36, 0xFFFFFFFF])
+def test_a_streamed_wav_without_sizes_is_read_to_its_end(tmp_path, length, outer):
+    (tmp_path / "a.wav").write_bytes(wav(noise().tobytes(), length, outer=outer))
+    np.testing.assert_array_equal(load(tmp_path / "a.wav", RATE), noise() / np.float32(2**15))
+    np.testing.assert_array_equal(load(tmp_path / "a.wav", RATE, 0.5, 0.6), noise()[22050:26460] / np.float32(2**15))
+
+
+def test_a_wav_without_samples_is_not_taken_for_a_streamed_one(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(b"", after=chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"marble"))))
+    assert reason(tmp_path / "a.wav") == "holds 0 samples"
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_chunks_around_the_samples_do_not_matter(tmp_path, cut):
+    before = chunk(b"junk", b"odd") + chunk(b"bext", bytes(602)) + chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"marble"))
+    content = wav(noise().tobytes(), before=before)
+    (tmp_path / "a.wav").write_bytes(content[: len(content) - cut])
+    if cut:
+        assert "truncated: at least 1 byte" in reason(tmp_path / "a.wav")
+    else:
+        assert len(load(tmp_path / "a.wav", RATE)) == RATE
+        (tmp_path / "a.wav").write_bytes(wav(noise().tobytes(), before=before, after=chunk(b"cart", bytes(99))))
+        assert len(load(tmp_path / "a.wav", RATE)) == RATE
+
+
+@pytest.mark.parametrize("endian", ["BIG", "LITTLE"])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
+def test_both_byte_orders(tmp_path, container, endian):
+    path = tmp_path / f"a.{container.lower()}"
+    path = path.with_suffix(".aiff") if container == "AIFF" else path
+    soundfile.write(path, noise(), RATE, format=container, subtype="PCM_16", endian=endian)
+    np.testing.assert_array_equal(load(path, RATE), noise() / np.float32(2**15))
+    path.write_bytes(path.read_bytes()[:-5])
+    assert "truncated" in reason(path)
+
+
+def test_a_flac_that_was_streamed_without_a_length_says_so(tmp_path):
+    path = write(tmp_path, "take.flac")
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the total number of samples: 36 bits of STREAMINFO
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert "does not tell its length" in reason(path)
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize(("channels", "rate"), [(1, 44_100), (2, 44_100), (1, 22_050), (2, 8_000)])
+def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path, mode, channels, rate):
+    bare, tagged = untagged_mp3(tmp_path, mode, channels, rate)
+    path = tmp_path / "bare.mp3"
+    waveforms = []
+    for before, after in [
+        (b"", b""),
+        (b"", b"TAG" + bytes(125)),
+        (b"ID3\x03\0\0\0\0\x40\0" + bytes(8192), b""),
+        (b"", b"APETAGEX" + bytes(50)),
+    ]:
+        path.write_bytes(before + bare + after)
+        waveforms.append(load(path, rate))
+        np.testing.assert_array_equal(waveforms[-1], waveforms[0])
+        cut = waveforms[0][round(0.5 * rate) : round(0.8 * rate)]
+        np.testing.assert_allclose(load(path, rate, 0.5, 0.8), cut, rtol=0, atol=1e-6)
+    # The tag also tells how many samples the encoder put before and after; without it they stay.
+    offsets = range(len(waveforms[0]) - len(tagged) + 1)
+    assert min(np.abs(waveforms[0][offset : offset + len(tagged)] - tagged).max() for offset in offsets) < 1e-6
+
+
+def test_junk_inside_an_mp3_ends_nothing(tmp_path):
+    bare, _ = untagged_mp3(tmp_path, "VARIABLE", 1)
+    starts = list(headers._mp3_frames(bare))
+    half = starts[len(starts) // 2]
+    content = bare[:half] + b"junk \xff\xfb" + bytes(700) + bare[half:]
+    assert len(list(headers._mp3_frames(content))) == len(starts)
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9\xff.wav"))
+    write(tmp_path, "pcm16.wav").rename(path)
+    assert len(load(path, RATE)) == RATE
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.WAV", True), ("b.mp3", True), ("c.txt", False), ("wav", False)])
+def test_audio_names(name, expected):
+    assert audio.is_audio_name(name) is expected
+
+
+def test_the_real_one_shots(shared):
+    paths = sorted((shared / "data/audio/one-shots").rglob("*.[wW][aA][vV]"))
+    assert len(paths) == 292
+    bad = {}
+    for path in paths:
+        try:
+            assert load(path, RATE).ndim == 1
+        except BadAudioError as error:
+            bad[path.name] = str(error)
+    assert not bad
+
+
+def test_the_real_mp3_files(shared):
+    paths = sorted((shared / "data/layouts").rglob("*.mp3"))
+    assert paths
+    for path in paths:
+        assert 1.9 < len(load(path, 16_000)) / 16_000 < 2.1
+
+
+@given(
+    samples=st.integers(1, 400),
+    length=st.none() | st.integers(1, 100),
+    hop=st.integers(1, 150),
+    tail=st.integers(0, 120),
+)
+def test_windows_cover_the_waveform(samples, length, hop, tail):
+    cuts = windows(samples, length, hop, tail)
+    assert cuts
+    assert all(0 <= cut.start < cut.stop <= samples for cut in cuts)
+    assert [cut.start for cut in cuts] == [number * hop for number in range(len(cuts))]
+    if length is None or samples <= length:
+        assert cuts == [slice(0, samples)]
+        return
+    assert all(cut.stop - cut.start == length for cut in cuts[:-1])
+    assert cuts[-1].stop - cuts[-1].start <= length
+    rest = samples - max(cuts[-1].start + hop, cuts[-1].stop)
+    assert rest < max(tail, 1)  # nothing that lasts a tail is left out
+    if cuts[-1].stop - cuts[-1].start < length:
+        assert samples - max(cuts[-1].start, cuts[-2].stop) >= max(tail, 1)
+    if hop <= length:
+        covered = np.zeros(samples, bool)
+        for cut in cuts:
+            covered[cut] = True
+        assert covered[: cuts[-1].stop].all()
+        assert samples - cuts[-1].stop < max(tail, 1)

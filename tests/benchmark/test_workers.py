@@ -1,0 +1,191 @@
+"""Decoding processes: their order, their crashes and their ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from marble.audio import BadAudioError, load
+from marble.workers import DecodePool, Request
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="child processes are looked for in /proc")
+
+FAULTS = """
+import os, signal, struct
+from marble import audio
+
+answers, load = os.dup(1), audio.load
+
+def faulty(path, *rest):
+    if path.name.startswith("half"):
+        os.write(answers, struct.pack("<?q", True, 4000) + bytes(400))
+    if path.name.startswith(("half", "killer")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.name.startswith("odd"):
+        raise RuntimeError("surprise")
+    return load(path, *rest)
+
+audio.load = faulty
+"""
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from marble.workers import DecodePool, Request
+
+with DecodePool(2) as pool:
+    for number, waveform in enumerate(pool.map(Request(Path(sys.argv[1]), 22050, 0.0, None) for _ in range(10**9))):
+        if number == 10:
+            print("busy", flush=True)
+"""
+
+
+def requests(folder: Path, names: list[str], rate: int = 8000) -> list[Request]:
+    """One file for each name, the first 1000 samples long, the second 1001 …"""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        soundfile.write(folder / name, generator.uniform(-0.5, 0.5, 1000 + number), rate)
+    return [Request(folder / name, rate, 0.0, None) for name in names]
+
+
+def said(answers: Iterable[np.ndarray | BadAudioError]) -> list[int | str]:
+    """The length of each waveform, or why there is none."""
+    return [str(answer) if isinstance(answer, BadAudioError) else len(answer) for answer in answers]
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, owner = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(owner) == parent and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until_dead(processes: list[int]) -> None:
+    end = time.monotonic() + 10
+    while any(map(alive, processes)):
+        assert time.monotonic() < end, "a worker was left behind"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Workers whose decoder dies of files named killer* and half* and fails at odd*."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/sitecustomize.py").write_text(FAULTS)
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+
+
+def test_answers_come_in_order_and_few_are_held(tmp_path):
+    wanted = requests(tmp_path, [f"{number}.wav" for number in range(40)])
+    asked = answered = most = 0
+
+    def ask():
+        nonlocal asked, most
+        for request in wanted:
+            asked += 1
+            most = max(most, asked - answered)
+            yield request
+
+    with DecodePool(2) as pool:
+        for number, answer in enumerate(pool.map(ask())):
+            answered += 1
+            assert said([answer]) == [1000 + number]
+    assert answered == 40
+    assert most == 6
+
+
+def test_a_worker_gives_what_load_gives(tmp_path):
+    (request,) = requests(tmp_path, ["a.wav"])
+    with DecodePool(1) as pool:
+        (waveform,) = pool.map([request._replace(sample_rate=11025, start=0.01, stop=0.1)])
+        (bad,) = pool.map([request._replace(path=tmp_path / "näh\n.wav")])
+    assert isinstance(waveform, np.ndarray)
+    np.testing.assert_array_equal(waveform, load(request.path, 11025, 0.01, 0.1))
+    assert str(bad) == "cannot be read (no such file or directory)"
+
+
+def test_a_crash_costs_one_file(tmp_path, faults):
+    names = ["a.wav", "killer.wav", "b.wav", "half.wav", "c.wav", "odd.wav", "d.wav"]
+    for workers in (1, 2):
+        with DecodePool(workers) as pool:
+            answers = said(pool.map(requests(tmp_path, names)))
+        crash = "crashed its decoder (exit status -9)"
+        assert answers == [1000, crash, 1002, crash, 1004, "cannot be decoded (RuntimeError('surprise'))", 1006]
+
+
+def test_crashes_leave_nothing_open(tmp_path, faults):
+    before = len(os.listdir("/proc/self/fd"))
+    with DecodePool(1) as pool:
+        list(pool.map(requests(tmp_path, ["a.wav", *(f"killer{number}.wav" for number in range(4))])))
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_died_in_between_is_replaced(tmp_path):
+    others = set(children(os.getpid()))  # of other tests
+    first, second = requests(tmp_path, ["a.wav", "b.wav"])
+    with DecodePool(1) as pool:
+        assert said(pool.map([first])) == [1000]
+        (worker,) = set(children(os.getpid())) - others
+        os.kill(worker, signal.SIGKILL)
+        wait_until_dead([worker])
+        assert said(pool.map([second])) == [1001]
+    assert set(children(os.getpid())) == others
+
+
+def test_a_worker_needs_neither_torch_nor_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "soundfile.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    others = set(children(os.getpid()))
+    with DecodePool(1) as pool:
+        assert said(pool.map(requests(tmp_path, ["a.wav"]))) == [1000]
+        (worker,) = set(children(os.getpid())) - others
+        assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
+
+
+def test_nothing_starts_for_nothing():
+    others = children(os.getpid())
+    with DecodePool() as pool:
+        assert list(pool.map([])) == []
+        assert children(os.getpid()) == others
+
+
+@pytest.mark.parametrize("how", ["interrupt", "kill"])
+def test_workers_end_with_the_run(tmp_path, how):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 44_100), 44_100)
+    run = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(ENDLESS), str(tmp_path / "a.wav")],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    with run:
+        assert run.stdout
+        assert run.stdout.readline() == b"busy\n"
+        workers = children(run.pid)
+        assert len(workers) == 2
+        if how == "kill":
+            run.kill()
+        else:
+            os.killpg(run.pid, signal.SIGINT)
+        run.wait(10)
+        wait_until_dead(workers)
