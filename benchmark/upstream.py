@@ -105,7 +105,10 @@ class Upstream(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define layers(waveform).")
 
     def frame_times(self, frames: int) -> Tensor:
-        """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64 (first centre at 0)."""
+        """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64.
+
+        The first centre is at 0 unless the subclass says otherwise.
+        """
         return torch.arange(frames, dtype=torch.float64) / self.info.frame_rate
 
     def prepare(self, device: str | torch.device, precision: str = "fp32") -> Upstream:

@@ -1,0 +1,317 @@
+"""Loading: both containers, both spellings, prefixes and quirks are read; every fault is one sentence that helps."""
+
+import contextlib
+import hashlib
+import io
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save, save_file
+
+from marble.errors import MarbleError
+from marble.upstreams.mert import Mert95M, Mert330M
+from marble.upstreams.muq import MuQ
+from marble.upstreams.musicfm import MusicFMFMA, MusicFMMSD
+from marble.upstreams.omar_rq import OmarRQBase, OmarRQMultifeature, OmarRQMultifeature25Hz
+from marble.upstreams.weights import HubFiles, read_checkpoint
+
+DATA = Path(__file__).parents[1] / "data" / "upstreams"
+MAGNITUDE, DIRECTION = "encoder.pos_conv_embed.conv.weight_g", "encoder.pos_conv_embed.conv.weight_v"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Copies of checkpoints by name, free to be damaged."""
+
+    def copy(name):
+        return Path(shutil.copytree(DATA / name, tmp_path / name))
+
+    return copy
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_pickle(path, edit):
+    tensors = torch.load(path, weights_only=True)
+    edit(tensors)
+    torch.save(tensors, path)
+
+
+# What is read
+
+
+def test_a_folder_and_its_file_give_the_same_weights():
+    assert MuQ.load(str(DATA / "muq")).weights_hash() == MuQ.load(str(DATA / "muq" / "model.safetensors")).weights_hash()
+
+
+def test_safetensors_and_pytorch_files_give_the_same_weights(folder):
+    muq = folder("muq")
+    torch.save(load_file(muq / "model.safetensors"), muq / "pytorch_model.bin")
+    assert MuQ.load(str(muq / "pytorch_model.bin")).weights_hash() == MuQ.load(str(muq)).weights_hash()
+    mert = folder("mert-95m")
+    save_file(torch.load(mert / "pytorch_model.bin", weights_only=True), mert / "model.safetensors")
+    assert Mert95M.load(str(mert / "model.safetensors")).weights_hash() == Mert95M.load(str(mert)).weights_hash()
+
+
+def test_the_prefix_may_be_missing(folder):
+    muq = folder("muq")
+    tensors = load_file(muq / "model.safetensors")
+    save_file({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, muq / "model.safetensors")
+    assert MuQ.load(str(muq)).weights_hash() == MuQ.load(str(DATA / "muq")).weights_hash()
+
+
+def test_both_spellings_of_weight_norm_give_the_same_weights(folder):
+    def respell(tensors):
+        layer = "encoder.pos_conv_embed.conv.parametrizations.weight.original"
+        tensors[f"{layer}0"], tensors[f"{layer}1"] = tensors.pop(MAGNITUDE), tensors.pop(DIRECTION)
+
+    mert = folder("mert-330m")
+    before = Mert330M.load(str(mert)).weights_hash()
+    edit_pickle(mert / "pytorch_model.bin", respell)
+    assert Mert330M.load(str(mert)).weights_hash() == before
+
+
+def test_weight_norm_is_that_of_torch():
+    tensors = torch.load(DATA / "mert-95m" / "pytorch_model.bin", weights_only=True)
+    expected = torch._weight_norm(tensors[DIRECTION], tensors[MAGNITUDE], 2)
+    torch.testing.assert_close(Mert95M.load(str(DATA / "mert-95m")).position.convolution.weight.data, expected)
+
+
+def test_float_counters_become_integers():
+    tensors = torch.load(DATA / "musicfm" / "pretrained_msd.pt", weights_only=True)["state_dict"]
+    assert tensors["model.conv.conv.0.bn1.num_batches_tracked"].is_floating_point()
+    counter = MusicFMMSD.load(str(DATA / "musicfm")).stem.first.bn1.num_batches_tracked
+    assert counter is not None
+    assert counter.dtype == torch.int64
+
+
+def test_half_precision_weights_are_widened(folder):
+    muq = folder("muq")
+    save_file({k: x.half() for k, x in load_file(muq / "model.safetensors").items()}, muq / "model.safetensors")
+    assert {weight.dtype for weight in MuQ.load(str(muq)).parameters()} == {torch.float32}
+
+
+def test_musicfm_variants_read_their_own_files(folder):
+    musicfm = folder("musicfm")
+    (musicfm / "pretrained_msd.pt").rename(musicfm / "pretrained_fma.pt")
+    stats = json.loads((musicfm / "msd_stats.json").read_text())
+    (musicfm / "fma_stats.json").write_text(json.dumps(stats | {"melspec_2048_mean": 3.0}))
+    assert MusicFMFMA.load(str(musicfm)).front_end.mean == 3.0
+    with pytest.raises(MarbleError, match=r"pretrained_msd\.pt does not exist: musicfm-msd needs it from https://huggingface"):
+        MusicFMMSD.load(str(musicfm))
+
+
+# Faults in the tensors
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "file"),
+    [
+        (MuQ, "muq", "model.safetensors"),
+        (MusicFMMSD, "musicfm", "pretrained_msd.pt"),
+        (OmarRQBase, "omar-rq-base", "model.ckpt"),
+    ],
+)
+def test_truncated_files(cls, name, file, folder):
+    path = folder(name) / file
+    content = path.read_bytes()
+    for length in (len(content) // 2, len(content) - 1, 100):
+        path.write_bytes(content[:length])
+        with pytest.raises(MarbleError, match=f"{file} is truncated or damaged"):
+            cls.load(str(path.parent))
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<!doctype html>"])
+def test_files_that_hold_no_weights(content, folder):
+    path = folder("muq") / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(MarbleError, match="holds no weights: it is neither a safetensors nor a PyTorch file"):
+        MuQ.load(str(path))
+
+
+class Malice:
+    def __reduce__(self):
+        return Path.touch, (Path("malice.txt"),)
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x, protocol=2))], ids=["zip", "pickle"]
+)
+def test_a_pickle_that_carries_code_is_not_run(save, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = folder("mert-95m") / "pytorch_model.bin"
+    save({"weight": torch.zeros(3), "code": Malice()}, path)
+    with pytest.raises(MarbleError, match="carries code or objects besides tensors and is not opened"):
+        Mert95M.load(str(path.parent))
+    assert not (tmp_path / "malice.txt").exists()
+
+
+def container(kind):
+    tensors, file = {"a.weight": torch.ones(2, 3), "b.count": torch.tensor(4)}, io.BytesIO()
+    if kind == "safetensors":
+        return save(tensors)
+    torch.save(tensors, file, _use_new_zipfile_serialization=kind == "zip")
+    return file.getvalue()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(["safetensors", "zip", "pickle"]), at=st.floats(0, 1), byte=st.integers(1, 255), cut=st.booleans())
+def test_damage_never_escapes_as_another_error(kind, at, byte, cut, tmp_path):
+    """A damaged byte of a weight may go unseen; one of the container is a user's error, never a traceback."""
+    content = bytearray(container(kind))
+    position = int(at * (len(content) - 1))
+    content[position] ^= byte
+    path = tmp_path / "damaged"
+    path.write_bytes(content[: position + 1] if cut else content)
+    with contextlib.suppress(MarbleError):
+        read_checkpoint(path)
+
+
+def test_a_file_of_something_else(folder):
+    path = folder("mert-95m") / "pytorch_model.bin"
+    torch.save([torch.zeros(3)], path)
+    with pytest.raises(MarbleError, match="holds something other than named tensors"):
+        Mert95M.load(str(path))
+
+
+def test_the_checkpoint_of_another_model(folder):
+    mert = folder("mert-95m")
+    shutil.copy(DATA / "omar-rq-base" / "model.ckpt", mert / "pytorch_model.bin")
+    with pytest.raises(MarbleError, match="is not a checkpoint of this upstream: it has no tensor"):
+        Mert95M.load(str(mert))
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_named_together(folder):
+    def spoil(tensors):
+        del tensors["encoder.layers.1.attention.out_proj.bias"]
+        tensors["encoder.layers.1.attention.extra"] = torch.zeros(1)
+        tensors["encoder.layer_norm.bias"] = torch.zeros(3)
+
+    path = folder("mert-95m") / "pytorch_model.bin"
+    edit_pickle(path, spoil)
+    expected = (
+        r"it misses blocks\.1\.out\.bias; it has unexpected blocks\.1\.attention\.extra; it has another shape for norm\.bias"
+    )
+    with pytest.raises(MarbleError, match=expected):
+        Mert95M.load(str(path))
+
+
+def test_many_names_are_counted(folder):
+    def spoil(tensors):
+        tensors |= {f"extra.{i:02}": torch.zeros(1) for i in range(11)}
+
+    path = folder("mert-95m") / "pytorch_model.bin"
+    edit_pickle(path, spoil)
+    with pytest.raises(MarbleError, match=r"extra\.07 and 3 more\."):
+        Mert95M.load(str(path))
+
+
+# Faults in the settings
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "file", "changes", "sentence"),
+    [
+        (MuQ, "muq", "config.json", {"label_rate": 50}, "label_rate = 50, but marble implements 25 only"),
+        (MuQ, "muq", "config.json", {"stat": {}}, "does not say 'melspec_2048_mean'"),
+        (MuQ, "muq", "config.json", {"stat": 3}, "stat = 3, which is not an object"),
+        (MusicFMMSD, "musicfm", "msd_stats.json", {"melspec_2048_std": "wide"}, "'wide', which is not a number"),
+        (MusicFMMSD, "musicfm", "msd_stats.json", {"melspec_2048_std": float("nan")}, "nan, which is not a number"),
+        (Mert95M, "mert-95m", "config.json", {"feature_extractor_cqt": True}, "feature_extractor_cqt = True, but marble"),
+        (Mert95M, "mert-95m", "config.json", {"num_attention_heads": 7}, "num_attention_heads = 7, which does not divide"),
+        (Mert95M, "mert-95m", "preprocessor_config.json", {"sampling_rate": 16_000}, "sampling_rate = 16000, but marble"),
+    ],
+)
+def test_settings_that_are_not_implemented_or_make_no_sense(cls, name, file, changes, sentence, folder):
+    path = folder(name)
+    edit_json(path / file, **changes)
+    with pytest.raises(MarbleError, match=sentence):
+        cls.load(str(path))
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]"])
+def test_a_config_that_is_no_json_object(content, folder):
+    path = folder("muq") / "config.json"
+    path.write_text(content)
+    with pytest.raises(MarbleError, match=r"config\.json (is not valid JSON|does not hold a JSON object)"):
+        MuQ.load(str(path.parent))
+
+
+def test_an_omar_rq_under_another_name():
+    with pytest.raises(MarbleError, match=r"is not omar-rq-multifeature: it gives 25\.0 frames a second at 24000 Hz"):
+        OmarRQMultifeature.load(str(DATA / "omar-rq-multifeature-25hz-fsq"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("%new_freq", "%no_such", "the macro %no_such is not defined"),
+        ("use_rope = True", "use_rope = False", "use_rope = False, but marble implements True only"),
+        ("@nets.waveform.Waveform", "@nets.cqt.CQT", "names the input @nets.cqt.CQT, but marble implements"),
+        ("Waveform.norm_std", "Waveform.other", r"does not say 'Waveform\.norm_std'"),
+        ("Conformer.num_heads = 8", "Conformer.num_heads = 7", "num_heads = 7, which does not divide"),
+    ],
+)
+def test_gin_settings_are_needed_and_never_guessed(before, after, sentence, folder):
+    path = folder("omar-rq-multifeature-25hz-fsq") / "config.gin"
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(MarbleError, match=sentence):
+        OmarRQMultifeature25Hz.load(str(path.parent))
+
+
+# Where files come from
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+    with pytest.raises(MarbleError, match="does not exist: give muq:PATH the file or folder of OpenMuQ/MuQ-large-msd-iter"):
+        MuQ.load(str(tmp_path / "nowhere"))
+
+
+def hub_cache(tmp_path, monkeypatch, hub, source):
+    """Lay files out as the cache of the hub does."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / f"models--{hub.repository.replace('/', '--')}" / "snapshots" / hub.revision
+    shutil.copytree(source, snapshot)
+    return snapshot
+
+
+def test_offline_and_missing_is_one_sentence_with_all_that_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MarbleError) as caught:
+        MuQ.load(offline=True)
+    sentence = str(caught.value)
+    for part in (
+        "muq has no model.safetensors",
+        "marble is offline",
+        f"OpenMuQ/MuQ-large-msd-iter/resolve/{MuQ.hub.revision}/model.safetensors",
+        "CC-BY-NC-4.0",
+        "--upstream muq:FOLDER",
+        str(tmp_path),
+    ):
+        assert part in sentence
+    assert "\n" not in sentence
+
+
+def test_the_cache_of_the_hub_is_read_and_compared_with_the_published_sha256(tmp_path, monkeypatch):
+    content = {name: (DATA / "muq" / name).read_bytes() for name in ("model.safetensors", "config.json")}
+    hub = HubFiles(
+        upstream="muq",
+        repository="someone/something",
+        revision="0" * 40,
+        licence="MIT",
+        files={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+    )
+    snapshot = hub_cache(tmp_path, monkeypatch, hub, DATA / "muq")
+    assert hub.locate(None, offline=True) == [snapshot / "model.safetensors", snapshot / "config.json"]
+    (snapshot / "config.json").write_text("{}")
+    with pytest.raises(MarbleError, match=r"config\.json is not the published config\.json \(another sha256\): delete it"):
+        hub.locate(None, offline=True)

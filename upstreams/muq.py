@@ -1,0 +1,61 @@
+"""MuQ (Zhu et al. 2025, arXiv 2501.01108): a Conformer trained to predict the codes of a residually quantised mel spectrogram.
+
+The published weights are MuQ-large-msd-iter: the second training iteration, on the Million Song Dataset only. Architecture
+and layers: `marble.upstreams.mel_conformer`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from marble.upstream import UpstreamInfo
+from marble.upstreams.mel_conformer import CHANNELS, MIN_SECONDS, SIZES, MelConformer
+from marble.upstreams.musicfm import MSD_MEAN, MSD_STD
+from marble.upstreams.official import block_layers
+from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
+
+
+class MuQ(MelConformer):
+    """MuQ-large-msd-iter: 13 layers of width 1024 at 25 Hz."""
+
+    info = UpstreamInfo(
+        name="muq",
+        version=1,
+        sample_rate=24_000,
+        frame_rate=25.0,
+        layers=block_layers("stem", SIZES.depth, SIZES.width),
+        parameters=316_343_296,
+        licence="CC-BY-NC-4.0 (weights)",
+        training_data="Million Song Dataset, 30 s clips",
+        paper="Zhu et al. 2025, MuQ: Self-Supervised Music Representation Learning with Mel Residual Vector Quantization "
+        "(arXiv 2501.01108)",
+        source="https://huggingface.co/OpenMuQ/MuQ-large-msd-iter",
+        max_seconds=30.0,
+        min_seconds=MIN_SECONDS,
+        precisions=("fp32", "bf16"),
+    )
+    hub = HubFiles(
+        upstream="muq",
+        repository="OpenMuQ/MuQ-large-msd-iter",
+        revision="0562a57814f6f8bbd9fdea0a25921a2fce1a841a",
+        licence="CC-BY-NC-4.0",
+        files={
+            "model.safetensors": "273febab2be02872c37d2c37e48a9d6c52c1c9392f3eeeabd498efa281ccb7a6",
+            "config.json": "237335ee27d8fb951ce778701a12a79e06c51ae636dd786f97e45f51ce532543",
+        },
+    )
+
+    @classmethod
+    def from_files(cls, *paths: Path) -> Self:
+        """Return the upstream from ``model.safetensors`` and ``config.json``."""
+        weights, config = paths
+        settings = read_json(config)
+        settings.demand(label_rate=25, hop_length=240, n_mels=128, features=["melspec_2048"])
+        mean, std = settings.inner("stat").numbers("melspec_2048_mean", "melspec_2048_std")
+        return cls.from_checkpoint(read_checkpoint(weights), mean, std)
+
+    @classmethod
+    def random(cls) -> Self:
+        """Return the full-size architecture as torch initialises it, from torch's current random state."""
+        return cls(SIZES, CHANNELS, MSD_MEAN, MSD_STD)

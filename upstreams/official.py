@@ -1,0 +1,71 @@
+"""What every upstream with published weights shares: finding its files, describing itself, making ready for inference."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+
+from marble.upstream import Layer, Upstream
+from marble.upstreams.nn.precision import Foldable, cast_matrices
+from marble.upstreams.weights import HubFiles, sha256
+
+
+class OfficialUpstream(Upstream):
+    """Base of the upstreams whose official weights are on the Hugging Face hub; a subclass gives `hub` and `from_files`."""
+
+    hub: ClassVar[HubFiles]
+    settings: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
+        """Return the upstream with its official weights, from a file or folder, or else from the hub or its cache.
+
+        Raises:
+            MarbleError: a file is missing, damaged, carries code, or does not fit.
+        """
+        paths = cls.hub.locate(argument, offline)
+        upstream = cls.from_files(*paths)
+        upstream.settings = tuple(sha256(path) for path in paths[1:])
+        return upstream
+
+    def weights_hash(self) -> str:
+        """Return the sha256 of the weights and of the configuration files beside them, which move numbers as well."""
+        return hashlib.sha256("".join([super().weights_hash(), *self.settings]).encode()).hexdigest()
+
+    @classmethod
+    def from_files(cls, *paths: Path) -> Self:
+        """Return the upstream from the files of `hub`, in their order; sizes are read from them."""
+        raise NotImplementedError(f"{cls.__name__} must define from_files.")
+
+    def describe(self, first: str, depth: int, width: int) -> None:
+        """Let `info` state the layers and parameters of this instance: `first` and `depth` blocks, all of one width."""
+        parameters = sum(weight.numel() for weight in self.parameters())
+        self.info = replace(self.info, layers=block_layers(first, depth, width), parameters=parameters)
+
+    def prepare(self, device: str | torch.device, precision: str = "fp32") -> Self:
+        """Make ready for inference on a device: fold batch norms, cast the matrices where `precision` is ``bf16``.
+
+        On a GPU, ``fp32`` switches off TF32 for the whole process, whose ten-bit products are not float32.
+
+        Raises:
+            MarbleError: the upstream does not offer this precision.
+        """
+        super().prepare(device, precision)
+        for module in self.modules():
+            if isinstance(module, Foldable):
+                module.fold()
+        if precision == "bf16":
+            cast_matrices(self, torch.bfloat16)
+        elif torch.device(device).type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        return self
+
+
+def block_layers(first: str, depth: int, width: int) -> tuple[Layer, ...]:
+    """Return the layers of an upstream whose hidden states are `first` and `depth` blocks, all of one width."""
+    return (Layer(first, width), *(Layer(f"block {k}", width) for k in range(1, depth + 1)))

@@ -1,0 +1,277 @@
+"""Where the weights of an upstream come from, and how they get into it: read as data, complete, and under our names.
+
+Conventions
+-----------
+- Weights are looked for at the path a user gives (a file, or the folder of the hub's repository), else in the Hugging Face
+  cache, else they are downloaded at a pinned revision. A file from the hub is compared with its pinned sha256.
+- Nothing is executed: safetensors, or PyTorch files that `torch.load` accepts with ``weights_only=True``.
+- Official tensor names are translated by a table of (official, ours) fragments, applied in order. What an upstream ignores
+  stands in an explicit list; every other tensor that is missing, left over or of another shape is an error that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from torch import Tensor, nn
+
+from marble.errors import MarbleError
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of one model on the Hugging Face hub.
+
+    Attributes:
+        upstream: name on the command line.
+        repository: ``owner/name``.
+        revision: commit that is downloaded.
+        licence: of the weights.
+        files: file name -> sha256 of its content, None where no published value is known; the weights come first.
+    """
+
+    upstream: str
+    repository: str
+    revision: str
+    licence: str
+    files: dict[str, str | None]
+
+    def locate(self, argument: str | None, offline: bool) -> list[Path]:
+        """Return the paths of `files`, in order, from a path that a user gave or from the hub.
+
+        A path to a folder must hold the files under their official names; a path to a file is the weights, whatever its
+        name, with the other files beside it.
+
+        Raises:
+            MarbleError: a file does not exist, cannot be downloaded, or is not the published one.
+        """
+        if argument is None:
+            return [self._from_hub(name, digest, offline) for name, digest in self.files.items()]
+        given = Path(argument).expanduser()
+        weights, *others = self.files
+        if not given.exists():
+            raise MarbleError(f"{given} does not exist: give {self.upstream}:PATH the file or folder of {self.repository}.")
+        folder = given if given.is_dir() else given.parent
+        paths = [folder / weights if given.is_dir() else given, *(folder / name for name in others)]
+        for path in paths:
+            if not path.is_file():
+                raise MarbleError(f"{path} does not exist: {self.upstream} needs it from {self._where(path.name)}.")
+        return paths
+
+    def _where(self, name: str) -> str:
+        address = f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{name}"
+        return f"{address} (licence {self.licence})"
+
+    def _from_hub(self, name: str, digest: str | None, offline: bool) -> Path:
+        remedy = (
+            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {self.upstream}:FOLDER, "
+            f"or into the Hugging Face cache {constants.HF_HUB_CACHE}"
+        )
+        try:
+            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline))
+        except LocalEntryNotFoundError as error:
+            state = "marble is offline" if offline else "the hub cannot be reached"
+            raise MarbleError(f"{self.upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
+        except (HfHubHTTPError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MarbleError(f"{self.upstream} cannot download {name} ({reason}): {remedy}.") from error
+        if digest is not None and sha256(path) != digest:
+            raise MarbleError(f"{path} is not the published {name} (another sha256): delete it, then {remedy}.")
+        return path
+
+
+class Checkpoint(dict[str, Tensor]):
+    """Tensors by name, and the path they came from; asking for a name that is not there is a user's mistake."""
+
+    def __init__(self, tensors: dict[str, Tensor], path: Path):
+        super().__init__(tensors)
+        self.path = path
+
+    def __missing__(self, name: str) -> Tensor:
+        raise MarbleError(f"{self.path} is not a checkpoint of this upstream: it has no tensor '{name}'; check the path.")
+
+    def renamed(self, table: Iterable[tuple[str, str]]) -> Checkpoint:
+        """Return the same tensors with the fragments of a (from, to) table replaced in their names, in order."""
+        names = {}
+        for name, tensor in self.items():
+            for official, ours in table:
+                name = name.replace(official, ours)
+            names[name] = tensor
+        return Checkpoint(names, self.path)
+
+    def with_pointwise_as_linear(self) -> Checkpoint:
+        """Return the same tensors with convolution kernels of one tap ``[O, I, 1]`` as matrices ``[O, I]``."""
+        return Checkpoint({k: x.squeeze(-1) if x.ndim == 3 and x.shape[-1] == 1 else x for k, x in self.items()}, self.path)
+
+    def with_weight_norm_merged(self, layer: str) -> Checkpoint:
+        """Return the same tensors with magnitude and direction of a weight-normed layer as its weight.
+
+        Both spellings of torch are read. The norm is over all axes but the last: ``weight = g * v / |v|`` with ``g[1, 1, K]``.
+        """
+        spellings = ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")
+        old, new = ([f"{layer}.{part}" for part in spelling] for spelling in spellings)
+        names = old if old[0] in self else new
+        magnitude, direction = (self[name].float() for name in names)
+        merged = {name: tensor for name, tensor in self.items() if name not in names}
+        merged[f"{layer}.weight"] = direction * (magnitude / direction.norm(dim=(0, 1), keepdim=True))
+        return Checkpoint(merged, self.path)
+
+    def depth(self, prefix: str) -> int:
+        """Return one more than the highest index i of the names ``{prefix}{i}.``, 0 where there is none."""
+        indices = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self)
+        return 1 + max((int(found[1]) for found in indices if found), default=-1)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's content as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the tensors of a safetensors or PyTorch file; a dictionary under the key ``state_dict`` is unwrapped.
+
+    Raises:
+        MarbleError: the file is no such file, is damaged, carries code, or holds something other than tensors.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        found = _read_safetensors(path)
+    elif zipfile.is_zipfile(path) or start.startswith((b"PK", b"\x80")):
+        found = _read_pickle(path)
+    else:
+        raise MarbleError(f"{path} holds no weights: it is neither a safetensors nor a PyTorch file; download it again.")
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not (isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())):
+        raise MarbleError(f"{path} holds something other than named tensors: give the checkpoint file itself.")
+    return Checkpoint({str(name): tensor for name, tensor in found.items()}, path)
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise MarbleError(f"{path} is truncated or damaged ({error}): download it again.") from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error):
+            raise MarbleError(f"{path} carries code or objects besides tensors and is not opened: get a plain one.") from error
+        raise MarbleError(f"{path} is truncated or damaged: download it again.") from error
+    except Exception as error:  # on a damaged file torch.load raises whatever its reader stumbles over, AssertionError too
+        raise MarbleError(f"{path} is truncated or damaged: download it again.") from error
+
+
+def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) -> None:
+    """Give a module its tensors from a checkpoint that already has the module's names.
+
+    Weights become float32; counters of batch norms, which old checkpoints store as floats, become integers again. Tensors
+    whose name matches one of the regular expressions `ignored` from its start are left out.
+
+    Raises:
+        MarbleError: names the tensors that are missing, unexpected, or of another shape.
+    """
+    wanted = module.state_dict()
+    patterns = [re.compile(pattern) for pattern in ignored]
+    given = {name: tensor for name, tensor in checkpoint.items() if not any(pattern.match(name) for pattern in patterns)}
+    shapes = [name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape]
+    faults = {
+        "misses": wanted.keys() - given.keys(),
+        "has unexpected": given.keys() - wanted.keys(),
+        "has another shape for": shapes,
+    }
+    if any(faults.values()):
+        sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in faults.items() if names)
+        raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}. Check that it is the right checkpoint.")
+    cast = {name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}
+    module.load_state_dict(cast, strict=True, assign=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+class Settings(dict[str, Any]):
+    """Settings of a configuration file by name, and its path; asking for one that is not there is a user's mistake."""
+
+    def __init__(self, settings: dict[str, Any], path: Path):
+        super().__init__(settings)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise MarbleError(
+            f"{self.path} does not say '{name}': it is not the configuration of this upstream; download it again."
+        )
+
+    def inner(self, name: str) -> Settings:
+        """Return settings that are an object inside these.
+
+        Raises:
+            MarbleError: they are missing, or are not an object.
+        """
+        if not isinstance(self[name], dict):
+            raise MarbleError(f"{self.path} says {name} = {self[name]!r}, which is not an object: download it again.")
+        return Settings(self[name], self.path)
+
+    def demand(self, **values: object) -> None:
+        """Raise a `MarbleError` that names the first setting whose value is another than the one given."""
+        for name, value in values.items():
+            if self[name] != value:
+                raise MarbleError(f"{self.path} says {name} = {self[name]!r}, but marble implements {value!r} only.")
+
+    def numbers(self, *names: str) -> tuple[float, ...]:
+        """Return settings that must be finite numbers.
+
+        Raises:
+            MarbleError: one of them is missing, or is not a finite number.
+        """
+        for name in names:
+            if isinstance(self[name], bool) or not isinstance(self[name], int | float) or not math.isfinite(self[name]):
+                raise MarbleError(f"{self.path} says {name} = {self[name]!r}, which is not a number: download it again.")
+        return tuple(float(self[name]) for name in names)
+
+    def heads(self, name: str, width: int) -> int:
+        """Return a setting that must divide a width.
+
+        Raises:
+            MarbleError: it is missing, or does not.
+        """
+        if not isinstance(self[name], int) or self[name] < 1 or width % self[name]:
+            raise MarbleError(f"{self.path} says {name} = {self[name]!r}, which does not divide the width {width}.")
+        return self[name]
+
+
+def read_json(path: Path) -> Settings:
+    """Return the settings of a JSON file.
+
+    Raises:
+        MarbleError: it is not valid JSON, or not an object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MarbleError(f"{path} is not valid JSON ({error}): download it again.") from error
+    if not isinstance(found, dict):
+        raise MarbleError(f"{path} does not hold a JSON object: download it again.")
+    return Settings(found, path)
