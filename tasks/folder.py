@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marble.audio import is_audio_name
-from marble.content import file_hashes
+from marble.content import file_hashes, readable
 from marble.errors import MarbleError
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
@@ -73,6 +73,6 @@ def _clips(root: Path, files: list[tuple[str, str, Path]]) -> list[Clip]:
     unit = {path: str(contents.get(path)) for _, _, path in files}
     splits = stratified_splits({unit[path]: label for label, _, path in reversed(files)}, str(root)) if contents else {}
     return [
-        Clip(path.relative_to(root).as_posix(), path, splits.get(unit[path]) or split, label)  # ty: ignore[invalid-argument-type]
+        Clip(readable(path.relative_to(root)), path, splits.get(unit[path]) or split, label)  # ty: ignore[invalid-argument-type]
         for label, split, path in files
     ]

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marble.content import file_hash
 from marble.errors import MarbleError
 from marble.task import SPLITS, Clip, Task
+from marble.tasks.official import official_bytes
 
 LISTS = "https://raw.githubusercontent.com/coreyker/dnn-mgr/bdad579ea6cb37b665ea6019fe1026a6ce20cbc7/gtzan"
 SHA256 = {
@@ -39,18 +39,11 @@ def _clips(root: Path) -> list[Clip]:
         raise MarbleError(f"GTZAN is not there: put its folder 'genres' (one folder a genre) into {home.absolute()}.")
     clips = []
     for split in SPLITS:
-        for name in _lines(home / f"{split}_filtered.txt", SHA256[split]):
+        file = f"{split}_filtered.txt"
+        for name in official_bytes(home / file, SHA256[split], f"{LISTS}/{file}").decode().split():
             if name != CORRUPT:
                 clips.append(Clip(id=Path(name).stem, path=audio / name, split=split, target=name.split("/")[0]))
     return clips
-
-
-def _lines(file: Path, sha256: str) -> list[str]:
-    if not file.is_file():
-        raise MarbleError(f"The split list {file.absolute()} is missing: fetch {LISTS}/{file.name} and put it there.")
-    if file_hash(file) != sha256:
-        raise MarbleError(f"The split list {file.absolute()} is not the published one: fetch {LISTS}/{file.name} anew.")
-    return file.read_text().split()
 
 
 GTZAN = Task(

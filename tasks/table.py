@@ -29,7 +29,7 @@ READERS = {
     ".csv": pandas.read_csv,
     ".tsv": lambda path: pandas.read_csv(path, sep="\t"),
     ".parquet": pandas.read_parquet,
-    ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),
+    ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),  # ty: ignore[invalid-argument-type]
 }
 METRICS: dict[Kind, tuple[str, ...]] = {
     "multiclass": ("accuracy", "balanced_accuracy"),
@@ -45,7 +45,15 @@ def table_task(argument: str) -> Task:
         MarbleError: the file cannot be read as a table, or a column is missing or holds what it must not.
     """
     file = Path(argument).expanduser()
-    table = _read(file)
+    return task_of_table(file, read_table(file))
+
+
+def task_of_table(file: Path, table: pandas.DataFrame) -> Task:
+    """Return the task of a table that stood in a file.
+
+    Raises:
+        MarbleError: a column is missing or holds what it must not.
+    """
     kind, targets, labels = _targets(file, table)
     return Task(
         name=f"table:{file.stem}",
@@ -61,7 +69,12 @@ def table_task(argument: str) -> Task:
     )
 
 
-def _read(file: Path) -> pandas.DataFrame:
+def read_table(file: Path) -> pandas.DataFrame:
+    """Return the rows of a file, each with a path.
+
+    Raises:
+        MarbleError: the file cannot be read as a table, or a path is missing.
+    """
     if file.suffix.lower() not in READERS:
         raise MarbleError(f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file.")
     try:

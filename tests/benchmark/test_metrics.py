@@ -266,7 +266,14 @@ def test_all_pairs_of_keys_score_as_in_mir_eval():
 
 @pytest.mark.parametrize(
     ("estimated", "one", "both"),
-    [("C major", 1, 1), ("G major", 0.5, 0.5), ("F major", 0, 0.5), ("A minor", 0.3, 0.3), ("C minor", 0.2, 0.2), ("D major", 0, 0)],
+    [
+        ("C major", 1, 1),
+        ("G major", 0.5, 0.5),
+        ("F major", 0, 0.5),
+        ("A minor", 0.3, 0.3),
+        ("C minor", 0.2, 0.2),
+        ("D major", 0, 0),
+    ],
 )
 def test_only_the_fifth_above_the_reference_counts(estimated, one, both):
     scores = torch.zeros(1, 24)

@@ -17,6 +17,9 @@ class Model(Upstream):
     info = UpstreamInfo("mine", 1, 8000, 10.0, (Layer("a", 2),), 0, "x", "x", "x", "x")
 NOT_A_MODEL = 3
 """
+# Nobody has published how many recordings the splits of these hold; piano-difficulty checks its test part by sha256.
+UNCOUNTED = {"vocalset-singer", "vocalset-technique", "piano-difficulty"}
+UNCOUNTED |= {f"piano-difficulty-{split}" for split in range(1, 5)}
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,9 @@ def test_every_task_declares_itself(name):
     assert len(set(task.labels)) == len(task.labels)
     assert task.metrics
     assert all(metric in METRICS for metric in task.metrics)
-    assert task.split_sizes is not None
-    assert set(task.split_sizes) == set(SPLITS)
+    if name not in UNCOUNTED:
+        assert task.split_sizes is not None
+        assert set(task.split_sizes) == set(SPLITS)
 
 
 @pytest.mark.parametrize("name", registry.complete_upstream_names())

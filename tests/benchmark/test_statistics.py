@@ -21,6 +21,19 @@ def test_is_what_resampling_by_hand_gives():
     assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.1, 0.9])), abs=1e-12)
 
 
+def test_windows_are_drawn_with_their_track():
+    random = np.random.default_rng(0)
+    track = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 4, 4])
+    scores, targets = torch.from_numpy(random.normal(size=(2, 10, 3))), torch.from_numpy(random.integers(0, 3, 10))
+    counts = np.random.default_rng(7).multinomial(5, np.full(5, 1 / 5), size=50)
+    values = []
+    for times in counts:
+        drawn = np.repeat(np.arange(10), times[track.numpy()])
+        values.append(float(METRICS["window_accuracy"](scores[:, drawn], targets[drawn]).mean()))
+    found = bootstrap_interval(scores, targets, METRICS["window_accuracy"], track=track, resamples=50, seed=7, level=0.8)
+    assert found == pytest.approx(tuple(np.quantile(values, [0.1, 0.9])), abs=1e-12)
+
+
 def test_covers_the_truth_about_as_often_as_it_says():
     truth, hits = 0.7, 0
     for seed in range(200):

@@ -49,6 +49,10 @@ def test_a_wrong_table_is_refused_in_one_sentence(clips, changes, message):
         task(clips, **changes).read(Path())
 
 
+def test_ordinal_targets_are_the_places_of_the_labels():
+    assert task(CLIPS, kind="ordinal", labels=("b", "a")).encode(CLIPS).tolist() == [1, 0, 1, 0, 1, 0]
+
+
 def test_multilabel_and_regression_targets():
     tags = [
         replace(clip, target=target) for clip, target in zip(CLIPS, [(), ("b",), ("a", "b"), ("a",), (), ("b",)], strict=True)

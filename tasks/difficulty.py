@@ -1,0 +1,91 @@
+"""Piano difficulty: which of 11 grades (0 to 10) a recorded piano piece has (PSyllabus).
+
+Data
+    7,901 recordings of piano pieces with the grade of the Piano Syllabus community (Ramoneda et al. 2025); the record at Zenodo
+    is opened on request, for research. ``<data root>/psyllabus`` holds ``split_audio.json`` as the authors' code reads it,
+    ``{"0": {"train": {title: grade}, "val": …, "test": …}, … "4": …}``, and ``mp3/<title>.mp3``.
+Split
+    The authors' five. Each test part has 1,589 pieces of the same distribution of grades, and titles and grades of all five
+    are checked by sha256 against the predictions that the authors published (github.com/PRamoneda/audio-difficulty at 3c680ce);
+    the other two parts are taken as they are. piano-difficulty is split 0; for a report take the mean over it and
+    piano-difficulty-1 to -4.
+Kind
+    ordinal, as the authors train: squared error of 11 outputs against ones up to the grade and zeros beyond; the grade is
+    the number of outputs above one half before the first that is not, less one. The output is linear, without a sigmoid.
+Window
+    30 s; OMAR-RQ lets them overlap by half (``--set windows.hop=15``).
+Metrics
+    ordinal_mse (main): the mean over grades of the mean squared error within each, which is the MSE of the authors and of
+    OMAR-RQ; ordinal_balanced_accuracy; kendall_tau (tau-b). The best constant has a plain mean squared error of 8.40.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from marble.errors import MarbleError
+from marble.task import SPLITS, Clip, Split, Task
+from marble.tasks.official import existing_folder, official_bytes
+from marble.tasks.splits import ALIASES
+
+ADDRESS = "https://zenodo.org/records/14794592"
+# Of the lines "<title>\t<grade>\n" of each test part, in the order of the titles.
+SHA256 = {
+    "0": "eddf0f625891d78f2ae7098242d0821efaadadaaa06eacbb1415b98f5f093e7b",
+    "1": "edd9f36381880530f94f57d09dc6d05f06605336eea8b81b906e331c11911ac8",
+    "2": "0c8756ed432149b9b9f0c0eadf0220676312279de4af6145d843adb17c024cb1",
+    "3": "e919d93b2ec5db2cf0b146bb4bd7257db3e610e7c2a18cd0d0861b4d2c7b7601",
+    "4": "cd0572c23c834772fb88208288376b383d1561b5c0e9de650e5937c0230ebf1a",
+}
+
+
+def _clips(root: Path, number: str) -> list[Clip]:
+    home = root / "psyllabus"
+    parts = _parts(home / "split_audio.json", number)
+    lines = "".join(f"{title}\t{grade}\n" for title, grade in sorted(parts["test"].items()))
+    if hashlib.sha256(lines.encode()).hexdigest() != SHA256[number]:
+        raise MarbleError(
+            f"The test part of split {number} in {home.absolute()} is not the published one: fetch {ADDRESS} anew."
+        )
+    audio = existing_folder([home / "mp3"], "the recordings <title>.mp3", ADDRESS)
+    return [
+        Clip(id=title, path=audio / f"{title}.mp3", split=split, target=str(grade))
+        for split in SPLITS
+        for title, grade in parts[split].items()
+    ]
+
+
+def _parts(file: Path, number: str) -> dict[Split, dict[str, int]]:
+    """Return the grades of the pieces in each part of a split."""
+    content = official_bytes(file, None, f"{ADDRESS} (access on request)")
+    try:
+        parts = {ALIASES[part]: dict(grades) for part, grades in json.loads(content)[number].items()}
+        return {split: parts[split] for split in SPLITS}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MarbleError(f"{file.absolute()} does not hold three parts of split {number}: fetch {ADDRESS} anew.") from error
+
+
+def _task(name: str, number: str) -> Task:
+    return Task(
+        name=name,
+        version=1,
+        description=f"Which of 11 grades of difficulty a recorded piano piece has (split {number} of 5).\n\n{__doc__}",
+        kind="ordinal",
+        labels=tuple(map(str, range(11))),
+        metrics=("ordinal_mse", "ordinal_balanced_accuracy", "kendall_tau"),
+        clips=lambda root: _clips(root, number),
+        citation="Ramoneda et al., Can audio reveal music performance difficulty? Insights from the Piano Syllabus dataset, "
+        "IEEE/ACM TASLP 2025",
+        licence="on request, research use only",
+        source=ADDRESS,
+        window=30.0,
+    )
+
+
+DIFFICULTY_0 = _task("piano-difficulty", "0")
+DIFFICULTY_1 = _task("piano-difficulty-1", "1")
+DIFFICULTY_2 = _task("piano-difficulty-2", "2")
+DIFFICULTY_3 = _task("piano-difficulty-3", "3")
+DIFFICULTY_4 = _task("piano-difficulty-4", "4")

@@ -1,0 +1,260 @@
+"""Stand-ins for the data sets: little trees in the official layouts and file formats, with sounds that tell their labels.
+
+Each writer below `TREES` makes the tree of one data set below a data root and returns what a test has to put in place of the
+published checksums: a table name -> sha256. `stand_in` writes a tree, puts those in place, and returns the task.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from marble.registry import load_task
+from marble.task import SPLITS
+from marble.tasks import difficulty, giantsteps, gtzan, magnatagatune, mtg_jamendo
+
+RATE = 16_000
+
+
+def sha256(text: str | bytes) -> str:
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
+
+
+def sound(path: Path, frequencies: list[float], take: int = 0, seconds: float = 0.5, level: float = 0.3) -> None:
+    """Write tones in a little noise of their own; `take` detunes them by some cents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * RATE)) / RATE
+    tones = sum((np.sin(2 * np.pi * hertz * (1 + 0.002 * take) * time) for hertz in frequencies), np.zeros(len(time)))
+    noise = np.random.default_rng([take, *map(int, frequencies)]).standard_normal(len(time))
+    subtype = {"subtype": "MPEG_LAYER_III", "format": "MP3"} if path.suffix == ".mp3" else {}
+    soundfile.write(path, level * (tones / max(len(frequencies), 1) + 0.02 * noise), RATE, **subtype)
+
+
+def write(path: Path, text: str | bytes) -> str:
+    """Write a file and return its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return sha256(text)
+
+
+def write_gtzan(root: Path) -> dict[str, str]:
+    hashes = {}
+    for split, takes in (("train", range(4)), ("valid", range(4, 6)), ("test", range(6, 8))):
+        names = [f"{genre}/{genre}.{take:05d}.wav" for genre in ("blues", "metal", "rock") for take in takes]
+        hashes[split] = write(root / f"gtzan/{split}_filtered.txt", "\n".join(names) + "\n")
+        for name in names:
+            genre, take = name.split("/")[0], int(name[-6])
+            sound(root / "gtzan/genres" / name, [{"blues": 220.0, "metal": 880.0, "rock": 3520.0}[genre]], take)
+    return hashes
+
+
+def artist(wanted: bool, number: int) -> str:
+    """Return the `number`-th name that the rule of jukemir puts into validation, or not."""
+    names = (f"Artist No {count}" for count in range(100_000))
+    fitting = (name for name in names if (int(hashlib.sha1(name.lower().encode()).hexdigest(), 16) % 116 >= 100) == wanted)
+    return next(name for place, name in enumerate(fitting) if place == number)
+
+
+def write_giantsteps(root: Path) -> dict[str, str]:
+    chords = {"C major": (60, 64, 67), "F# minor": (66, 69, 73), "A major": (69, 73, 76)}
+    mtg, test = (root / f"giantsteps/giantsteps-{name}-dataset" for name in ("mtg-key", "key"))
+    rows, keys, tracks = [], ["ID\tMANUAL KEY\tC"], ["ID\tARTIST\tSONG TITLE"]
+    for take in range(6):
+        rows += [(f"{take}{place}", key, "2", artist(take > 3, 3 * take + place)) for place, key in enumerate(chords)]
+    rows += [("900", "C major", "1", "Unsure"), ("901", "C major / A minor", "2", "Both"), ("902", "-", "0", "Nobody")]
+    # Read against its direction, a chain of collaborators needs one pass for each link.
+    linked = [artist(True, 0), *(artist(False, place) for place in (900, 901, 902, 903))]
+    rows += [(f"91{place}", "A major", "2", f"{linked[place + 1]}, {linked[place]}") for place in (3, 2, 1, 0)]
+    for name, key, confidence, artists in rows:
+        keys.append(f"{name}\t{key}\t{confidence}")
+        tracks.append(f"{name}\t{artists}\tA Title")
+        if key in chords:
+            frequencies = [440 * 2 ** ((pitch - 69) / 12) for pitch in chords[key]]
+            sound(mtg / f"audio/{name}.LOFI.mp3", frequencies, int(name) % 10)
+    listed = ""
+    for take in range(9):
+        key = list(chords)[take % 3]
+        frequencies = [440 * 2 ** ((pitch - 69) / 12) for pitch in chords[key]]
+        sound(test / f"audio/{2000 + take}.LOFI.mp3", frequencies, take)
+        write(test / f"annotations/key/{2000 + take}.LOFI.key", key.replace("F#", "Gb"))
+        listed += f"{2000 + take}\t{key.replace('F#', 'Gb')}\n"
+    return {
+        "annotations.txt": write(mtg / "annotations/annotations.txt", "\n".join(keys) + "\n"),
+        "beatport_metadata.txt": write(mtg / "annotations/beatport_metadata.txt", "\n".join(tracks) + "\n"),
+        "key": sha256(listed),
+    }
+
+
+def write_mtg(root: Path) -> dict[str, str]:
+    home = root / "mtg-jamendo"
+    tags = {"happy": 330.0, "dark": 1320.0, "film": 4000.0}
+    subsets = {
+        "moodtheme": {tag: f"mood/theme---{tag}" for tag in tags},
+        "genre": dict(zip(tags, ("genre---rock", "genre---jazz", "genre---folk"), strict=True)),
+        "instrument": dict(zip(tags, ("instrument---piano", "instrument---voice", "instrument---bell"), strict=True)),
+        "top50tags": dict(zip(tags, ("genre---rock", "instrument---piano", "mood/theme---film"), strict=True)),
+    }
+    hashes, number = {}, 0
+    lines: dict[tuple[str, str], list[str]] = {}
+    for part, count in (("train", 28), ("validation", 7), ("test", 7)):
+        for place in range(count):
+            number += 1
+            chosen = [tag for bit, tag in enumerate(tags) if (1 + place % 7) >> bit & 1]
+            name = f"{number % 100:02d}/{number}"
+            long = (part, place) == ("test", 0)
+            file = home / "audio" / (f"{name}.low.mp3" if number % 2 else f"{name}.mp3")
+            sound(file, [tags[tag] for tag in chosen], number, 303.0 if long else 0.5)
+            for subset, named in subsets.items():
+                row = [f"track_{number:07d}", f"artist_{number}", "album_1", f"{name}.mp3", "303.0" if long else "31.0"]
+                lines.setdefault((subset, part), []).append("\t".join([*row, *(named[tag] for tag in chosen)]))
+    for (subset, part), rows in lines.items():
+        file = f"autotagging_{subset}-{part}.tsv"
+        text = "\n".join(["TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS", *rows]) + "\n"
+        hashes[file] = write(home / "data/splits/split-0" / file, text)
+    return hashes
+
+
+def write_mtt(root: Path) -> dict[str, str]:
+    home = root / "mtt"
+    tones = {"guitar": 330.0, "no vocals": 1320.0, "choral": 4000.0}
+    columns = sorted({*magnatagatune.TAGS, "a rare tag"})
+    table = [["clip_id", *columns, "mp3_path"]]
+    clean: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for number, folder in enumerate("0123456789abccccddeeff" * 2):
+        chosen = [tag for bit, tag in enumerate(tones) if number % 8 >> bit & 1]
+        path = f"{folder}/artist-album-{number:02d}-it's_a_title-0-29.mp3"
+        sound(home / "mp3" / path, [tones[tag] for tag in chosen], number)
+        cells = ["1" if column in chosen or column == "a rare tag" else "0" for column in columns]
+        table.append([str(100 + number), *cells, path])
+        if chosen:
+            clean["train" if folder in "0123456789ab" else "valid" if folder == "c" else "test"].append(path)
+    table.append(["35644", *("0" for _ in columns), "6/norine_braun-empty-117-146.mp3"])
+    file = home / "annotations_final.csv"
+    with file.open("w", newline="") as out:
+        csv.writer(out, delimiter="\t", quoting=csv.QUOTE_ALL).writerows(table)
+    hashes = {file.name: sha256(file.read_bytes())}
+    for split, paths in clean.items():
+        # Protocol 0, as the published lists were written.
+        names = [repr(path.replace(".mp3", ".npy")).encode() for path in paths]
+        body = b"(lp1\n" + b"".join(b"S%s\np%d\na" % (name, place) for place, name in enumerate(names, 2)) + b"."
+        hashes[f"{split}_list_pub.cP"] = write(home / f"{split}_list_pub.cP", body)
+    return hashes
+
+
+def write_emomusic(root: Path) -> dict[str, str]:
+    home = root / "emomusic"
+    songs = ["song_id,file_name,Artist,Song title,start of the segment (min.sec),Mediaeval 2013 set"]
+    ratings = ["song_id,mean_arousal,std_arousal,mean_valence,std_valence"]
+    for number in range(60):
+        arousal, valence = 1 + 8 * (number % 8) / 7, 1 + 8 * (number * 3 % 8) / 7
+        part = "evaluation" if number >= 48 else "development"
+        name = "abcdefghijklmnopqrstuvwxyz"[number % 26]
+        songs.append(f'{number},{number}.mp3,"\tBänd,  No {name}",Song {number},0.48,{part}\t')
+        ratings.append(f"{number}, {arousal},1.0,{valence} ,1.0")
+        sound(home / f"clips_45seconds/{number}.mp3", [300 * 2 ** (arousal / 3), 2400 * 2 ** (valence / 8)], number)
+    write(home / "songs_info.csv", "\n".join(songs) + "\n")
+    write(home / "static_annotations.csv", "\n".join(ratings) + "\n")
+    return {}
+
+
+def write_nsynth(root: Path) -> dict[str, str]:
+    families = {"bass": 1, "organ": 2, "synth_lead": 6}
+    for split, takes in (("train", range(6)), ("valid", range(6, 8)), ("test", range(8, 10))):
+        home, notes = root / f"nsynth/nsynth-{split}", {}
+        for family, partials in families.items():
+            if family == "synth_lead" and split != "train":
+                continue
+            for pitch in (45, 57, 69):
+                for take in takes:
+                    name = f"{family}_acoustic_{take:03d}-{pitch:03d}-100"
+                    notes[name] = {"pitch": pitch, "velocity": 100, "instrument_family_str": family, "note_str": name}
+                    hertz = 440 * 2 ** ((pitch - 69) / 12)
+                    sound(home / f"audio/{name}.wav", [hertz * (1 + partial) for partial in range(partials)], take % 3)
+        write(home / "examples.json", json.dumps(notes))
+    return {}
+
+
+def write_vocalset(root: Path) -> dict[str, str]:
+    full = root / "vocalset/FULL"
+    techniques = {"lip_trill": 1500.0, "trill": 3000.0, "messa": 5000.0}
+    for number, folder in enumerate(("female1", "female2", "female3", "male11", "male2")):
+        for technique, hertz in techniques.items():
+            for take in range(2):
+                name = f"{folder}/scales/{technique}/scales_{technique}_{take}.wav"
+                sound(full / name, [200 * 1.3**number, hertz], take, 4.2)
+    sound(full / "female2/scales/vibrato/f2_scales_vibrato_a(1).wav", [300.0])
+    (full / "female2/scales/vibrato/._hidden.wav").write_text("no sound")
+    return {}
+
+
+def write_difficulty(root: Path) -> dict[str, str]:
+    home, hashes, document = root / "psyllabus", {}, {}
+    pieces = {f"Composer {number % 7}.Étude No {number}": number % 11 for number in range(88)}
+    for number, (title, grade) in enumerate(pieces.items()):
+        sound(home / f"mp3/{title}.mp3", [200 * 2 ** (grade / 2.5)], number % 3)
+    for split in range(5):
+        order = sorted(pieces, key=lambda title, split=split: sha256(f"{split} {title}"))
+        # All grades in each part, as in the published ones.
+        places = {title: sum(pieces[other] == pieces[title] for other in order[:place]) for place, title in enumerate(order)}
+        parts = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
+        document[str(split)] = {
+            part: {title: pieces[title] for title in order if places[title] in held} for part, held in parts.items()
+        }
+        lines = "".join(f"{title}\t{grade}\n" for title, grade in sorted(document[str(split)]["test"].items()))
+        hashes[str(split)] = sha256(lines)
+    write(home / "split_audio.json", json.dumps(document))
+    return hashes
+
+
+TREES = {
+    "gtzan": (write_gtzan, gtzan),
+    "giantsteps": (write_giantsteps, giantsteps),
+    "mtg": (write_mtg, mtg_jamendo),
+    "mtt": (write_mtt, magnatagatune),
+    "emomusic": (write_emomusic, None),
+    "nsynth": (write_nsynth, None),
+    "vocalset": (write_vocalset, None),
+    "piano": (write_difficulty, difficulty),
+}
+
+
+@pytest.fixture
+def tones(tmp_path):
+    """A folder of three class folders with eight tones each."""
+    for name, hertz in {"low": 220.0, "middle": 880.0, "high": 3520.0}.items():
+        for take in range(8):
+            sound(tmp_path / f"tones/{name}/{take}.wav", [hertz], take, 0.3)
+    return tmp_path / "tones"
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory):
+    """Each tree that was written so far, with its checksums, by the name of its data set."""
+    return {}, tmp_path_factory
+
+
+@pytest.fixture
+def stand_in(trees, monkeypatch):
+    """From the name of a task to (the task, the data root of its stand-in); the published sizes are left out."""
+    written, factory = trees
+
+    def make(name):
+        dataset = name.split("-")[0]
+        writer, module = TREES[dataset]
+        if dataset not in written:
+            root = factory.mktemp(dataset)
+            written[dataset] = root, writer(root)
+        root, hashes = written[dataset]
+        if module:
+            monkeypatch.setattr(module, "SHA256", hashes)
+        task = load_task(name)
+        counted = Counter({clip.track: clip.split for clip in task.clips(root)}.values())
+        return replace(task, split_sizes={split: counted[split] for split in SPLITS}), root
+
+    return make
