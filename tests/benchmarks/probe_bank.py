@@ -7,10 +7,10 @@ Prints one JSON line. ``python tests/benchmarks/probe_bank.py [--width 1024] [--
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -30,20 +30,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sklearn", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     settings = Probe(epochs=options.epochs, patience=options.epochs)
     features = torch.randn(options.layers, options.windows + 64, options.width, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(options.windows + 64) % options.classes
     groups = [Group(layer, seed) for layer in range(options.layers) for seed in range(options.seeds)]
+    if options.sklearn:
+        time_sklearn(features[0, : options.windows].numpy(), targets[: options.windows].numpy(), settings)
+        print(time_sklearn(features[0, : options.windows].numpy(), targets[: options.windows].numpy(), settings))
+        return
     ratios, banks, singles = [], [], []
-    small = features[0, : options.windows].numpy(), targets[: options.windows].numpy(), settings
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        process.submit(time_sklearn, *small).result()
-        time_bank(features, targets, groups, settings, options)
-        for _ in range(options.rounds):
-            banks.append(time_bank(features, targets, groups, settings, options))
-            singles.append(process.submit(time_sklearn, *small).result())
-            ratios.append(singles[-1] * len(groups) / banks[-1])
+    time_bank(features, targets, groups, settings, options)
+    for _ in range(options.rounds):
+        banks.append(time_bank(features, targets, groups, settings, options))
+        alone = subprocess.run([sys.executable, *sys.argv, "--sklearn"], capture_output=True, text=True, check=True)
+        singles.append(float(alone.stdout))
+        ratios.append(singles[-1] * len(groups) / banks[-1])
     print(
         json.dumps(
             {
