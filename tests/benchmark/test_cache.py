@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -298,7 +299,7 @@ def test_the_lock_of_a_killed_process_is_free(small_net, tmp_path):
     _, space, _ = run(small_net.Net(), tmp_path / "cache", [])
     lock = space.shard_path([clip_key(file_hash(paths[0]), 0.0, None)], ALL).with_suffix(".lock")
     script = f"import filelock, time; filelock.FileLock({str(lock)!r}).acquire(); print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen(["python", "-c", script], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         holder.stdout.readline()
         holder.send_signal(signal.SIGKILL)
