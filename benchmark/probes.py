@@ -145,19 +145,6 @@ def bytes_per_member(width: int, outputs: int, settings: Probe, windows: int, it
     return itemsize * (5 * weights + activations)
 
 
-def standardise(features: Tensor, rows: Tensor) -> Tensor:
-    """Shift and scale each dimension of ``Tensor[L, W, D]`` to mean 0 and deviation 1 over the given rows, in place.
-
-    A dimension that is constant there (deviation below 1e-6 of its size) becomes 0 on those rows and is not scaled.
-    """
-    for layer in features:
-        chosen = layer[rows].double()
-        mean, deviation = chosen.mean(dim=0), chosen.std(dim=0, correction=0)
-        deviation[deviation <= 1e-6 * chosen.abs().amax(dim=0)] = 1.0
-        layer.sub_(mean.to(layer)).div_(deviation.to(layer))
-    return features
-
-
 def loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each member, ``Tensor[K]``, from logits ``Tensor[K, B, C]`` and targets [K, B] or [K, B, C]."""
     if kind == "multiclass":
@@ -304,15 +291,14 @@ class _Bank:
 
     def _training_targets(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the targets of the training windows, and the mean and scale that regression targets were stripped of."""
-        targets = self.question.train.targets
-        if self.question.kind in ("multiclass", "ordinal"):
-            return targets[self.question.train.track], targets.new_zeros(1), targets.new_ones(1)
-        targets = targets.to(self.features)
-        if self.question.kind == "multilabel":
-            return targets[self.question.train.track], targets.new_zeros(1), targets.new_ones(1)
+        targets, track = self.question.train.targets, self.question.train.track
+        if self.question.kind in ("multilabel", "regression"):
+            targets = targets.to(self.features)
+        if self.question.kind != "regression":
+            return targets[track], targets.new_zeros(1), targets.new_ones(1)
         mean, scale = targets.mean(dim=0), targets.std(dim=0, correction=0)
         scale[scale == 0] = 1.0
-        return ((targets - mean) / scale)[self.question.train.track], mean, scale
+        return ((targets - mean) / scale)[track], mean, scale
 
     def _dropout_masks(self, size: int) -> Tensor | None:
         """Return for each seed the factors of its hidden units, ``Tensor[S, B, H]``; None without dropout."""

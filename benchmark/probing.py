@@ -15,7 +15,7 @@ from marble.cache import digest
 from marble.machine import free_memory
 from marble.metrics import METRICS
 from marble.probe_store import ProbeStore
-from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, standardise, train_probes
+from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, train_probes
 from marble.progress import Reporter
 from marble.task import Clip, Split
 
@@ -137,3 +137,16 @@ class Probing:
                 "version": probes.VERSION,
             }
         )
+
+
+def standardise(features: Tensor, rows: Tensor) -> Tensor:
+    """Shift and scale each dimension of ``Tensor[L, W, D]`` to mean 0 and deviation 1 over the given rows, in place.
+
+    A dimension that is constant there (deviation below 1e-6 of its size) becomes 0 on those rows and is not scaled.
+    """
+    for layer in features:
+        chosen = layer[rows].double()
+        mean, deviation = chosen.mean(dim=0), chosen.std(dim=0, correction=0)
+        deviation[deviation <= 1e-6 * chosen.abs().amax(dim=0)] = 1.0
+        layer.sub_(mean.to(layer)).div_(deviation.to(layer))
+    return features

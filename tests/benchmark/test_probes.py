@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from marble.metrics import METRICS
-from marble.probes import Group, Question, Tracks, standardise, train_probes
+from marble.probes import Group, Question, Tracks, train_probes
 from marble.protocol import Probe
 from marble.streams import dropout_generator, initial_weights, order_generator
 
@@ -234,15 +234,3 @@ def test_the_bank_learns_what_the_features_tell():
     longer = SETTINGS.model_copy(update={"epochs": 60, "patience": 20})
     blind, seeing = train_probes(features, [0, 1, 2], groups, asked, longer)
     assert METRICS["accuracy"](seeing.test, asked.test.targets) > METRICS["accuracy"](blind.test, asked.test.targets) + 0.15
-
-
-def test_standardise_uses_the_given_rows_and_leaves_constants_alone():
-    generator = torch.Generator().manual_seed(0)
-    features = 1e3 + torch.randn(2, 40, 5, generator=generator)
-    features[1, :, 2] = 7.25
-    rows = torch.arange(30)
-    expected = (features - features[:, rows].mean(1, keepdim=True)) / features[:, rows].std(1, correction=0, keepdim=True)
-    result = standardise(features.clone(), rows)
-    torch.testing.assert_close(result[0], expected[0], rtol=1e-3, atol=1e-3)
-    assert torch.equal(result[1, :, 2], torch.zeros(40))
-    torch.testing.assert_close(result[0, :30].std(0, correction=0), torch.ones(5), rtol=1e-4, atol=0)
