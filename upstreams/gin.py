@@ -90,10 +90,12 @@ class _References(ast.NodeTransformer):
         self.names = names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
+        """Return a macro, or the name itself as text."""
         name = self.names[int(node.id[1:])]
         return ast.Constant(_Macro(name[1:]) if name[0] == "%" else name)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Return a call without arguments as text; nothing is called."""
         called = self.visit(node.func)
         if node.args or node.keywords or not isinstance(called, ast.Constant):
             raise ValueError("it holds a call")

@@ -84,7 +84,8 @@ class MelPatches(nn.Module):
         self.first_centre = (frames - 1) / 2 * hop
         self.width = bands * frames
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, T, bands * frames]`` of a waveform ``Tensor[B, N]``."""
         patches = self.mel(waveform).unfold(2, self.frames, self.frames)
         return patches.transpose(1, 2).flatten(2)
 
@@ -100,7 +101,8 @@ class WaveformPatches(nn.Module):
         self.mean = mean
         self.std = std
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, T, samples]`` of a waveform ``Tensor[B, N]``."""
         return ((waveform.float() - self.mean) / self.std).unfold(1, self.hop, self.hop)
 
 

@@ -85,7 +85,8 @@ class FeedForward(nn.Module):
         self.down = Linear(sizes.hidden, sizes.width)
         self.activation = style.activation
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``Tensor[B, T, D]`` to the same shape; the residual connection is the caller's."""
         return self.down(self.activation(self.up(self.norm(x))))
 
 
@@ -115,7 +116,8 @@ class Attention(nn.Module):
             key = rotate(heads(self.key(x)), table, self.style.pairing)
         return self.out(attend(query, key, heads(self.value(x)), self.style.causal))
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """Return the stream ``Tensor[B, T, D]`` with the attention added; `table` is a `rotary_table` of T frames."""
         if self.style.deepnorm is None:
             return x + self._attend(self.norm(x), table)
         return self.norm(self.style.deepnorm * x + self._attend(x, table))
@@ -124,7 +126,8 @@ class Attention(nn.Module):
 class DepthwiseConv1d(Conv1d):
     """A depthwise convolution of ``Tensor[B, D, T]`` that is fast on a CPU where D is the innermost axis in memory."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Map ``Tensor[B, D, T]`` to the same shape."""
         if input.is_cuda:
             return super().forward(input)
         # As an image of height 1 the order of the axes is recognised; torch's conv1d would copy, and take ten times as long.
@@ -148,7 +151,8 @@ class Convolution(Foldable):
         self.project = Linear(width, width, bias=bias)
         self.activation = style.activation
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``Tensor[B, T, D]`` to the same shape; the residual connection is the caller's."""
         x = functional.glu(self.expand(self.norm(x)), dim=-1).transpose(1, 2)
         x = self.activation(self.batch_norm(self.depthwise(x)))
         return self.project(x.transpose(1, 2))
@@ -166,7 +170,8 @@ class ConformerBlock(nn.Module):
         self.feed_forward2 = FeedForward(sizes, style)
         self.norm = LayerNorm(sizes.width, eps=1e-5)
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """Map the stream ``Tensor[B, T, D]`` to the same shape; `table` is a `rotary_table` of T frames."""
         x = torch.add(x, self.feed_forward1(x), alpha=self.factor)
         x = self.attention(x, table)
         x = x + self.convolution(x)

@@ -59,7 +59,8 @@ class ConvFeatures(nn.Module):
         )
         self.norm = GroupNorm(channels, channels)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the features ``Tensor[B, T, C]`` of a waveform ``Tensor[B, N]``."""
         first, *others = self.convolutions
         x = functional.gelu(self.norm(first(waveform[:, None])))
         for convolution in others:
@@ -74,7 +75,8 @@ class PositionalConvolution(nn.Module):
         super().__init__()
         self.convolution = Conv1d(width, width, kernel, padding=kernel // 2, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the positions add to ``Tensor[B, T, D]``, in the same shape."""
         return functional.gelu(self.convolution(x.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)
 
 
@@ -104,7 +106,8 @@ class HubertBlock(nn.Module):
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.down(functional.gelu(self.up(x)))
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the stream ``Tensor[B, T, D]`` to the same shape."""
         if self.pre_norm:
             x = x + self._attention(self.attention_norm(x))
             return x + self._feed_forward(self.feed_forward_norm(x))

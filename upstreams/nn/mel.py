@@ -71,7 +71,8 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("window", torch.hann_window(size, device="cpu"), persistent=False)
         self.register_buffer("filters", mel_filters(sample_rate, size, bands, scale), persistent=False)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, bands, 1 + N // hop]`` of ``Tensor[B, N]``, N more than ``size // 2``."""
         spectrum = torch.stft(waveform.float(), self.size, self.hop, window=self.window, center=True, return_complex=True)
         return self.filters.t() @ torch.view_as_real(spectrum).square().sum(-1)
 
@@ -89,7 +90,8 @@ class DecibelMel(nn.Module):
         self.mean = mean
         self.std = std
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, 128, N // 240]`` of ``Tensor[B, N]`` at 24 kHz."""
         decibel = 10.0 * self.mel(waveform)[..., :-1].clamp_min(1e-10).log10()
         return (decibel - self.mean) / self.std
 
@@ -106,5 +108,6 @@ class LogMel(nn.Module):
         self.mean = mean
         self.std = std
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, bands, 1 + N // hop]`` of ``Tensor[B, N]``."""
         return ((1.0 + 10_000.0 * self.mel(waveform)).log10() - self.mean) / self.std

@@ -17,35 +17,40 @@ from torch.nn.utils import fuse_conv_bn_eval
 class Linear(nn.Linear):
     """A linear layer that casts its input to the type of its weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Map ``Tensor[..., I]`` of any type to ``Tensor[..., O]`` in the type of the weight."""
         return super().forward(input.to(self.weight.dtype))
 
 
 class Conv1d(nn.Conv1d):
     """A convolution over time that casts its input to the type of its weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Map ``Tensor[B, I, T]`` of any type to ``Tensor[B, O, T']`` in the type of the weight."""
         return super().forward(input.to(self.weight.dtype))
 
 
 class Conv2d(nn.Conv2d):
     """A convolution over two axes that casts its input to the type of its weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Map ``Tensor[B, I, H, W]`` of any type to ``Tensor[B, O, H', W']`` in the type of the weight."""
         return super().forward(input.to(self.weight.dtype))
 
 
 class LayerNorm(nn.LayerNorm):
     """A layer norm that computes and returns float32."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Norm ``Tensor[..., D]`` of any type over its last axis, in float32."""
         return super().forward(input.float())
 
 
 class GroupNorm(nn.GroupNorm):
     """A group norm that computes and returns float32."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Norm ``Tensor[B, C, T]`` of any type over groups of channels and time, in float32."""
         return super().forward(input.float())
 
 

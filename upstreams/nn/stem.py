@@ -83,7 +83,8 @@ class Stem(nn.Module):
         self.first.prepare(device)
         self.second.prepare(device)
 
-    def forward(self, mel: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, mel: Tensor) -> Tensor:
+        """Return the frames ``Tensor[B, ceil(M / 4), width]`` of a mel spectrogram ``Tensor[B, bands, M]``."""
         if not self.in_stretches:
             return self._frames(mel, (mel.shape[2] + 3) // 4)
         return torch.cat([self._frames(clip, STRETCH) for clip in mel.split(1)])
