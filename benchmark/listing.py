@@ -31,8 +31,7 @@ def upstream(name: str) -> dict[str, Any]:
     Raises:
         MarbleError: nothing has this name.
     """
-    known = name.partition(":")[0]
-    info = registry.upstream_class(known if known in registry.upstream_names() else name).info
+    info = registry.upstream_class(name).info
     return asdict(info) | {"layers": [asdict(layer) for layer in info.layers], "precisions": list(info.precisions)}
 
 

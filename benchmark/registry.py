@@ -51,18 +51,13 @@ def complete_task_names() -> list[str]:
     return [name for name in task_names() if name not in TASK_ARGUMENTS]
 
 
-def upstream_class(name: str) -> type[Upstream]:
-    """Return the class of the upstream called `name` (without argument) or ``module:Class``.
+def upstream_class(spec: str) -> type[Upstream]:
+    """Return the class of the upstream that a spec names; an argument behind the colon is passed over.
 
     Raises:
         MarbleError: nothing has this name, or it is not an `Upstream`.
     """
-    from marble.upstream import Upstream
-
-    found, _ = _find(name, UPSTREAMS, "marble.upstreams", "upstream")
-    if not (isinstance(found, type) and issubclass(found, Upstream)):
-        raise MarbleError(f"'{name}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
-    return found
+    return _upstream(spec)[0]
 
 
 def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
@@ -71,11 +66,7 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     Raises:
         MarbleError: nothing has this name, it is not an `Upstream`, or its weights cannot be loaded.
     """
-    from marble.upstream import Upstream
-
-    found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
-    if not (isinstance(found, type) and issubclass(found, Upstream)):
-        raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
+    found, argument = _upstream(spec)
     return found.load(argument, offline=offline)
 
 
@@ -97,6 +88,16 @@ def load_task(spec: str) -> Task:
     if not isinstance(found, Task):
         raise MarbleError(f"'{spec}' is not a task: it must be a marble.task.Task.")
     return found
+
+
+def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
+    """Return the class that a spec names, and its argument."""
+    from marble.upstream import Upstream
+
+    found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
+    if not (isinstance(found, type) and issubclass(found, Upstream)):
+        raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
+    return found, argument
 
 
 def _names(table: dict[str, str], group: str) -> list[str]:

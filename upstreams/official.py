@@ -9,9 +9,10 @@ from typing import ClassVar, Self
 
 import torch
 
+from marble.content import file_hash
 from marble.upstream import Layer, Upstream
 from marble.upstreams.nn.precision import Foldable, cast_matrices
-from marble.upstreams.weights import HubFiles, sha256
+from marble.upstreams.weights import HubFiles
 
 
 class OfficialUpstream(Upstream):
@@ -29,7 +30,7 @@ class OfficialUpstream(Upstream):
         """
         paths = cls.hub.locate(argument, offline)
         upstream = cls.from_files(*paths)
-        upstream.settings = tuple(sha256(path) for path in paths[1:])
+        upstream.settings = tuple(file_hash(path) for path in paths[1:])
         return upstream
 
     def weights_hash(self) -> str:

@@ -11,7 +11,6 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import pickle
@@ -29,6 +28,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
+from marble.content import file_hash
 from marble.errors import MarbleError
 
 
@@ -89,7 +89,7 @@ class HubFiles:
         except (HfHubHTTPError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise MarbleError(f"{self.upstream} cannot download {name} ({reason}): {remedy}.") from error
-        if digest is not None and sha256(path) != digest:
+        if digest is not None and file_hash(path) != digest:
             raise MarbleError(f"{path} is not the published {name} (another sha256): delete it, then {remedy}.")
         return path
 
@@ -134,12 +134,6 @@ class Checkpoint(dict[str, Tensor]):
         """Return one more than the highest index i of the names ``{prefix}{i}.``, 0 where there is none."""
         indices = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self)
         return 1 + max((int(found[1]) for found in indices if found), default=-1)
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's content as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

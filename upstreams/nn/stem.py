@@ -1,8 +1,8 @@
 """The stem of MuQ and MusicFM: two residual convolution blocks that turn 128 mel bands at 100 Hz into 25 frames a second.
 
 Two thirds of the work of these models is here, in convolutions of 512 by 512 channels. For inference on a CPU the stem goes
-through a clip in stretches, in channels-last order, by Winograd's algorithm: the memory does not grow
-with the clip, and the values are those of the plain convolutions up to rounding.
+through a clip in stretches, in channels-last order, by Winograd's algorithm: the memory does not grow with the clip, and the
+values are those of the plain convolutions up to rounding.
 """
 
 from __future__ import annotations
