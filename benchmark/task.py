@@ -33,7 +33,11 @@ Target = str | tuple[str, ...] | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Clip:
-    """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id."""
+    """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id.
+
+    `artist` is who plays or sings (an artist, a singer, an instrument) where a split keeps them out of training; no number
+    depends on it, ``marble data verify`` checks it.
+    """
 
     id: str
     path: Path
@@ -42,11 +46,42 @@ class Clip:
     start: float = 0.0
     stop: float | None = None
     group: str | None = None
+    artist: str | None = None
 
     @property
     def track(self) -> str:
         """The unit of scoring: the group if there is one, else the clip itself."""
         return self.group or self.id
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A file or folder that a task reads, and how it is come by; see `marble.data`.
+
+    Attributes:
+        path: below the data root, with "/"; a folder where `holds` or `files` is given, else a file.
+        licence: of its content.
+        urls: where its owner offers it: the file, or the archive of the folder (in parts, if several); none where it must be
+            fetched by hand.
+        checksum: of what the one url gives, sha256 or md5 as its length tells; None where none is published.
+        size: of what the urls give, in bytes; None where it is not known.
+        holds: pattern of a name in the folder, such as "*.mp3", by which the folder is known.
+        also: other places, below the data root, where the task finds the folder.
+        by_hand: what to do where there is no url.
+        files: from the data root to the files of the folder, where each has a url of its own.
+        convert: repairs the folder after unpacking, before it is put in place; a second time it changes nothing.
+    """
+
+    path: str
+    licence: str
+    urls: tuple[str, ...] = ()
+    checksum: str | None = None
+    size: int | None = None
+    holds: str | None = None
+    also: tuple[str, ...] = ()
+    by_hand: str = ""
+    files: Callable[[Path], Sequence[Resource]] | None = None
+    convert: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +102,7 @@ class Task:
         window: length in seconds that clips are cut into before encoding; None leaves it to the upstream.
         split_sizes: tracks in each split, asserted when the clips are read; None where the data decides.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
+        resources: the files it reads, lists before the files that they list.
     """
 
     name: str
@@ -82,6 +118,7 @@ class Task:
     window: float | None = None
     split_sizes: dict[Split, int] | None = None
     synthetic: bool = False
+    resources: tuple[Resource, ...] = ()
 
     @property
     def main_metric(self) -> str:
@@ -142,7 +179,7 @@ class Task:
         return encoded
 
     def dataset(self, root: Path) -> Dataset:
-        """Return the clips under a data root as a `datasets.Dataset`: id, path, split, target, start, stop, group."""
+        """Return the clips under a data root as a `datasets.Dataset`: id, path, split, target, start, stop, group, artist."""
         from datasets import Dataset
 
         return Dataset.from_list([{**vars(clip), "path": str(clip.path)} for clip in self.read(root)])

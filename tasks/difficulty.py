@@ -2,18 +2,20 @@
 
 Data
     7,901 recordings of piano pieces with the grade of the Piano Syllabus community (Ramoneda et al. 2025); the record at Zenodo
-    is opened on request, for research. ``<data root>/psyllabus`` holds ``split_audio.json`` as the authors' code reads it,
-    ``{"0": {"train": {title: grade}, "val": …, "test": …}, … "4": …}``, and ``mp3/<title>.mp3``.
+    is opened on request, for research, and links to videos. ``<data root>/psyllabus`` holds two of its files as the authors'
+    code reads them, ``split_audio.json``: ``{"0": {"train": {title: grade}, "val": …, "test": …}, … "4": …}`` and
+    ``new_clean_data.json``: ``{title: {…}}``, where ``start`` and ``end`` (or ``only_start``, ``only_end``), in seconds, cut
+    the piece out of its video; and the sound of the videos as ``mp3/<title>.mp3``.
 Split
-    The authors' five. Each test part has 1,589 pieces of the same distribution of grades, and titles and grades of all five
-    are checked by sha256 against the predictions that the authors published (github.com/PRamoneda/audio-difficulty at 3c680ce);
-    the other two parts are taken as they are. piano-difficulty is split 0; for a report take the mean over it and
-    piano-difficulty-1 to -4.
+    The authors' five, 4,736 / 1,576 / 1,589. Each test part has the same distribution of grades, and titles and grades of all
+    five are checked by sha256 against the predictions that the authors published (github.com/PRamoneda/audio-difficulty at
+    3c680ce); the other two parts are taken as they are. Composers, and some videos, stand in more than one part.
+    piano-difficulty is split 0; for a report take the mean over it and piano-difficulty-1 to -4.
 Kind
     ordinal, as the authors train: squared error of 11 outputs against ones up to the grade and zeros beyond; the grade is
     the number of outputs above one half before the first that is not, less one. The output is linear, without a sigmoid.
 Window
-    30 s; OMAR-RQ lets them overlap by half (``--set windows.hop=15``).
+    30 s; OMAR-RQ lets them overlap by half (``--protocol omar``).
 Metrics
     ordinal_mse (main): the mean over grades of the mean squared error within each, which is the MSE of the authors and of
     OMAR-RQ; ordinal_balanced_accuracy; kendall_tau (tau-b). The best constant has a plain mean squared error of 8.40.
@@ -26,7 +28,7 @@ import json
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder, official_bytes
 from marble.tasks.splits import ALIASES
 
@@ -49,9 +51,10 @@ def _clips(root: Path, number: str) -> list[Clip]:
         raise MarbleError(
             f"The test part of split {number} in {home.absolute()} is not the published one: fetch {ADDRESS} anew."
         )
+    cuts = _cuts(home / "new_clean_data.json")
     audio = existing_folder([home / "mp3"], "the recordings <title>.mp3", ADDRESS)
     return [
-        Clip(id=title, path=audio / f"{title}.mp3", split=split, target=str(grade))
+        Clip(title, audio / f"{title}.mp3", split, str(grade), *cuts.get(title, (0.0, None)))
         for split in SPLITS
         for title, grade in parts[split].items()
     ]
@@ -65,6 +68,16 @@ def _parts(file: Path, number: str) -> dict[Split, dict[str, int]]:
         return {split: parts[split] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MarbleError(f"{file.absolute()} does not hold three parts of split {number}: fetch {ADDRESS} anew.") from error
+
+
+def _cuts(file: Path) -> dict[str, tuple[float, float | None]]:
+    """Return where each piece begins and ends in its recording, in seconds."""
+    try:
+        pieces = json.loads(official_bytes(file, None, f"{ADDRESS} (access on request)")).items()
+        cuts = {title: [piece.get(name, piece.get(f"only_{name}")) for name in ("start", "end")] for title, piece in pieces}
+        return {title: (float(start or 0), None if end is None else float(end)) for title, (start, end) in cuts.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MarbleError(f"{file.absolute()} does not tell where the pieces begin and end: fetch {ADDRESS} anew.") from error
 
 
 def _task(name: str, number: str) -> Task:
@@ -81,6 +94,12 @@ def _task(name: str, number: str) -> Task:
         licence="on request, research use only",
         source=ADDRESS,
         window=30.0,
+        split_sizes={"train": 4_736, "valid": 1_576, "test": 1_589},
+        resources=(
+            Resource("psyllabus/split_audio.json", "on request, research use", by_hand=f"ask for access at {ADDRESS}"),
+            Resource("psyllabus/new_clean_data.json", "on request, research use", by_hand=f"ask for access at {ADDRESS}"),
+            Resource("psyllabus/mp3", "on request, research use", holds="*.mp3", by_hand=f"ask for access at {ADDRESS}"),
+        ),
     )
 
 

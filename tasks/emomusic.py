@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from marble.errors import MarbleError
-from marble.task import Clip, Split, Task
+from marble.task import Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder, official_bytes
 
 ADDRESS = "http://cvml.unige.ch/databases/emoMusic"
@@ -92,4 +92,16 @@ EMOMUSIC = Task(
     source=f"{ADDRESS}/clips_45sec.tar.gz and {ADDRESS}/annotations.tar.gz (http: the certificate of https is not valid)",
     window=5.0,
     split_sizes={"train": 504, "valid": 115, "test": 125},
+    resources=(
+        Resource(
+            "emomusic/annotations",
+            "CC BY-NC",
+            (f"{ADDRESS}/annotations.tar.gz",),
+            holds="static_annotations.csv",
+            also=("emomusic",),
+        ),
+        Resource(
+            "emomusic/clips_45seconds", "of each track, Free Music Archive", (f"{ADDRESS}/clips_45sec.tar.gz",), holds="*.mp3"
+        ),
+    ),
 )

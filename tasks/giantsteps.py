@@ -23,19 +23,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import Clip, Split, Task
+from marble.task import Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder, official_bytes
 
 MTG = "https://github.com/GiantSteps/giantsteps-mtg-key-dataset/archive/fd7b8c584f7bd6d720d170c325a6d42c9bf75a6b.zip"
 TEST = "https://github.com/GiantSteps/giantsteps-key-dataset/archive/c8cb8aad2cb53f165be51ea099d0dc75c64a844f.zip"
+TRAINING = "https://raw.githubusercontent.com/GiantSteps/giantsteps-mtg-key-dataset/fd7b8c584f7bd6d720d170c325a6d42c9bf75a6b"
 AUDIO = "http://www.cp.jku.at/datasets/giantsteps"
+ASSETS = (
+    "https://raw.githubusercontent.com/p-lambda/jukemir/241555645682d18fb909775c54014edfc3a03163/jukemir/assets/giantsteps.json"
+)
 SHA256 = {
     "annotations.txt": "0cdc4480a74e3eb2be6a38ad474bbf82434874ce2d419d718117080e82944550",
     "beatport_metadata.txt": "56c92617e72669e82189de0e4f774d57f23d078b45d67734f716835432ab7182",
     # Of the lines "<id>\t<key>\n", in the order of the ids as numbers.
+    # The addresses and md5 of all previews, and the sha256 of the archive TEST.
+    "assets": "9933c402b6aca988b1c67bc71a1e22c149a2b84cd72a6697b8265720414ee93a",
+    "archive": "7749bee0f919b0f53db2c540fa6707f322b82a5d140e453f10f9af7875ad5bb8",
     "key": "c09c19836673e15790279e9fa10e112fc9a4d136004431c58cf086e1804b379d",
 }
 TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
@@ -108,6 +116,23 @@ def _respelled(key: str) -> str:
     return f"{FLATS.get(tonic, tonic)} {mode}"
 
 
+def _table(name: str, size: int) -> Resource:
+    path = f"annotations/{name}"
+    return Resource(f"giantsteps/giantsteps-mtg-key-dataset/{path}", "not stated", (f"{TRAINING}/{path}",), SHA256[name], size)
+
+
+def _previews(repository: str, part: str) -> Resource:
+    """Return the folder of the previews of a repository, which lie at the address `AUDIO`/`part`."""
+    path = f"giantsteps/{repository}/audio"
+
+    def files(root: Path) -> list[Resource]:
+        assets = json.loads(official_bytes(root / "giantsteps" / "jukemir-assets.json", SHA256["assets"], ASSETS))
+        addresses = {asset["url"]: asset["checksum"] for asset in assets.values() if f"/{part}/" in asset["url"]}
+        return [Resource(f"{path}/{url.split('/')[-1]}", "not stated", (url,), md5) for url, md5 in addresses.items()]
+
+    return Resource(path, "not stated, of commercial recordings; research use", files=files)
+
+
 GIANTSTEPS_KEY = Task(
     name="giantsteps-key",
     version=1,
@@ -123,4 +148,14 @@ GIANTSTEPS_KEY = Task(
     source=f"annotations: {MTG} and {TEST}; audio: {AUDIO}/mtg_key_backup and {AUDIO}/backup",
     window=30.0,
     split_sizes={"train": 923, "valid": 236, "test": 604},
+    resources=(
+        _table("annotations.txt", 26_694),
+        _table("beatport_metadata.txt", 132_015),
+        Resource(
+            "giantsteps/giantsteps-key-dataset/annotations/key", "not stated", (TEST,), SHA256["archive"], holds="*.LOFI.key"
+        ),
+        Resource("giantsteps/jukemir-assets.json", "MIT", (ASSETS,), SHA256["assets"], 490_326),
+        _previews("giantsteps-mtg-key-dataset", "mtg_key_backup"),
+        _previews("giantsteps-key-dataset", "backup"),
+    ),
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Clip, Task
+from marble.task import SPLITS, Clip, Resource, Task
 from marble.tasks.official import official_bytes
 
 LISTS = "https://raw.githubusercontent.com/coreyker/dnn-mgr/bdad579ea6cb37b665ea6019fe1026a6ce20cbc7/gtzan"
@@ -28,6 +28,7 @@ SHA256 = {
     "valid": "f8fbee7c52397a0e0f3a91dc54fedecb2e27f5bdc9a9daeab8cb10d077e26956",
     "test": "09cafa6a89ce0a27f30ed250d56ecb4d03c22fffb5a693f96c7ae655ee02ac72",
 }
+SIZES = {"train": 10_152, "valid": 4_522, "test": 6_616}
 CORRUPT = "jazz/jazz.00054.wav"
 FOLDERS = ("genres", "genres_original", "gtzan_genre/genres", "Data/genres_original")
 
@@ -61,4 +62,20 @@ GTZAN = Task(
     + LISTS,
     window=30.0,
     split_sizes={"train": 442, "valid": 197, "test": 290},
+    resources=(
+        *(
+            Resource(
+                f"gtzan/{split}_filtered.txt", "not stated", (f"{LISTS}/{split}_filtered.txt",), SHA256[split], SIZES[split]
+            )
+            for split in SPLITS
+        ),
+        Resource(
+            f"gtzan/{FOLDERS[0]}",
+            "not stated, of commercial recordings; research use",
+            holds="*/*.wav",
+            also=tuple(f"gtzan/{folder}" for folder in FOLDERS[1:]),
+            by_hand="from Kaggle (andradaolteanu/gtzan-dataset-music-genre-classification, its folder genres_original) "
+            "or Hugging Face (marsyas/gtzan)",
+        ),
+    ),
 )

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder, official_bytes
 
 ADDRESS = "https://mirg.city.ac.uk/datasets/magnatagatune"
@@ -37,6 +37,7 @@ SHA256 = {
     "valid_list_pub.cP": "b3528613a6832ce49f11628fd21103dbf266e43086b465798221519ae64c2917",
     "test_list_pub.cP": "43edc3b8951f7c9e613f618ab828ab80036b2e2e604bb20a93e623b186b63b30",
 }
+SIZES = {"train_list_pub.cP": 1_208_643, "valid_list_pub.cP": 122_390, "test_list_pub.cP": 353_102}
 EMPTY = {"35644", "55753", "57881"}
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient", "beat",
@@ -98,7 +99,19 @@ def _split_of(path: str) -> Split:
     return "train" if path[0] in "0123456789ab" else "valid" if path[0] == "c" else "test"
 
 
-def _task(name: str, clips: Callable[[Path], list[Clip]], asked: str, sizes: dict[Split, int]) -> Task:
+def _resources(lists: dict[str, int]) -> tuple[Resource, ...]:
+    """Return what a task reads, given the sizes of the lists of its split."""
+    table = "annotations_final.csv"
+    return (
+        Resource(f"mtt/{table}", "CC BY-NC-SA 3.0", (f"{ADDRESS}/{table}",), SHA256[table]),
+        *(Resource(f"mtt/{name}", "MIT", (f"{LISTS}/{name}",), SHA256[name], size) for name, size in lists.items()),
+        Resource(
+            "mtt/mp3", "CC BY-NC-SA 1.0", tuple(f"{ADDRESS}/mp3.zip.{part:03d}" for part in (1, 2, 3)), holds="[0-9a-f]/*.mp3"
+        ),
+    )
+
+
+def _task(name: str, clips: Callable[[Path], list[Clip]], asked: str, sizes: dict[Split, int], lists: dict[str, int]) -> Task:
     return Task(
         name=name,
         version=1,
@@ -112,14 +125,15 @@ def _task(name: str, clips: Callable[[Path], list[Clip]], asked: str, sizes: dic
         source=f"{ADDRESS}; clean lists: {LISTS}",
         window=30.0,
         split_sizes=sizes,
+        resources=_resources(lists),
     )
 
 
 MTT = _task(
     "mtt", _all_clips, "Which of 50 tags a clip of MagnaTagATune has, all clips.",
-    {"train": 18_706, "valid": 1_825, "test": 5_329},
+    {"train": 18_706, "valid": 1_825, "test": 5_329}, {},
 )  # fmt: skip
 MTT_CLEAN = _task(
     "mtt-clean", _clean_clips, "Which of 50 tags a clip of MagnaTagATune has, clips with at least one.",
-    {"train": 15_244, "valid": 1_529, "test": 4_332},
+    {"train": 15_244, "valid": 1_529, "test": 4_332}, SIZES,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder, official_bytes
 
 LISTS = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/1b4fa8c32e076c73b5175c1703ae805b4109309d/data/splits/split-0"
@@ -40,6 +40,13 @@ SHA256 = {
     "autotagging_moodtheme-train.tsv": "e5e9e798364b34bd241b773e5011809b24429edf471f27cf21dd8181077ba2d4",
     "autotagging_moodtheme-validation.tsv": "ecaa279367153476884d84d686479e566234cef1814bd6892a8755ba0a550dbf",
     "autotagging_moodtheme-test.tsv": "4341b5586bb3e5a80a882ce9ef33cb8b1bdaa7df856246ecc5de188dfe1cf394",
+}
+# In bytes: train, validation, test.
+SIZES = {
+    "top50tags": (3_742_433, 1_368_240, 1_349_950),
+    "genre": (3_352_194, 1_149_174, 1_178_477),
+    "instrument": (1_620_241, 739_141, 591_244),
+    "moodtheme": (994_295, 367_846, 421_306),
 }
 WINDOW, MOST_WINDOWS = 30.0, 10
 # Seconds before the end that are left alone: the lists tell rounded durations of another encoding.
@@ -97,6 +104,7 @@ def _task(name: str, subset: str, asked: str, labels: tuple[str, ...], sizes: di
         source=f"audio: {AUDIO}; splits: {LISTS}",
         window=WINDOW,
         split_sizes=sizes,
+        resources=_resources(subset),
     )
 
 
@@ -106,25 +114,41 @@ def _clips(home: Path, subset: str) -> list[Clip]:
     return [clip for split, rows in lists.items() for row in rows for clip in _places(audio, subset, split, row)]
 
 
+def _list(subset: str, split: Split) -> str:
+    return f"autotagging_{subset}-{'validation' if split == 'valid' else split}.tsv"
+
+
+def _resources(subset: str) -> tuple[Resource, ...]:
+    lists = {_list(subset, split): size for split, size in zip(SPLITS, SIZES[subset], strict=True)}
+    home = "mtg-jamendo/data/splits/split-0"
+    return (
+        *(
+            Resource(f"{home}/{name}", "CC BY-NC-SA 4.0", (f"{LISTS}/{name}",), SHA256[name], size)
+            for name, size in lists.items()
+        ),
+        Resource("mtg-jamendo/audio", "Creative Commons, of each track", holds="*/*.mp3", by_hand=f"{AUDIO}, 156 GB in all"),
+    )
+
+
 def _rows(home: Path, subset: str, split: Split) -> list[list[str]]:
     """Return the cells of each track: id, artist, album, path, duration in seconds, and any number of tags."""
-    name = f"autotagging_{subset}-{'validation' if split == 'valid' else split}.tsv"
+    name = _list(subset, split)
     text = official_bytes(home / "data" / "splits" / "split-0" / name, SHA256[name], f"{LISTS}/{name}").decode()
     return [line.split("\t") for line in text.splitlines()[1:]]
 
 
 def _places(audio: Path, subset: str, split: Split, row: list[str]) -> list[Clip]:
     """Return the clips of one track: all of it, or `MOST_WINDOWS` places."""
-    track, _, _, path, duration, *tags = row
+    track, artist, _, path, duration, *tags = row
     full = audio / path
     low = full.with_suffix(".low.mp3")
     file = low if low.is_file() else full
     target = tuple(tags if subset == "top50tags" else [tag.split("---")[1] for tag in tags])
     if float(duration) <= MOST_WINDOWS * WINDOW + 1.0:
-        return [Clip(track, file, split, target)]
+        return [Clip(track, file, split, target, artist=artist)]
     step = (float(duration) - MARGIN - WINDOW) / (MOST_WINDOWS - 1)
     starts = [round(place * step, 1) for place in range(MOST_WINDOWS)]
-    return [Clip(f"{track}@{start:g}", file, split, target, start, round(start + WINDOW, 1), track) for start in starts]
+    return [Clip(f"{track}@{start:g}", file, split, target, start, round(start + WINDOW, 1), track, artist) for start in starts]
 
 
 MTG_TOP50 = _task(

@@ -21,7 +21,7 @@ import json
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Clip, Task
+from marble.task import SPLITS, Clip, Resource, Task
 from marble.tasks.official import existing_folder, official_bytes
 
 ADDRESS = "http://download.magenta.tensorflow.org/datasets/nsynth"
@@ -42,7 +42,9 @@ def _clips(root: Path, field: str) -> list[Clip]:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise MarbleError(f"{file.absolute()} is not the table of NSynth: unpack {address} anew.") from error
         audio = existing_folder([home / "audio"], "the notes <note>.wav", address)
-        clips += [Clip(id=name, path=audio / f"{name}.wav", split=split, target=target) for name, target in targets.items()]
+        clips += [
+            Clip(name, audio / f"{name}.wav", split, target, artist=name.rsplit("-", 2)[0]) for name, target in targets.items()
+        ]
     return clips
 
 
@@ -60,6 +62,12 @@ def _task(name: str, asked: str, field: str, labels: tuple[str, ...]) -> Task:
         source=f"{ADDRESS}/nsynth-{{train,valid,test}}.jsonwav.tar.gz",
         window=4.0,
         split_sizes={"train": 289_205, "valid": 12_678, "test": 4_096},
+        resources=tuple(
+            Resource(
+                f"nsynth/nsynth-{split}", "CC BY 4.0", (f"{ADDRESS}/nsynth-{split}.jsonwav.tar.gz",), holds="examples.json"
+            )
+            for split in SPLITS
+        ),
     )
 
 

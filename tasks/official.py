@@ -21,7 +21,7 @@ def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
         MarbleError: the file is not there, or is not the published one.
     """
     if not file.is_file():
-        raise MarbleError(f"{file.absolute()} is missing: fetch {address} and put it there.")
+        raise MarbleError(f"{file.absolute()} is missing: fetch {address} and put it there, or see marble data status.")
     content = file.read_bytes()
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         raise MarbleError(f"{file.absolute()} is not the published one: fetch {address} anew.")
@@ -42,5 +42,7 @@ def existing_folder(candidates: Iterable[Path], what: str, address: str) -> Path
     wanted = list(candidates)
     found = next((folder for folder in wanted if folder.is_dir()), None)
     if found is None:
-        raise MarbleError(f"There is no folder {wanted[0].absolute()} with {what}: get it from {address}.")
+        raise MarbleError(
+            f"There is no folder {wanted[0].absolute()} with {what}: get it from {address}, or see marble data status."
+        )
     return found

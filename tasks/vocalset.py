@@ -4,11 +4,12 @@ Data
     10.1 h of unaccompanied singing, 44.1 kHz wav (Wilkins et al. 2018), version 1.1: the folder ``FULL`` of the archive,
     ``FULL/<female1..male11>/<arpeggios|excerpts|long_tones|scales>/<technique>/<recording>.wav``, in ``<data root>/vocalset``.
     Singer and technique are taken from the folders: 28 file names lack the singer, and names of techniques contain each
-    other. Five recordings that are doubles or not in the paper's table are left out (`LEFT_OUT`).
+    other. A recording is called by its path below ``FULL`` with the singer in front of the name where it lacks it. Five that
+    are doubles or not in the paper's table are left out (`LEFT_OUT`). ``marble data prepare`` renames and removes these 33.
 Split
     A recording is the unit; no lists were ever published, and MARBLE's depends on the order of a folder. vocalset-singer:
-    12:8:5, dealt within each singer in the order of the sha1 of the path below ``FULL``. vocalset-technique: singers f2 f8 m3
-    m5 m10 test, as published; f1 f5 f9 m1 m6 m11 validation, chosen here, since the papers' text holds out six singers
+    12:8:5, dealt within each singer in the order of the sha1 of what a recording is called. vocalset-technique: singers f2
+    f8 m3 m5 m10 test, as published; f1 f5 f9 m1 m6 m11 validation, chosen here, since the papers' text holds out six singers
     without naming them; the other nine train.
 Window
     3 s, as MARBLE cuts (which also drops the rest, trims leading silence and scales each chunk).
@@ -19,14 +20,16 @@ Metrics
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from marble.errors import MarbleError
-from marble.task import Clip, Split, Task
+from marble.task import Clip, Resource, Split, Task
 from marble.tasks.official import existing_folder
 
-ADDRESS = "https://zenodo.org/records/1203819 (VocalSet11.zip)"
+ADDRESS = "https://zenodo.org/records/1203819"
+ARCHIVE = f"{ADDRESS}/files/VocalSet11.zip"
 SINGERS = {f"female{number}": f"f{number}" for number in range(1, 10)}
 SINGERS |= {f"male{number}": f"m{number}" for number in range(1, 12)}
 TECHNIQUES = (
@@ -40,18 +43,40 @@ LEFT_OUT = {
 
 
 def _recordings(root: Path) -> dict[str, tuple[Path, str, str]]:
-    """Return path, singer and technique of each recording by its path below FULL, without its extension."""
+    """Return path, singer and technique of each recording by what it is called."""
     home = root / "vocalset"
-    full = existing_folder([home / "FULL", home / "VocalSet" / "FULL"], "one folder a singer", ADDRESS)
+    full = existing_folder([home / "FULL", home / "VocalSet" / "FULL"], "one folder a singer", ARCHIVE)
     found = {}
     for file in sorted(full.glob("*/*/*/*.wav")):
         folder, _, technique, name = file.relative_to(full).parts
-        if name.startswith(".") or (technique == "vibrato" and name in LEFT_OUT):
+        if name.startswith(".") or _is_left_out(file):
             continue
         if folder not in SINGERS:
-            raise MarbleError(f"{file.parents[2].absolute()} is no singer of VocalSet: unpack {ADDRESS} anew.")
-        found[file.relative_to(full).with_suffix("").as_posix()] = (file, SINGERS[folder], technique)
+            raise MarbleError(f"{file.parents[2].absolute()} is no singer of VocalSet: unpack {ARCHIVE} anew.")
+        called = _named(file).relative_to(full).with_suffix("").as_posix()
+        if called in found:
+            raise MarbleError(f"{file.absolute()} and {found[called][0].name} beside it are one recording: remove one of them.")
+        found[called] = (file, SINGERS[folder], technique)
     return found
+
+
+def _is_left_out(file: Path) -> bool:
+    return file.parent.name == "vibrato" and file.name in LEFT_OUT
+
+
+def _named(file: Path) -> Path:
+    """Return the path of a recording with its singer in front of the name."""
+    singer = SINGERS[file.parents[2].name]
+    return file if re.match(r"[fm]\d+_", file.name) else file.with_name(f"{singer}_{file.name}")
+
+
+def _repair(full: Path) -> None:
+    """Remove what is left out and complete the names of the others."""
+    for file in sorted(full.glob("*/*/*/*.wav")):
+        if _is_left_out(file):
+            file.unlink()
+        elif file.parents[2].name in SINGERS and not file.name.startswith(".") and not _named(file).exists():
+            file.rename(_named(file))
 
 
 def _singer_clips(root: Path) -> list[Clip]:
@@ -67,7 +92,13 @@ def _singer_clips(root: Path) -> list[Clip]:
 
 def _technique_clips(root: Path) -> list[Clip]:
     return [
-        Clip(name, file, "test" if singer in TEST_SINGERS else "valid" if singer in VALID_SINGERS else "train", technique)
+        Clip(
+            name,
+            file,
+            "test" if singer in TEST_SINGERS else "valid" if singer in VALID_SINGERS else "train",
+            technique,
+            artist=singer,
+        )
         for name, (file, singer, technique) in _recordings(root).items()
         if technique in TECHNIQUES
     ]
@@ -76,7 +107,7 @@ def _technique_clips(root: Path) -> list[Clip]:
 def _task(name: str, asked: str, labels: tuple[str, ...], clips: Callable[[Path], list[Clip]]) -> Task:
     return Task(
         name=name,
-        version=1,
+        version=2,
         description=f"{asked}\n\n{__doc__}",
         kind="multiclass",
         labels=labels,
@@ -84,8 +115,13 @@ def _task(name: str, asked: str, labels: tuple[str, ...], clips: Callable[[Path]
         clips=clips,
         citation="Wilkins et al., VocalSet: a singing voice dataset, ISMIR 2018",
         licence="CC BY 4.0",
-        source=ADDRESS,
+        source=ARCHIVE,
         window=3.0,
+        resources=(
+            Resource(
+                "vocalset/FULL", "CC BY 4.0", (ARCHIVE,), holds="female1", also=("vocalset/VocalSet/FULL",), convert=_repair
+            ),
+        ),
     )
 
 

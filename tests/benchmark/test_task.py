@@ -64,5 +64,5 @@ def test_multilabel_and_regression_targets():
 
 def test_a_task_comes_as_a_dataset(recwarn):
     dataset = task(CLIPS).dataset(Path())
-    assert dataset.column_names == ["id", "path", "split", "target", "start", "stop", "group"]
+    assert dataset.column_names == ["id", "path", "split", "target", "start", "stop", "group", "artist"]
     assert dataset[1]["target"] == "b"

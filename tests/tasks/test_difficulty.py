@@ -27,8 +27,9 @@ def test_the_test_part_is_the_one_that_the_authors_published(number, cache, tmp_
     test = {title: piece["true"] for title, piece in cache["predictions"][number].items()}
     parts = {"train": {"Another Piece": 3}, "val": {"A Third": 4}, "test": test}
     (home / "split_audio.json").write_text(json.dumps({str(number): parts}))
+    (home / "new_clean_data.json").write_text("{}")
     task = load_task(f"piano-difficulty{f'-{number}' * (number > 0)}")
-    clips = [clip for clip in task.read(tmp_path) if clip.split == "test"]
+    clips = [clip for clip in task.clips(tmp_path) if clip.split == "test"]
     encoded = task.encode(clips)
     assert [int((encoded == grade).sum()) for grade in range(11)] == HISTOGRAM
 
@@ -55,6 +56,8 @@ def test_three_parts_of_each_split(stand_in):
     clips = task.read(root)
     assert [sum(clip.split == split for clip in clips) for split in ("train", "valid", "test")] == [44, 22, 22]
     assert all(clip.path.is_file() for clip in clips)
+    cuts = {clip.id: (clip.start, clip.stop) for clip in clips if clip.start or clip.stop}
+    assert cuts == {"Composer 0.Étude No 0": (0.1, 0.9), "Composer 1.Étude No 1": (0.2, None)}
     tested = [{clip.id for clip in one.read(root) if clip.split == "test"} for one in (task, other)]
     assert tested[0] != tested[1]
     assert task.kind == "ordinal"
@@ -75,3 +78,16 @@ def test_other_parts_are_refused_and_missing_ones_said(stand_in, tmp_path):
         file.write_text(json.dumps(broken))
         with pytest.raises(MarbleError, match="does not hold three parts of split 0"):
             task.read(tmp_path)
+
+
+def test_cuts_that_are_missing_or_cannot_be_read_are_said(stand_in, tmp_path):
+    task, root = stand_in("piano-difficulty")
+    shutil.copytree(root / "psyllabus", tmp_path / "psyllabus")
+    file = tmp_path / "psyllabus/new_clean_data.json"
+    for broken in ([], {"A Piece": 3}, {"A Piece": {"end": "soon"}}):
+        file.write_text(json.dumps(broken))
+        with pytest.raises(MarbleError, match=r"new_clean_data.json does not tell where the pieces begin and end: fetch https"):
+            task.read(tmp_path)
+    file.unlink()
+    with pytest.raises(MarbleError, match=r"new_clean_data.json is missing: fetch https"):
+        task.read(tmp_path)

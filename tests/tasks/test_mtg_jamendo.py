@@ -27,6 +27,8 @@ def test_the_published_split(name, tmp_path, shared):
     sizes = [len({clip.track for clip in clips if clip.split == split}) for split in SPLITS]
     assert (len(task.labels), *sizes) == PUBLISHED[name]
     assert list(task.labels) == sorted(task.labels)
+    artists = [{clip.artist for clip in clips if clip.split == split} for split in SPLITS]
+    assert sum(map(len, artists)) == len(set.union(*artists)) > 1000
     for split in SPLITS:
         assert {tag for clip in clips if clip.split == split for tag in clip.target} == set(task.labels)
 

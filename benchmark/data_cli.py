@@ -1,0 +1,95 @@
+"""``marble data``: what the files of tasks are, where they come from, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marble.console import Json, print_rows, reporter
+from marble.errors import MarbleError
+
+if TYPE_CHECKING:
+    from marble.task import Task
+
+data_app = typer.Typer(no_args_is_help=True, help="Fetch and check the files of tasks.")
+
+Tasks = Annotated[str, typer.Argument(metavar="TASK", help="NAME[,NAME…], suite:NAME, or all.")]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder of the datasets. [default: $MARBLE_HOME/data]")]
+_SHOWN = ("tasks", "path", "state", "bytes", "licence", "get")
+
+
+@data_app.command()
+def status(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
+    """List the files of tasks: there or missing, size, licence, and how to get them."""
+    from marble import data
+
+    _print(data.status(_tasks(task), _root(data_root)), _root(data_root), as_json)
+
+
+@data_app.command(epilog="Example: marble data prepare gtzan --mirror /media/datasets")
+def prepare(
+    task: Tasks,
+    mirror: Annotated[Path | None, typer.Option(help="Take the files from this folder instead of the network.")] = None,
+    data_root: DataRoot = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch what is freely offered, unpack it, and list what is left to be fetched by hand. Goes on where it was stopped."""
+    from marble import data
+
+    tasks, root = _tasks(task), _root(data_root)
+    try:
+        complaints = data.prepare(tasks, root, mirror=mirror, offline=offline, reporter=reporter())
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on where this one was", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _print(data.status(tasks, root), root, as_json)
+    for complaint in complaints[:-1]:
+        print(f"error: {complaint}", file=sys.stderr)
+    if complaints:
+        raise MarbleError(complaints[-1])
+
+
+@data_app.command()
+def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
+    """Read all files of tasks: checksums, sizes of splits, artists, unreadable clips, recordings in two splits."""
+    from marble import data
+
+    findings = []
+    for one in _tasks(task):
+        for finding in data.verify(one, _root(data_root), reporter=reporter()):
+            findings.append({"task": one.name} | vars(finding))
+            if not as_json:
+                print(f"{'ok   ' if finding.good else 'WRONG'}  {one.name}, {finding.check}: {finding.found}")
+                for wrong in finding.wrong:
+                    print(f"       {wrong}")
+    if as_json:
+        print(json.dumps(findings, indent=1))
+    wrong = sum(not finding["good"] for finding in findings)
+    if wrong:
+        raise MarbleError(f"{wrong} of {len(findings)} checks failed: see above, and marble data status {task}.")
+
+
+def _print(rows: list[dict[str, Any]], root: Path, as_json: bool) -> None:
+    if not as_json:
+        print(f"data root: {root.absolute()}")
+        rows = [{key: row[key] for key in _SHOWN} for row in rows]
+    print_rows(rows, as_json)
+
+
+def _tasks(text: str) -> list[Task]:
+    from marble import registry
+    from marble.batch import split_specs
+
+    specs = registry.open_suites(split_specs(text, registry.complete_task_names()))
+    return [registry.load_task(name) for name, missing in specs.items() if not missing]
+
+
+def _root(data_root: Path | None) -> Path:
+    from marble.content import home
+
+    return data_root or home() / "data"
