@@ -100,7 +100,10 @@ class Probing:
 
     def _features(self, layers: list[int]) -> Tensor:
         """Return ``Tensor[L, W, D]`` of some layers on the device, standardised where the protocol says so."""
-        features = torch.stack([torch.from_numpy(self.job.space.read(self.keys, layer)[0]).to(self.device) for layer in layers])
+        width = self.job.upstream.info.layers[layers[0]].width
+        features = torch.empty(len(layers), int(self.windows.sum()), width, device=self.device)
+        for held, layer in zip(features, layers, strict=True):
+            held.copy_(torch.from_numpy(self.job.space.read(self.keys, layer)[0]))
         return standardise(features, self.question.train.rows) if self.job.protocol.probe.standardise else features
 
     def _chunks(self, groups: list[Group]) -> Iterator[list[Group]]:

@@ -8,7 +8,8 @@ benchmark (one hidden layer of 512, Adam, six learning rates) with the selection
 A protocol is data: `--set probe.hidden=256` changes one value, is recorded in the result and changes its identity.
 
 The other protocols are presets that come as near to other people's as this harness can: only values that their sources state
-differ from ``marble``, and what the harness cannot express stands in the description. The selection rule above holds for all.
+differ from ``marble``, some of them for single tasks, and what the harness cannot express stands in the description. The
+selection rule above holds for all.
 """
 
 from __future__ import annotations
@@ -48,11 +49,21 @@ class Probe(BaseModel):
 
 
 class Protocol(BaseModel):
-    """A named protocol; `changes` are the values that ``--set`` replaced, `description` is for people and part of no result."""
+    """A named protocol.
+
+    Attributes:
+        name: how the command line calls it.
+        description: for people, and part of no result.
+        by_task: settings that replace values where the task of this name is asked; part of a result only by their effect.
+        windows: how clips are cut.
+        probe: what is trained.
+        changes: the values that ``--set`` replaced.
+    """
 
     model_config = _STRICT
     name: str
     description: str = Field(default="", exclude=True)
+    by_task: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
     windows: Windows = Windows()
     probe: Probe = Probe()
     changes: dict[str, Any] = {}
@@ -65,8 +76,18 @@ class Protocol(BaseModel):
 
 
 # marble-v1: MARBLE, branch main-v1-archived at d9300e3, benchmark/models/probers.py and its configs: Linear-512, ReLU, dropout
-# .2, Linear on raw features; Adam at 1e-3, batch 64, at most 100 epochs, patience 20.
+# .2, Linear on raw features; Adam at 1e-3, batch 64, at most 100 epochs, patience 20. By task, the configs and preprocessing of
+# benchmark/tasks: GTZAN at 5e-3; patience 10 for tags, NSynth (50 epochs) and vocal technique; GiantSteps and VocalSet are cut
+# into 30 s and 3 s and lose the rest.
 _MARBLE_V1 = Probe(learning_rates=(1e-3,), standardise=False)
+_MARBLE_V1_BY_TASK = {
+    "gtzan": ("probe.learning_rates=5e-3",),
+    "giantsteps-key": ("windows.tail=30",),
+    "vocalset-singer": ("windows.tail=3",),
+    "vocalset-technique": ("windows.tail=3", "probe.patience=10"),
+    **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), ("probe.patience=10",)),
+    **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), ("probe.patience=10", "probe.epochs=50")),
+}
 
 _PRESETS = (
     Protocol(
@@ -76,34 +97,47 @@ _PRESETS = (
     Protocol(
         name="marble-v1",
         probe=_MARBLE_V1,
+        by_task=_MARBLE_V1_BY_TASK,
         description=(
-            "MARBLE v1: one learning rate, raw features. By hand: probe.learning_rates=5e-3 for gtzan, probe.epochs=50 for "
-            "NSynth, probe.patience=10 for tags, NSynth and vocal technique. Not expressed: the rate halved on a plateau; "
-            "batches of 64 tracks with all their windows (here 64 windows); the weighted sum without layer 0."
+            "MARBLE v1: one learning rate, raw features; patience, epochs, rate and the rest of a clip by task. Not expressed: "
+            "the rate halved on a plateau; batches of 64 tracks with all their windows (here 64 windows); the weighted sum "
+            "without layer 0; emomusic without its last 15 s; leading silence of VocalSet trimmed."
         ),
     ),
     # muq: Appendix I of MuQ says that most tasks are based on the implementation of MARBLE, which was v1 then. Its main text
-    # says "linear probe"; the layer-wise paper, Section 3.1, states one hidden layer of 512, consistent with prior work.
+    # says "linear probe"; the layer-wise paper, Section 3.1, states one hidden layer of 512, consistent with prior work. The
+    # windows of GTZAN (10 s), EmoMusic (5 s) and vocal technique (3 s) stand in the same appendix.
     Protocol(
         name="muq",
         probe=_MARBLE_V1,
+        by_task=_MARBLE_V1_BY_TASK
+        | {
+            "gtzan": ("windows.seconds=10", *_MARBLE_V1_BY_TASK["gtzan"]),
+            "emomusic": ("windows.seconds=5",),
+            "vocalset-technique": ("windows.seconds=3", *_MARBLE_V1_BY_TASK["vocalset-technique"]),
+        },
         description=(
-            "MuQ and the layer-wise study: probes of marble-v1, on which they build; stated are 512 hidden units and 5 runs. "
-            "By hand: windows.seconds=10 for gtzan, 5 for emomusic, where the task differs. Not expressed: the best layer "
-            "apparently chosen on test; what marble-v1 does not express."
+            "MuQ and the layer-wise study: probes of marble-v1, on which they build; stated are 512 hidden units, 5 runs, and "
+            "windows of 10 s for gtzan, 5 s for emomusic, 3 s for vocalset-technique. Not expressed: the best layer apparently "
+            "chosen on test; what marble-v1 does not express."
         ),
     ),
     # omar: MTG/omar-rq at c110659, the probe of MagnaTagATune: dropout .2, rate 1e-4, batch 64, raw features; of 20,000 steps
     # without early stop the best checkpoint is tested, and 20,000 steps are 84 epochs of 15,244 clips. Inputs of 30 s: the same
-    # code, and Sections 3.1 and 4.2 of the paper.
+    # code, and Sections 3.1 and 4.2 of the paper. By task, its configs: pitch at 1e-3 without dropout, batch 32, 100,000 steps
+    # (11 epochs of 289,205 notes); windows of PSyllabus that overlap by half.
     Protocol(
         name="omar",
         windows=Windows(seconds=30.0),
         probe=Probe(learning_rates=(1e-4,), epochs=84, patience=84, standardise=False),
+        by_task={
+            "nsynth-pitch": ("probe.learning_rates=1e-3", "probe.dropout=0", "probe.batch_size=32", "probe.epochs=11"),
+            **{f"piano-difficulty{split}": ("windows.hop=15",) for split in ("", "-1", "-2", "-3", "-4")},
+        },
         description=(
-            "OMAR-RQ, as its code probes mtt-clean: 20,000 steps (84 epochs there) at 1e-4, no early stop, raw features, 30 s. "
-            "By hand for nsynth-pitch: probe.learning_rates=1e-3, probe.dropout=0, probe.batch_size=32, probe.epochs=11 "
-            "(100,000 steps). Its layer is 6 (--layers 6). Not expressed: AdamW with decay .01; cosine schedule with warm-up; "
+            "OMAR-RQ, as its code probes mtt-clean: 20,000 steps (84 epochs there) at 1e-4, no early stop, raw features, 30 s; "
+            "nsynth-pitch for 100,000 steps (11 epochs) of 32 notes at 1e-3 without dropout; piano-difficulty with half "
+            "overlap. Its layer is 6 (--layers 6). Not expressed: AdamW with decay .01; cosine schedule with warm-up; "
             "dropout before the hidden layer; one random chunk a track in training, the first alone in testing; binary loss "
             "for pitch."
         ),
@@ -124,8 +158,13 @@ _PRESETS = (
 PROTOCOLS = {protocol.name: protocol for protocol in _PRESETS}
 
 
-def load_protocol(name: str, settings: Sequence[str] = ()) -> Protocol:
-    """Return a protocol by name, with values replaced by ``KEY=VALUE`` settings such as ``probe.hidden=256``.
+def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Protocol:
+    """Return a protocol by name, with values replaced.
+
+    Args:
+        name: of the protocol.
+        settings: ``KEY=VALUE`` such as ``probe.hidden=256``.
+        task: the name of the task that is asked; what the preset says for it stands before the settings.
 
     Raises:
         MarbleError: no protocol has this name, or a setting has an unknown key or an impossible value.
@@ -133,13 +172,10 @@ def load_protocol(name: str, settings: Sequence[str] = ()) -> Protocol:
     if name not in PROTOCOLS:
         raise MarbleError(f"There is no protocol called '{name}': known are {', '.join(PROTOCOLS)}.")
     document = PROTOCOLS[name].model_dump()
+    for setting in PROTOCOLS[name].by_task.get(task, ()):
+        _set(document, setting)
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        part, dot, field = key.partition(".")
-        if not (equals and dot and part in ("windows", "probe") and field in document[part]):
-            known = ", ".join(f"{part}.{field}" for part in ("windows", "probe") for field in document[part])
-            raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key among {known}.")
-        document[part][field] = document["changes"][key] = _value(value, document[part][field])
+        document["changes"] |= _set(document, setting)
     try:
         return Protocol.model_validate(document)
     except ValidationError as error:
@@ -147,6 +183,17 @@ def load_protocol(name: str, settings: Sequence[str] = ()) -> Protocol:
         raise MarbleError(
             f"--set {'.'.join(map(str, first['loc'][:2]))}: {first['msg'].lower()}, got {first['input']!r}."
         ) from error
+
+
+def _set(document: dict[str, Any], setting: str) -> dict[str, Any]:
+    """Replace one value of a protocol, and return its key and value."""
+    key, equals, value = setting.partition("=")
+    part, dot, field = key.partition(".")
+    if not (equals and dot and part in ("windows", "probe") and field in document[part]):
+        known = ", ".join(f"{part}.{field}" for part in ("windows", "probe") for field in document[part])
+        raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key among {known}.")
+    document[part][field] = _value(value, document[part][field])
+    return {key: document[part][field]}
 
 
 def _value(text: str, present: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import marble
 from marble.errors import MarbleError
 from marble.protocol import PROTOCOLS, load_protocol, parse_layers
+from marble.tasks import TASKS
 
 
 def test_the_default_protocol_is_the_constrained_track():
@@ -72,6 +73,49 @@ def test_the_settings_that_descriptions_name_exist():
     for protocol in PROTOCOLS.values():
         for setting in re.findall("(?:probe|windows)[.][a-z_]+=[0-9.e-]*[0-9]", protocol.description):
             assert load_protocol(protocol.name, [setting]).changes
+
+
+def of_task(name, task):
+    """What a preset changes for one task."""
+    usual, special = PROTOCOLS[name].model_dump(), load_protocol(name, task=task).model_dump()
+    return {
+        f"{part}.{key}": value
+        for part in ("windows", "probe")
+        for key, value in special[part].items()
+        if value != usual[part][key]
+    }
+
+
+def test_presets_change_for_a_task_what_their_sources_state_for_it():
+    fewer = {"probe.patience": 10}
+    first = {
+        "gtzan": {"probe.learning_rates": (5e-3,)},
+        "giantsteps-key": {"windows.tail": 30.0},
+        "vocalset-singer": {"windows.tail": 3.0},
+        "vocalset-technique": {"windows.tail": 3.0} | fewer,
+        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer),
+        **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), {"probe.epochs": 50} | fewer),
+    }
+    muq = first | {
+        "gtzan": {"windows.seconds": 10.0, "probe.learning_rates": (5e-3,)},
+        "emomusic": {"windows.seconds": 5.0},
+        "vocalset-technique": {"windows.seconds": 3.0, "windows.tail": 3.0} | fewer,
+    }
+    pitch = {"probe.learning_rates": (1e-3,), "probe.dropout": 0.0, "probe.batch_size": 32, "probe.epochs": 11}
+    piano = {f"piano-difficulty{split}": {"windows.hop": 15.0} for split in ("", "-1", "-2", "-3", "-4")}
+    stated = {"marble-v1": first, "muq": muq, "omar": {"nsynth-pitch": pitch} | piano}
+    for name, protocol in PROTOCOLS.items():
+        assert {task: of_task(name, task) for task in protocol.by_task} == stated.get(name, {})
+        assert set(protocol.by_task) <= set(TASKS)
+
+
+def test_a_setting_goes_before_what_a_preset_says_for_the_task_and_alone_stands_in_the_label():
+    protocol = load_protocol("muq", ["windows.seconds=15", "probe.epochs=3"], task="gtzan")
+    assert (protocol.windows.seconds, protocol.probe.epochs, protocol.probe.learning_rates) == (15.0, 3, (5e-3,))
+    assert protocol.label == "muq (probe.epochs=3, windows.seconds=15)"
+    assert load_protocol("muq", task="gtzan").label == "muq"
+    assert load_protocol("muq", task="folder:x") == load_protocol("muq")
+    assert "by_task" not in protocol.model_dump()
 
 
 @pytest.mark.parametrize(

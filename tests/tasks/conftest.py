@@ -1,39 +1,68 @@
-"""Stand-ins for the data sets: little trees in the official layouts and file formats, with sounds that tell their labels.
+"""Stand-ins for the data sets: little trees in the official layouts and file formats, played so that they tell their labels.
 
 Each writer below `TREES` makes the tree of one data set below a data root and returns what a test has to put in place of the
-published checksums: a table name -> sha256. `stand_in` writes a tree, puts those in place, and returns the task.
+published checksums: a table name -> sha256. `stand_in` writes a tree, puts those in place, and returns the task; `spoilt` gives
+a copy in which some files are damaged. The sound is that of the soundfont which plays the embedded tasks.
 """
 
 import csv
 import hashlib
 import json
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from marble.registry import load_task
 from marble.task import SPLITS
 from marble.tasks import difficulty, giantsteps, gtzan, magnatagatune, mtg_jamendo
+from marble.tasks.soundfont import RATE, Note, mix
 
-RATE = 16_000
+# General MIDI programs.
+PIANO, GLOCKENSPIEL, ORGAN, GUITAR, DISTORTED, BASS, STRINGS, CHOIR, TRUMPET, FLUTE, LEAD = (
+    0,
+    9,
+    19,
+    24,
+    30,
+    33,
+    48,
+    52,
+    56,
+    73,
+    80,
+)
 
 
 def sha256(text: str | bytes) -> str:
     return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
 
 
-def sound(path: Path, frequencies: list[float], take: int = 0, seconds: float = 0.5, level: float = 0.3) -> None:
-    """Write tones in a little noise of their own; `take` detunes them by some cents."""
+def sound(
+    path: Path, voices: list[tuple[int, int]], take: int = 0, rate: int = 44_100, channels: int = 1, seconds: int = 1
+) -> None:
+    """Write a file in which programs play keys together, in a little noise; each take is tuned, timed and struck differently.
+
+    The music lasts one second and repeats.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    time = np.arange(round(seconds * RATE)) / RATE
-    tones = sum((np.sin(2 * np.pi * hertz * (1 + 0.002 * take) * time) for hertz in frequencies), np.zeros(len(time)))
-    noise = np.random.default_rng([take, *map(int, frequencies)]).standard_normal(len(time))
-    subtype = {"subtype": "MPEG_LAYER_III", "format": "MP3"} if path.suffix == ".mp3" else {}
-    soundfile.write(path, level * (tones / max(len(frequencies), 1) + 0.02 * noise), RATE, **subtype)
+    random = Random(f"{voices} {take}")
+    notes = [Note(random.uniform(0, 0.1), 0.8, key, random.randint(80, 120), program) for program, key in voices]
+    audio = mix(notes, 1, tuning=random.uniform(-20, 20))
+    audio /= 2 * max(np.abs(audio).max(), 0.1)
+    audio += 0.001 * np.random.default_rng(random.getrandbits(32)).standard_normal(len(audio))
+    audio = np.tile(soxr.resample(audio, RATE, rate)[:, None], (seconds, channels))
+    soundfile.write(path, audio, rate, **FORMATS[path.suffix])
+
+
+FORMATS = {".wav": {"subtype": "PCM_16"}, ".mp3": {"subtype": "MPEG_LAYER_III", "format": "MP3"}}
 
 
 def write(path: Path, text: str | bytes) -> str:
@@ -44,13 +73,14 @@ def write(path: Path, text: str | bytes) -> str:
 
 
 def write_gtzan(root: Path) -> dict[str, str]:
+    bands = {"blues": (PIANO, 48), "metal": (DISTORTED, 40), "pop": (FLUTE, 84), "rock": (GUITAR, 57)}
     hashes = {}
-    for split, takes in (("train", range(4)), ("valid", range(4, 6)), ("test", range(6, 8))):
-        names = [f"{genre}/{genre}.{take:05d}.wav" for genre in ("blues", "metal", "rock") for take in takes]
+    for split, takes in (("train", range(5)), ("valid", range(5, 7)), ("test", range(7, 10))):
+        names = [f"{genre}/{genre}.{take:05d}.wav" for genre in bands for take in takes]
         hashes[split] = write(root / f"gtzan/{split}_filtered.txt", "\n".join(names) + "\n")
         for name in names:
-            genre, take = name.split("/")[0], int(name[-6])
-            sound(root / "gtzan/genres" / name, [{"blues": 220.0, "metal": 880.0, "rock": 3520.0}[genre]], take)
+            program, key = bands[name.split("/")[0]]
+            sound(root / "gtzan/genres" / name, [(program, key), (program, key + 7)], int(name[-6]), 22_050)
     return hashes
 
 
@@ -75,13 +105,11 @@ def write_giantsteps(root: Path) -> dict[str, str]:
         keys.append(f"{name}\t{key}\t{confidence}")
         tracks.append(f"{name}\t{artists}\tA Title")
         if key in chords:
-            frequencies = [440 * 2 ** ((pitch - 69) / 12) for pitch in chords[key]]
-            sound(mtg / f"audio/{name}.LOFI.mp3", frequencies, int(name) % 10)
+            sound(mtg / f"audio/{name}.LOFI.mp3", [(ORGAN, pitch) for pitch in chords[key]], int(name), channels=2)
     listed = ""
     for take in range(9):
         key = list(chords)[take % 3]
-        frequencies = [440 * 2 ** ((pitch - 69) / 12) for pitch in chords[key]]
-        sound(test / f"audio/{2000 + take}.LOFI.mp3", frequencies, take)
+        sound(test / f"audio/{2000 + take}.LOFI.mp3", [(ORGAN, pitch) for pitch in chords[key]], take, channels=2)
         write(test / f"annotations/key/{2000 + take}.LOFI.key", key.replace("F#", "Gb"))
         listed += f"{2000 + take}\t{key.replace('F#', 'Gb')}\n"
     return {
@@ -93,7 +121,7 @@ def write_giantsteps(root: Path) -> dict[str, str]:
 
 def write_mtg(root: Path) -> dict[str, str]:
     home = root / "mtg-jamendo"
-    tags = {"happy": 330.0, "dark": 1320.0, "film": 4000.0}
+    tags = {"happy": (GLOCKENSPIEL, 96), "dark": (BASS, 31), "film": (STRINGS, 67)}
     subsets = {
         "moodtheme": {tag: f"mood/theme---{tag}" for tag in tags},
         "genre": dict(zip(tags, ("genre---rock", "genre---jazz", "genre---folk"), strict=True)),
@@ -109,7 +137,7 @@ def write_mtg(root: Path) -> dict[str, str]:
             name = f"{number % 100:02d}/{number}"
             long = (part, place) == ("test", 0)
             file = home / "audio" / (f"{name}.low.mp3" if number % 2 else f"{name}.mp3")
-            sound(file, [tags[tag] for tag in chosen], number, 303.0 if long else 0.5)
+            sound(file, [tags[tag] for tag in chosen], number, seconds=303 if long else 1)
             for subset, named in subsets.items():
                 row = [f"track_{number:07d}", f"artist_{number}", "album_1", f"{name}.mp3", "303.0" if long else "31.0"]
                 lines.setdefault((subset, part), []).append("\t".join([*row, *(named[tag] for tag in chosen)]))
@@ -122,14 +150,14 @@ def write_mtg(root: Path) -> dict[str, str]:
 
 def write_mtt(root: Path) -> dict[str, str]:
     home = root / "mtt"
-    tones = {"guitar": 330.0, "no vocals": 1320.0, "choral": 4000.0}
+    players = {"guitar": (GUITAR, 45), "no vocals": (FLUTE, 91), "choral": (CHOIR, 67)}
     columns = sorted({*magnatagatune.TAGS, "a rare tag"})
     table = [["clip_id", *columns, "mp3_path"]]
     clean: dict[str, list[str]] = {split: [] for split in SPLITS}
     for number, folder in enumerate("0123456789abccccddeeff" * 2):
-        chosen = [tag for bit, tag in enumerate(tones) if number % 8 >> bit & 1]
+        chosen = [tag for bit, tag in enumerate(players) if number % 8 >> bit & 1]
         path = f"{folder}/artist-album-{number:02d}-it's_a_title-0-29.mp3"
-        sound(home / "mp3" / path, [tones[tag] for tag in chosen], number)
+        sound(home / "mp3" / path, [players[tag] for tag in chosen], number, 16_000)
         cells = ["1" if column in chosen or column == "a rare tag" else "0" for column in columns]
         table.append([str(100 + number), *cells, path])
         if chosen:
@@ -157,38 +185,38 @@ def write_emomusic(root: Path) -> dict[str, str]:
         name = "abcdefghijklmnopqrstuvwxyz"[number % 26]
         songs.append(f'{number},{number}.mp3,"\tBänd,  No {name}",Song {number},0.48,{part}\t')
         ratings.append(f"{number}, {arousal},1.0,{valence} ,1.0")
-        sound(home / f"clips_45seconds/{number}.mp3", [300 * 2 ** (arousal / 3), 2400 * 2 ** (valence / 8)], number)
+        voices = [(PIANO, round(30 + 3 * arousal)), (FLUTE, round(70 + 3 * valence))]
+        sound(home / f"clips_45seconds/{number}.mp3", voices, number, channels=2)
     write(home / "songs_info.csv", "\n".join(songs) + "\n")
     write(home / "static_annotations.csv", "\n".join(ratings) + "\n")
     return {}
 
 
 def write_nsynth(root: Path) -> dict[str, str]:
-    families = {"bass": 1, "organ": 2, "synth_lead": 6}
+    families = {"bass": BASS, "organ": ORGAN, "synth_lead": LEAD}
     for split, takes in (("train", range(6)), ("valid", range(6, 8)), ("test", range(8, 10))):
         home, notes = root / f"nsynth/nsynth-{split}", {}
-        for family, partials in families.items():
+        for family, program in families.items():
             if family == "synth_lead" and split != "train":
                 continue
             for pitch in (45, 57, 69):
                 for take in takes:
                     name = f"{family}_acoustic_{take:03d}-{pitch:03d}-100"
                     notes[name] = {"pitch": pitch, "velocity": 100, "instrument_family_str": family, "note_str": name}
-                    hertz = 440 * 2 ** ((pitch - 69) / 12)
-                    sound(home / f"audio/{name}.wav", [hertz * (1 + partial) for partial in range(partials)], take % 3)
+                    sound(home / f"audio/{name}.wav", [(program, pitch)], take, 16_000)
         write(home / "examples.json", json.dumps(notes))
     return {}
 
 
 def write_vocalset(root: Path) -> dict[str, str]:
     full = root / "vocalset/FULL"
-    techniques = {"lip_trill": 1500.0, "trill": 3000.0, "messa": 5000.0}
+    techniques = {"lip_trill": (CHOIR, 0), "trill": (TRUMPET, 24), "messa": (FLUTE, 36)}
     for number, folder in enumerate(("female1", "female2", "female3", "male11", "male2")):
-        for technique, hertz in techniques.items():
-            for take in range(2):
+        for technique, (program, higher) in techniques.items():
+            for take in range(4):
                 name = f"{folder}/scales/{technique}/scales_{technique}_{take}.wav"
-                sound(full / name, [200 * 1.3**number, hertz], take, 4.2)
-    sound(full / "female2/scales/vibrato/f2_scales_vibrato_a(1).wav", [300.0])
+                sound(full / name, [(CHOIR, 50 + 2 * number), (program, 50 + 2 * number + higher)], take, seconds=4)
+    sound(full / "female2/scales/vibrato/f2_scales_vibrato_a(1).wav", [(CHOIR, 60)])
     (full / "female2/scales/vibrato/._hidden.wav").write_text("no sound")
     return {}
 
@@ -197,7 +225,7 @@ def write_difficulty(root: Path) -> dict[str, str]:
     home, hashes, document = root / "psyllabus", {}, {}
     pieces = {f"Composer {number % 7}.Étude No {number}": number % 11 for number in range(88)}
     for number, (title, grade) in enumerate(pieces.items()):
-        sound(home / f"mp3/{title}.mp3", [200 * 2 ** (grade / 2.5)], number % 3)
+        sound(home / f"mp3/{title}.mp3", [(PIANO, 36 + 5 * grade)], number, channels=2)
     for split in range(5):
         order = sorted(pieces, key=lambda title, split=split: sha256(f"{split} {title}"))
         # All grades in each part, as in the published ones.
@@ -209,6 +237,8 @@ def write_difficulty(root: Path) -> dict[str, str]:
         lines = "".join(f"{title}\t{grade}\n" for title, grade in sorted(document[str(split)]["test"].items()))
         hashes[str(split)] = sha256(lines)
     write(home / "split_audio.json", json.dumps(document))
+    cuts = {"Composer 0.Étude No 0": {"start": 0.1, "end": 0.9}, "Composer 1.Étude No 1": {"only_start": 0.2}}
+    write(home / "new_clean_data.json", json.dumps({title: cuts.get(title, {}) for title in pieces}))
     return hashes
 
 
@@ -227,9 +257,9 @@ TREES = {
 @pytest.fixture
 def tones(tmp_path):
     """A folder of three class folders with eight tones each."""
-    for name, hertz in {"low": 220.0, "middle": 880.0, "high": 3520.0}.items():
+    for name, key in {"low": 45, "middle": 64, "high": 84}.items():
         for take in range(8):
-            sound(tmp_path / f"tones/{name}/{take}.wav", [hertz], take, 0.3)
+            sound(tmp_path / f"tones/{name}/{take}.wav", [(PIANO, key)], take)
     return tmp_path / "tones"
 
 
@@ -256,5 +286,45 @@ def stand_in(trees, monkeypatch):
         task = load_task(name)
         counted = Counter({clip.track: clip.split for clip in task.clips(root)}.values())
         return replace(task, split_sizes={split: counted[split] for split in SPLITS}), root
+
+    return make
+
+
+def damaged(path: Path, fault: str) -> bytes:
+    """Return what a file would hold after an accident."""
+    content, audio = path.read_bytes(), np.zeros(8_000)
+    if fault == "not finite":
+        audio[100] = np.nan
+    if fault == "truncated":
+        return content[: len(content) // 2]
+    if fault in ("an empty file", "not audio"):
+        return b"" if fault == "an empty file" else b"<html>404 Not Found</html>\n" * 99
+    beside = path.with_suffix(".damaged")
+    form = {"format": "FLAC"} if fault == "wrongly named" else FORMATS[path.suffix] | {"format": path.suffix[1:].upper()}
+    if fault == "not finite":
+        form["subtype"] = "FLOAT"
+    soundfile.write(beside, audio, 16_000, **form)
+    content = beside.read_bytes()
+    beside.unlink()
+    return content
+
+
+@pytest.fixture
+def spoilt(stand_in, tmp_path):
+    """From the name of a task to (the task, the data root of a copy with damaged training files, path -> its fault)."""
+
+    def make(name):
+        task, clean = stand_in(name)
+        root = tmp_path / "data"
+        shutil.copytree(clean, root, copy_function=os.link, ignore=shutil.ignore_patterns("cache"))
+        files = {clip.path for clip in task.read(root) if clip.split == "train"}
+        faults = ["an empty file", "truncated", "wrongly named", "silent", "not audio"]
+        faults += ["not finite"] if any(file.suffix == ".wav" for file in files) else []
+        fault_of = dict(zip(sorted(files, key=lambda file: sha256(file.name)), faults, strict=False))
+        for file, fault in fault_of.items():
+            content = damaged(file, fault)
+            file.unlink()
+            file.write_bytes(content)
+        return task, root, {str(file): fault for file, fault in fault_of.items()}
 
     return make

@@ -9,6 +9,7 @@ import marble
 from marble import registry, summary
 from marble.cli import app
 from marble.probes import Tracks
+from marble.runner import BadClipsError, prepare
 
 QUICK = {"seeds": 1, "settings": ["probe.epochs=60", "probe.hidden=64", "probe.learning_rates=1e-3,1e-2"], "layers": "0"}
 # The least that the main metric has to reach on the test split (of MSE: the most).
@@ -36,15 +37,29 @@ def test_every_task_of_a_real_data_set_is_run_here():
 
 
 @pytest.mark.parametrize("name", REACHED)
-def test_a_task_runs_from_its_official_layout_to_a_result(name, stand_in, tmp_path):
-    task, root = stand_in(name)
+def test_a_task_runs_from_its_official_layout_to_a_result_and_names_what_is_damaged(name, spoilt, tmp_path):
+    task, root, fault_of = spoilt(name)
     heard = QUICK | {"layers": "2" if "key" in name or "singer" in name else "0"}
-    result = marble.run("fbank-chroma", task, data_root=root, results=tmp_path, cache_dir=root / "cache", **heard)
+    with pytest.raises(
+        BadClipsError, match=f"{len(fault_of)} bad clips were left out, first .* accept it with --skip-bad"
+    ) as end:
+        marble.run("fbank-chroma", task, data_root=root, results=tmp_path / "results", **heard)
+    result = end.value.result
+    named = {bad.path: bad.reason for bad in result.bad_clips}
+    assert set(named) == set(fault_of)
+    assert all(fault in named[path] for path, fault in fault_of.items()), named
     value = result.selected.test[task.main_metric].mean
     assert value < REACHED[name] if name.startswith("piano") else value > REACHED[name]
     assert set(result.selected.test) == set(task.metrics)
     assert all(scores.mean is not None for scores in result.selected.test.values())
-    assert not result.bad_clips
+
+
+@pytest.mark.parametrize("name", ["gtzan", "mtt-clean"])
+def test_damaged_clips_may_be_left_out(name, spoilt, tmp_path):
+    task, root, fault_of = spoilt(name)
+    result = marble.run("fbank-chroma", task, data_root=root, results=tmp_path / "results", skip_bad=True, **QUICK)
+    assert {bad.path for bad in result.bad_clips} == set(fault_of)
+    assert result.task["tracks"]["train"] == task.split_sizes["train"] - len(fault_of)
 
 
 def test_tasks_on_the_same_audio_share_its_features(stand_in, tmp_path):
@@ -53,6 +68,13 @@ def test_tasks_on_the_same_audio_share_its_features(stand_in, tmp_path):
         quick = QUICK | {"settings": ["probe.epochs=1", "probe.hidden=8", "probe.learning_rates=1e-4"]}
         cost = marble.run("fbank-chroma", task, data_root=root, results=tmp_path, **quick).cost
         assert (cost.clips_encoded, cost.clips_cached) == (51 - shared, shared)
+
+
+def test_a_preset_knows_the_task_that_is_asked(stand_in, tmp_path):
+    for name, seconds in (("gtzan", 10.0), ("nsynth-pitch", 4.0)):
+        task, root = stand_in(name)
+        job = prepare("constant", task, protocol="muq", data_root=root, cache_dir=tmp_path)
+        assert (job.windows.seconds, job.protocol.label) == (seconds, "muq")
 
 
 def test_windows_are_counted_beside_recordings(stand_in, tmp_path):
