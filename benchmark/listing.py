@@ -11,6 +11,8 @@ from marble.cache import FeatureCache
 from marble.protocol import PROTOCOLS
 from marble.results import Result, read_all
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
+from marble.tasks.suites import SUITES
+from marble.upstreams.pretraining.recipes import RECIPES, load_recipe
 
 
 def upstreams() -> list[dict[str, Any]]:
@@ -54,7 +56,8 @@ def task(name: str) -> dict[str, Any]:
     """
     found = registry.load_task(name)
     fields = {key: value for key, value in vars(found).items() if key != "clips"}
-    return fields | {"labels": list(found.labels), "metrics": list(found.metrics), "main_metric": found.main_metric}
+    fields |= {"labels": list(found.labels), "metrics": list(found.metrics), "main_metric": found.main_metric}
+    return fields | {"resources": [resource.path for resource in found.resources]}
 
 
 def protocols() -> list[dict[str, Any]]:
@@ -63,6 +66,38 @@ def protocols() -> list[dict[str, Any]]:
         {"name": one.name} | one.model_dump(mode="json", include={"probe", "windows"}) | {"about": one.description}
         for one in PROTOCOLS.values()
     ]
+
+
+def recipes() -> list[dict[str, Any]]:
+    """Return one row for each recipe of pretraining."""
+    keys = ("name", "upstream", "seconds", "batch", "steps", "precision")
+    return [{key: getattr(one, key) for key in keys} | {"about": one.source} for one in RECIPES.values()]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """Return a recipe whole, with its source and assumptions.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    return load_recipe(name).model_dump(mode="json")
+
+
+def suites() -> list[dict[str, Any]]:
+    """Return one row for each suite; those of its tasks that marble cannot run by name stand apart."""
+    return [suite(name) for name in SUITES]
+
+
+def suite(name: str) -> dict[str, Any]:
+    """Return everything that is known about a suite.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    opened = registry.open_suites([f"suite:{name}"])
+    missing = [f"{task} ({why})" for task, why in opened.items() if why]
+    about = {key: value for key, value in vars(registry.load_suite(name)).items() if key != "tasks"}
+    return {"name": f"suite:{name}", "tasks": [task for task, why in opened.items() if not why], "missing": missing, **about}
 
 
 def results(root: Path) -> list[dict[str, Any]]:
@@ -124,6 +159,8 @@ def plain(value: Any) -> str:
         return " ".join(f"{key}={plain(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 

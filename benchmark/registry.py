@@ -8,6 +8,8 @@ A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
 2. the entry points ``marble.upstreams`` and ``marble.tasks`` of installed packages,
 3. ``module:attribute`` of any importable module, the current folder included.
 
+The path of a folder stands for ``saved:PATH``, an upstream that marble trained.
+
 Nothing is imported before it is asked for. An unknown name answers with the nearest known ones.
 """
 
@@ -16,18 +18,22 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
-from marble.tasks import TASKS
+from marble.tasks import STREAMS, TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
 from marble.upstreams import UPSTREAMS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from marble.task import Task
+    from marble.tasks.suites import Suite
     from marble.upstream import Upstream
 
 
@@ -70,14 +76,21 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     return found.load(argument, offline=offline)
 
 
-def load_task(spec: str) -> Task:
+def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) -> Task:
     """Return the task of a spec such as ``gtzan``, ``folder:PATH`` or ``my_package.my_task:TASK``.
 
+    Args:
+        spec: of the task.
+        manifest: a MARBLE v2 manifest or a Hugging Face dataset to take its clips from; see `marble.tasks.manifest`.
+        offline: do not look for the manifest on the network.
+
     Raises:
-        MarbleError: nothing has this name, or it is not a `Task`.
+        MarbleError: nothing has this name, it is not a `Task`, it is a suite of several, or there is no such manifest.
     """
     from marble.task import Task
 
+    if spec.startswith("suite:"):
+        raise MarbleError(f"{spec} is several tasks ({', '.join(load_suite(spec).tasks)}): give it to marble.batch.run_all.")
     found, argument = _find(spec, TASKS, "marble.tasks", "task")
     if callable(found) and not isinstance(found, Task):
         if argument is None:
@@ -87,13 +100,56 @@ def load_task(spec: str) -> Task:
         raise MarbleError(f"The task '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
     if not isinstance(found, Task):
         raise MarbleError(f"'{spec}' is not a task: it must be a marble.task.Task.")
-    return found
+    if manifest is None:
+        return found
+    from marble.tasks.manifest import with_manifest
+
+    return with_manifest(found, manifest, offline=offline)
+
+
+def load_stream(name: str) -> Callable[[int, float, int], np.ndarray]:
+    """Return the function of one of `marble.tasks.STREAMS`: (number, seconds, sample rate in Hz) to float32[N]."""
+    return _attribute(STREAMS[name])
+
+
+def load_suite(spec: str) -> Suite:
+    """Return the suite of a spec such as ``suite:muq``.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    from marble.tasks.suites import SUITES
+
+    name = spec.removeprefix("suite:")
+    if name not in SUITES:
+        raise _unknown("suite", name, list(SUITES))
+    return SUITES[name]
+
+
+def open_suites(specs: Sequence[str]) -> dict[str, str | None]:
+    """Return the tasks that specs name, each once: None, or why marble cannot run this task of a suite.
+
+    Raises:
+        MarbleError: there is no such suite.
+    """
+    known, complete = task_names(), complete_task_names()
+    given = {spec.partition(":")[0] for spec in specs}
+    tasks: dict[str, str | None] = {}
+    for spec in specs:
+        for name in load_suite(spec).tasks if spec.startswith("suite:") else [spec]:
+            if name == spec or name in complete:
+                tasks[name] = None
+            elif name not in given:
+                tasks[name] = f"on data of yours: add {name}:FILE to --task" if name in known else "not in marble yet"
+    return tasks
 
 
 def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
     """Return the class that a spec names, and its argument."""
     from marble.upstream import Upstream
 
+    if spec not in UPSTREAMS and Path(spec).expanduser().is_dir():
+        spec = f"saved:{spec}"
     found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
     if not (isinstance(found, type) and issubclass(found, Upstream)):
         raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
@@ -115,10 +171,13 @@ def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any,
             return point.load(), argument if colon else None
     if colon and argument.isidentifier():
         return _from_module(spec, kind), None
-    known = _names(table, group)
+    raise _unknown(kind, name, _names(table, group))
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> MarbleError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-    raise MarbleError(f"There is no {kind} called '{name}': {hint} (marble ls {kind}s lists them.)")
+    return MarbleError(f"There is no {kind} called '{name}': {hint} (marble ls {kind}s lists them.)")
 
 
 def _from_module(spec: str, kind: str) -> Any:

@@ -126,8 +126,8 @@ def prepare(
 ) -> Job:
     """Resolve names, read the task, hash its files and make the upstream ready; arguments as in `run`."""
     reporter = reporter or Reporter()
-    chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()))
     loaded_task = registry.load_task(task) if isinstance(task, str) else task
+    chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()), loaded_task.name)
     model = registry.load_upstream(upstream, offline=options.get("offline", False)) if isinstance(upstream, str) else upstream
     numbers, weighted = parse_layers(options.get("layers", "all"), len(model.info.layers))
     if weighted and len({layer.width for layer in model.info.layers}) > 1:

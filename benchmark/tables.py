@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas
 from rich.table import Table
@@ -11,7 +12,10 @@ from rich.text import Text
 from marble.figures import relative_scores
 from marble.metrics import METRICS
 from marble.published import PublishedNumber, published_numbers
-from marble.results import LayerResult, Result, Summary
+from marble.results import LayerResult, Result, Selected, Summary
+
+if TYPE_CHECKING:
+    from marble.batch import Outcome
 
 _SHADES = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
 
@@ -25,16 +29,36 @@ def result_table(result: Result) -> Table:
         title=f"{result.upstream['name']} on {result.task['name']}: {metric} of {tracks} test tracks, {_direction(metric)}",
         caption=f"protocol {result.protocol['label']}, {seeds} seeds; * chosen on validation; 95 % interval over tracks",
     )
-    for heading in (
-        "layer",
-        "validation",
-        "test",
-        "95 % interval",
-        *(name for name in result.task["metrics"] if name != metric),
-    ):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    table.add_column("layer")
+    others = [name for name in result.task["metrics"] if name != metric]
+    for heading in ("validation", "test", "95 % interval", *others):
+        table.add_column(heading, justify="right")
     for layer, relative in zip(result.layers, relative_scores(result), strict=True):
-        table.add_row(*_cells(layer, relative, result))
+        test = layer.test[metric]
+        shade = _SHADES[round(relative * (len(_SHADES) - 1))] if test.mean is not None else "default"
+        score = Text(_mean(test), style=f"{'black' if relative > 0.5 else 'white'} on {shade}")
+        mark = "*" if layer.layer == result.selected.layer else " "
+        cells = (_mean(layer.validation[metric]), score, _interval(test), *(_mean(layer.test[name]) for name in others))
+        table.add_row(Text(f"{mark} {_name(layer)}"), *cells)
+    return table
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return what became of many runs as a table for a terminal: the selected layer and its test score, or why not."""
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    protocols = ", ".join(dict.fromkeys(result.protocol["label"] for result in results))
+    table = Table(
+        "upstream", "task", "layer", "metric", "test", "95 % interval", "status",
+        title=f"{len(results)} of {len(outcomes)} runs have a result", caption=f"protocol {protocols}" if results else None,
+    )  # fmt: skip
+    for outcome in outcomes:
+        result, task, cells = outcome.result, outcome.task, ["–"] * 4
+        if result:
+            task, metric = result.task["name"], result.task["main_metric"]
+            test = result.selected.test[metric]
+            cells = [_name(result.selected), metric, _mean(test), _interval(test)]
+        done = f"done, bad clips left out: {len(result.bad_clips)}" if result and result.bad_clips else "done"
+        table.add_row(*map(Text, (outcome.upstream, task, *cells, outcome.complaint or done)))
     return table
 
 
@@ -112,23 +136,13 @@ def _published_row(number: PublishedNumber) -> dict[str, object]:
     }
 
 
-def _cells(layer: LayerResult, relative: float, result: Result) -> list[Text]:
-    metric = result.task["main_metric"]
-    mark = "*" if layer.layer == result.selected.layer else " "
-    number = "" if layer.layer == "weighted" else f"{layer.layer} "
-    test = layer.test[metric]
-    shade = _SHADES[round(relative * (len(_SHADES) - 1))] if test.mean is not None else "default"
-    style = f"{'black' if relative > 0.5 else 'white'} on {shade}"
+def _name(layer: LayerResult | Selected) -> str:
+    return layer.name if layer.layer == "weighted" else f"{layer.layer} {layer.name}"
+
+
+def _interval(test: Summary) -> str:
     low, high = test.ci95 or (None, None)
-    others = [Text(_mean(layer.test[name])) for name in result.task["metrics"] if name != metric]
-    interval = Text(f"{_three(low)} … {_three(high)}")
-    return [
-        Text(f"{mark} {number}{layer.name}"),
-        Text(_mean(layer.validation[metric])),
-        Text(_mean(test), style=style),
-        interval,
-        *others,
-    ]
+    return f"{_three(low)} … {_three(high)}"
 
 
 def _mean(summary: Summary) -> str:
