@@ -14,10 +14,29 @@ UPSTREAMS = {
     "omar-rq-multifeature": "marble.upstreams.omar_rq:OmarRQMultifeature",
     "omar-rq-multifeature-25hz": "marble.upstreams.omar_rq:OmarRQMultifeature25Hz",
     "omar-rq-multifeature-25hz-fsq": "marble.upstreams.omar_rq:OmarRQMultifeature25HzFSQ",
+    "branchformer-attention-tiny": "marble.upstreams.in_house:BranchformerAttentionTiny",
+    "branchformer-attention-small": "marble.upstreams.in_house:BranchformerAttentionSmall",
+    "branchformer-attention-large": "marble.upstreams.in_house:BranchformerAttentionLarge",
+    "branchformer-summarymixing-tiny": "marble.upstreams.in_house:BranchformerSummaryMixingTiny",
+    "branchformer-summarymixing-large": "marble.upstreams.in_house:BranchformerSummaryMixingLarge",
+    "conformer-attention-tiny": "marble.upstreams.in_house:ConformerAttentionTiny",
+    "conformer-attention-small": "marble.upstreams.in_house:ConformerAttentionSmall",
+    "conformer-attention-large": "marble.upstreams.in_house:ConformerAttentionLarge",
+    "conformer-summarymixing-tiny": "marble.upstreams.in_house:ConformerSummaryMixingTiny",
+    "conformer-summarymixing-large": "marble.upstreams.in_house:ConformerSummaryMixingLarge",
+    "muq-tiny": "marble.upstreams.in_house:MuQTiny",
+    "musicfm-tiny": "marble.upstreams.in_house:MusicFMTiny",
+    "omar-rq-tiny": "marble.upstreams.omar_rq:OmarRQTiny",
     "fbank-chroma": "marble.upstreams.fbank_chroma:FbankChroma",
     "constant": "marble.upstreams.controls:Constant",
     "random-init": "marble.upstreams.controls:RandomInit",
+    "saved": "marble.upstreams.saved:Saved",
 }
 
-# What follows the colon of an upstream that is made from an argument.
-ARGUMENTS = {"random-init": "NAME"}
+# What follows the colon of an upstream that is made from an argument; of in-house upstreams without public weights, the path.
+ARGUMENTS = {"random-init": "NAME", "saved": "PATH"} | {
+    name: "PATH"
+    for name in UPSTREAMS
+    if name.endswith("-tiny") or name.startswith(("branchformer-", "conformer-"))
+    if name != "branchformer-summarymixing-tiny"
+}

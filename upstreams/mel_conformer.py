@@ -1,33 +1,23 @@
-"""What MuQ and MusicFM share: decibel mel spectrogram, convolution stem, Wav2Vec2-Conformer with rotary embedding.
+"""What MuQ and MusicFM share: they are Conformers of `marble.upstreams.in_house` whose official weights are published.
 
 Conventions
 -----------
+- Decibel mel spectrogram, convolution stem, Wav2Vec2-Conformer with rotary embedding.
 - Layer 0 is the output of the stem, without a norm; layers 1 to L - 1 are block outputs, each of which ends with the layer
   norm of its block; layer L is the output of the last block under the final layer norm, so normed twice.
-- 25 frames a second; frame k is centred on sample 960 k, and N samples give ``ceil(floor(N / 240) / 4)`` frames.
+- N samples give ``ceil(floor(N / 240) / 4)`` frames.
 - The loudness of the waveform matters: mean and std of the decibels are those of the training data, not of the clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Self
 
 import torch
-from torch import Tensor, nn
 
-from marble.upstreams.nn.conformer import WAV2VEC2_STYLE, ConformerBlock, ConformerSizes
-from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.nn.precision import LayerNorm
-from marble.upstreams.nn.rotary import rotary_table
-from marble.upstreams.nn.stem import Stem
+from marble.upstreams.in_house import CONFIGS, InHouse
 from marble.upstreams.official import OfficialUpstream
 from marble.upstreams.weights import Checkpoint, fill
-
-SIZES = ConformerSizes(width=1024, depth=12, heads=16, hidden=4096)
-CHANNELS = 512
-BANDS = 128
-MIN_SECONDS = 1025 / 24_000  # below this the reflected edges of the spectrogram do not exist
 
 NAMES = (
     ("conv.conv.0.", "stem.first."),
@@ -65,47 +55,27 @@ IGNORED = (
 )
 
 
-class MelConformer(OfficialUpstream):
-    """Base of MuQ and MusicFM; `mean` and `std` are those of the decibels of the training data."""
-
-    def __init__(self, sizes: ConformerSizes, channels: int, mean: float, std: float):
-        super().__init__()
-        self.front_end = DecibelMel(mean, std)
-        self.stem = Stem(BANDS, channels, sizes.width)
-        self.blocks = nn.ModuleList(ConformerBlock(sizes, WAV2VEC2_STYLE) for _ in range(sizes.depth))
-        self.norm = LayerNorm(sizes.width)
-        self.head = sizes.width // sizes.heads
-        self.describe("stem", sizes.depth, sizes.width)
+class MelConformer(OfficialUpstream, InHouse):
+    """Base of MuQ and MusicFM; a subclass gives the `info` of one of `CONFIGS`."""
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, mean: float, std: float) -> Self:
-        """Return the upstream with the weights of an official file; all sizes are read from the tensors."""
+        """Return the upstream with the weights of an official file, whose decibels have `mean` and `std`.
+
+        All sizes are read from the tensors.
+        """
         named = checkpoint.renamed((("model.", ""), *NAMES)).with_pointwise_as_linear()
         hidden, width = named["blocks.0.feed_forward1.up.weight"].shape
-        sizes = ConformerSizes(
-            width=width,
-            depth=named.depth("blocks."),
-            heads=width // (2 * named["conformer.embed_positions.inv_freq"].numel()),
-            hidden=hidden,
-            kernel=named["blocks.0.convolution.depthwise.weight"].shape[-1],
-        )
+        sizes = {
+            "width": width,
+            "depth": named.depth("blocks."),
+            "heads": width // (2 * named["conformer.embed_positions.inv_freq"].numel()),
+            "hidden": hidden,
+            "kernel": named["blocks.0.convolution.depthwise.weight"].shape[-1],
+            "channels": len(named["stem.first.conv1.weight"]),
+        }
+        name = cls.info.name
         with torch.device("meta"):
-            upstream = cls(sizes, len(named["stem.first.conv1.weight"]), mean, std)
+            upstream = cls(name, CONFIGS[name].model_copy(update=sizes | {"mean": mean, "std": std}))
         fill(upstream, named, IGNORED)
         return upstream
-
-    def layers(self, waveform: Tensor) -> Iterator[Tensor]:
-        """Yield stem and blocks of a waveform ``Tensor[B, N]`` at 24 kHz, each ``Tensor[B, T, D]`` in float32."""
-        x = self.stem(self.front_end(waveform))
-        yield x
-        table = rotary_table(x.shape[1], self.head, x.device)
-        for block in self.blocks[:-1]:
-            x = block(x, table)
-            yield x
-        yield self.norm(self.blocks[-1](x, table))
-
-    def prepare(self, device: str | torch.device, precision: str = "fp32") -> Self:
-        """Make ready for inference, the stem in the order that suits the device."""
-        super().prepare(device, precision)
-        self.stem.prepare(torch.device(device))
-        return self

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.mel_conformer import CHANNELS, MIN_SECONDS, SIZES, MelConformer
-from marble.upstreams.musicfm import MSD_MEAN, MSD_STD
+from marble.upstreams.in_house import CONFIGS
+from marble.upstreams.mel_conformer import MelConformer
 from marble.upstreams.official import block_layers
 from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
 
@@ -21,10 +21,10 @@ class MuQ(MelConformer):
 
     info = UpstreamInfo(
         name="muq",
-        version=1,
+        version=2,
         sample_rate=24_000,
         frame_rate=25.0,
-        layers=block_layers("stem", SIZES.depth, SIZES.width),
+        layers=block_layers("stem", CONFIGS["muq"].depth, CONFIGS["muq"].width),
         parameters=316_343_296,
         licence="CC-BY-NC-4.0 (weights)",
         training_data="Million Song Dataset, 30 s clips",
@@ -32,7 +32,7 @@ class MuQ(MelConformer):
         "(arXiv 2501.01108)",
         source="https://huggingface.co/OpenMuQ/MuQ-large-msd-iter",
         max_seconds=30.0,
-        min_seconds=MIN_SECONDS,
+        min_seconds=CONFIGS["muq"].min_seconds,
         precisions=("fp32", "bf16"),
     )
     hub = HubFiles(
@@ -54,8 +54,3 @@ class MuQ(MelConformer):
         settings.demand(label_rate=25, hop_length=240, n_mels=128, features=["melspec_2048"])
         mean, std = settings.inner("stat").numbers("melspec_2048_mean", "melspec_2048_std")
         return cls.from_checkpoint(read_checkpoint(weights), mean, std)
-
-    @classmethod
-    def random(cls) -> Self:
-        """Return the full-size architecture as torch initialises it, from torch's current random state."""
-        return cls(SIZES, CHANNELS, MSD_MEAN, MSD_STD)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.mel_conformer import CHANNELS, MIN_SECONDS, SIZES, MelConformer
+from marble.upstreams.in_house import CONFIGS
+from marble.upstreams.mel_conformer import MelConformer
 from marble.upstreams.official import block_layers
 from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
-
-MSD_MEAN, MSD_STD = 6.768444971712967, 18.417922652295623  # dB, of the Million Song Dataset (msd_stats.json)
-FMA_MEAN, FMA_STD = 3.0710578151459664, 20.999089814337626  # dB, of the Free Music Archive (fma_stats.json)
 
 _REVISION = "4513b38bc25ad1d227b1980819b9691ba97f4d87"
 _LICENCE = "MIT by its model card (no licence text; training music not cleared)"
@@ -25,20 +23,19 @@ _LICENCE = "MIT by its model card (no licence text; training music not cleared)"
 class MusicFMMSD(MelConformer):
     """MusicFM trained on the Million Song Dataset: 13 layers of width 1024 at 25 Hz."""
 
-    mean_std: ClassVar[tuple[float, float]] = (MSD_MEAN, MSD_STD)
     info = UpstreamInfo(
         name="musicfm-msd",
-        version=1,
+        version=2,
         sample_rate=24_000,
         frame_rate=25.0,
-        layers=block_layers("stem", SIZES.depth, SIZES.width),
+        layers=block_layers("stem", CONFIGS["musicfm-msd"].depth, CONFIGS["musicfm-msd"].width),
         parameters=316_343_296,
         licence=_LICENCE,
         training_data="Million Song Dataset, 30 s clips",
         paper="Won et al. 2023, A Foundation Model for Music Informatics (arXiv 2311.03318)",
         source="https://huggingface.co/minzwon/MusicFM",
         max_seconds=30.0,
-        min_seconds=MIN_SECONDS,
+        min_seconds=CONFIGS["musicfm-msd"].min_seconds,
         precisions=("fp32", "bf16"),
     )
     hub = HubFiles(
@@ -59,16 +56,10 @@ class MusicFMMSD(MelConformer):
         mean, std = read_json(stats).numbers("melspec_2048_mean", "melspec_2048_std")
         return cls.from_checkpoint(read_checkpoint(weights), mean, std)
 
-    @classmethod
-    def random(cls) -> Self:
-        """Return the full-size architecture as torch initialises it, from torch's current random state."""
-        return cls(SIZES, CHANNELS, *cls.mean_std)
-
 
 class MusicFMFMA(MusicFMMSD):
     """MusicFM trained on the Free Music Archive: 13 layers of width 1024 at 25 Hz."""
 
-    mean_std = (FMA_MEAN, FMA_STD)
     info = replace(MusicFMMSD.info, name="musicfm-fma", training_data="Free Music Archive, 30 s clips")
     hub = HubFiles(
         upstream="musicfm-fma",

@@ -1,4 +1,4 @@
-"""What every upstream with published weights shares: finding its files, describing itself, making ready for inference."""
+"""What upstreams with weights share: describing themselves, making ready for inference, finding published files."""
 
 from __future__ import annotations
 
@@ -15,32 +15,14 @@ from marble.upstreams.nn.precision import Foldable, cast_matrices
 from marble.upstreams.weights import HubFiles
 
 
-class OfficialUpstream(Upstream):
-    """Base of the upstreams whose official weights are on the Hugging Face hub; a subclass gives `hub` and `from_files`."""
+class NetworkUpstream(Upstream):
+    """Base of the upstreams with weights; `settings` are the hashes or texts of what is configured beside the weights."""
 
-    hub: ClassVar[HubFiles]
     settings: tuple[str, ...] = ()
 
-    @classmethod
-    def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
-        """Return the upstream with its official weights, from a file or folder, or else from the hub or its cache.
-
-        Raises:
-            MarbleError: a file is missing, damaged, carries code, or does not fit.
-        """
-        paths = cls.hub.locate(argument, offline)
-        upstream = cls.from_files(*paths)
-        upstream.settings = tuple(file_hash(path) for path in paths[1:])
-        return upstream
-
     def weights_hash(self) -> str:
-        """Return the sha256 of the weights and of the configuration files beside them, which move numbers as well."""
+        """Return the sha256 of the weights and of the settings beside them, which move numbers as well."""
         return hashlib.sha256("".join([super().weights_hash(), *self.settings]).encode()).hexdigest()
-
-    @classmethod
-    def from_files(cls, *paths: Path) -> Self:
-        """Return the upstream from the files of `hub`, in their order; sizes are read from them."""
-        raise NotImplementedError(f"{cls.__name__} must define from_files.")
 
     def describe(self, first: str, depth: int, width: int) -> None:
         """Let `info` state the layers and parameters of this instance: `first` and `depth` blocks, all of one width."""
@@ -65,6 +47,29 @@ class OfficialUpstream(Upstream):
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         return self
+
+
+class OfficialUpstream(NetworkUpstream):
+    """Base of the upstreams whose official weights are on the Hugging Face hub; a subclass gives `hub` and `from_files`."""
+
+    hub: ClassVar[HubFiles]
+
+    @classmethod
+    def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
+        """Return the upstream with its official weights, from a file or folder, or else from the hub or its cache.
+
+        Raises:
+            MarbleError: a file is missing, damaged, carries code, or does not fit.
+        """
+        paths = cls.hub.locate(argument, offline)
+        upstream = cls.from_files(*paths)
+        upstream.settings = tuple(file_hash(path) for path in paths[1:])
+        return upstream
+
+    @classmethod
+    def from_files(cls, *paths: Path) -> Self:
+        """Return the upstream from the files of `hub`, in their order; sizes are read from them."""
+        raise NotImplementedError(f"{cls.__name__} must define from_files.")
 
 
 def block_layers(first: str, depth: int, width: int) -> tuple[Layer, ...]:

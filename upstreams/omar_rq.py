@@ -14,13 +14,13 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,17 +32,17 @@ from marble.upstreams.nn.mel import LogMel
 from marble.upstreams.nn.precision import Linear
 from marble.upstreams.nn.rotary import rotary_table
 from marble.upstreams.official import OfficialUpstream, block_layers
+from marble.upstreams.saved import SavedUpstream, first_fault
 from marble.upstreams.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint
 
 LICENCE = "CC-BY-NC-SA-4.0 (weights)"
-SIZES = ConformerSizes(width=1024, depth=24, heads=8, hidden=4096)
 STYLE = ConformerStyle(
     rotate_input=False,
     pairing="interleaved",
     causal=True,
     activation=functional.gelu,
     feed_forward_factor=4.0,
-    deepnorm=(2 * SIZES.depth) ** 0.25,
+    deepnorm=1.0,
     attention_bias=False,
     convolution_bias=True,
     branch_eps=6.1e-5,
@@ -70,19 +70,63 @@ NAMES = (
 IGNORED = (r"blocks\.\d+\.attention\.rotary_emb\.freqs$",)  # rotary frequencies, recomputed
 
 
+class Strict(BaseModel):
+    """A part of a configuration: nothing but its fields, and numbers that are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MelInput(Strict):
+    """Patches of `frames` log-mel frames; sample rate in Hz, size and hop in samples, mean and std of the log-mel values."""
+
+    kind: Literal["mel"] = "mel"
+    sample_rate: PositiveInt
+    size: PositiveInt
+    hop: PositiveInt
+    bands: PositiveInt
+    frames: PositiveInt
+    mean: float
+    std: PositiveFloat
+
+
+class WaveformInput(Strict):
+    """Patches of samples; mean and std are those of the waveform."""
+
+    kind: Literal["waveform"] = "waveform"
+    sample_rate: PositiveInt
+    samples: PositiveInt
+    mean: float = 0.0
+    std: PositiveFloat = 1.0
+
+
+class OmarRQConfig(Strict):
+    """Everything that shapes an OMAR-RQ; the factors are the weights of the feed-forwards and of the stream in DeepNorm."""
+
+    input: Annotated[MelInput | WaveformInput, Field(discriminator="kind")]
+    sizes: ConformerSizes
+    feed_forward_factor: PositiveFloat = 4.0
+    deepnorm: PositiveFloat
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @property
+    def patches(self) -> MelPatches | WaveformPatches:
+        """The front end, new."""
+        return MelPatches(self.input) if isinstance(self.input, MelInput) else WaveformPatches(self.input)
+
+
 class MelPatches(nn.Module):
     """Patches of log-mel frames, ``Tensor[B, T, bands * frames]``, each flattened band by band."""
 
-    def __init__(self, sample_rate: int, size: int, hop: int, bands: int, frames: int, mean: float, std: float):
+    def __init__(self, given: MelInput):
         super().__init__()
-        self.mel = LogMel(sample_rate, size, hop, bands, mean, std)
-        self.frames = frames
-        self.sample_rate = sample_rate
-        self.hop = hop * frames
+        self.mel = LogMel(given.sample_rate, given.size, given.hop, given.bands, given.mean, given.std)
+        self.frames = given.frames
+        self.sample_rate = given.sample_rate
+        self.hop = given.hop * given.frames
         # Patches of k frames need (k - 1) hops, and the reflected edges more than half a window.
-        self.min_samples = max((frames - 1) * hop, size // 2 + 1)
-        self.first_centre = (frames - 1) / 2 * hop
-        self.width = bands * frames
+        self.min_samples = max((given.frames - 1) * given.hop, given.size // 2 + 1)
+        self.first_centre = (given.frames - 1) / 2 * given.hop
+        self.width = given.bands * given.frames
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``Tensor[B, T, bands * frames]`` of a waveform ``Tensor[B, N]``."""
@@ -93,31 +137,82 @@ class MelPatches(nn.Module):
 class WaveformPatches(nn.Module):
     """Patches of samples, ``Tensor[B, T, samples]``, normalised as ``(x - mean) / std``."""
 
-    def __init__(self, sample_rate: int, samples: int, mean: float = 0.0, std: float = 1.0):
+    def __init__(self, given: WaveformInput):
         super().__init__()
-        self.sample_rate = sample_rate
-        self.hop = self.min_samples = self.width = samples
-        self.first_centre = (samples - 1) / 2
-        self.mean = mean
-        self.std = std
+        self.sample_rate = given.sample_rate
+        self.hop = self.min_samples = self.width = given.samples
+        self.first_centre = (given.samples - 1) / 2
+        self.mean = given.mean
+        self.std = given.std
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``Tensor[B, T, samples]`` of a waveform ``Tensor[B, N]``."""
         return ((waveform.float() - self.mean) / self.std).unfold(1, self.hop, self.hop)
 
 
-class OmarRQ(OfficialUpstream):
-    """Base of the five published models; a subclass gives the front end of its model as `published_patches`."""
+def _config(given: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
+    sizes = ConformerSizes(width=width, depth=depth, heads=8, hidden=hidden)
+    return OmarRQConfig(input=given, sizes=sizes, deepnorm=(2 * depth) ** 0.25, dropout=dropout)
 
-    published_patches: ClassVar[Callable[[], MelPatches | WaveformPatches]]
 
-    def __init__(self, patches: MelPatches | WaveformPatches, sizes: ConformerSizes, style: ConformerStyle):
+_MEL = MelInput(sample_rate=16_000, size=512, hop=256, bands=96, frames=4, mean=2.06755686098554, std=1.268292820667291)
+CONFIGS = {
+    "omar-rq-base": _config(_MEL, 1024, 24, 4096),
+    "omar-rq-multicodebook": _config(_MEL, 1024, 24, 4096),
+    "omar-rq-multifeature": _config(WaveformInput(sample_rate=24_000, samples=1280), 1024, 24, 4096),
+    "omar-rq-multifeature-25hz": _config(WaveformInput(sample_rate=24_000, samples=960), 1024, 24, 4096),
+    "omar-rq-multifeature-25hz-fsq": _config(
+        WaveformInput(sample_rate=24_000, samples=960, std=0.1908563740990311), 1024, 24, 4096
+    ),
+    "omar-rq-tiny": _config(_MEL, 160, 6, 480, dropout=0.0),
+}
+
+
+class OmarRQ(OfficialUpstream, SavedUpstream):
+    """Base of the five published models; a subclass gives the `info` of one of `CONFIGS`."""
+
+    architecture = "omar-rq"
+    info = UpstreamInfo(
+        name="omar-rq",
+        version=1,
+        sample_rate=0,
+        frame_rate=0.0,
+        layers=(),
+        parameters=0,
+        licence="that of the weights",
+        training_data="that of the weights",
+        paper="Alonso-Jiménez et al. 2025, OMAR-RQ: Open Music Audio Representation Model Trained with Multi-Feature "
+        "Masked Token Prediction (arXiv 2507.03482)",
+        source="marble pretrain",
+        max_seconds=30.0,
+        precisions=("fp32", "bf16"),
+    )
+
+    def __init__(self, name: str, config: OmarRQConfig):
         super().__init__()
-        self.patches = patches
-        self.embedding = Linear(patches.width, sizes.width)
+        self.config = config
+        self.settings = (config.model_dump_json(),)
+        sizes = config.sizes
+        factors = {"feed_forward_factor": config.feed_forward_factor, "deepnorm": config.deepnorm, "dropout": config.dropout}
+        style = replace(STYLE, **factors)
+        self.patches = config.patches
+        self.embedding = Linear(self.patches.width, sizes.width)
         self.blocks = nn.ModuleList(ConformerBlock(sizes, style) for _ in range(sizes.depth))
         self.head = sizes.width // sizes.heads
+        self.info = replace(self.info, name=name, **_rates(self.patches))
         self.describe("embedding", sizes.depth, sizes.width)
+        self._shrink((8 * sizes.depth) ** -0.25 / 12)
+
+    def _shrink(self, factor: float) -> None:
+        """Multiply what DeepNorm wants small at first; a twelfth of DeepNorm's own factor, as the official training had it."""
+        for name, weight in self.blocks.named_parameters():
+            if name.endswith(("up.weight", "down.weight", "attention.value.weight", "attention.out.weight")):
+                weight.data.mul_(factor)
+
+    @classmethod
+    def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
+        """Return the architecture of a configuration, weights as before training; pydantic's error where it is invalid."""
+        return cls(name, OmarRQConfig.model_validate(config))
 
     @classmethod
     def from_files(cls, *paths: Path) -> Self:
@@ -139,26 +234,34 @@ class OmarRQ(OfficialUpstream):
             hidden=hidden,
             kernel=named["blocks.0.convolution.depthwise.weight"].shape[-1],
         )
-        patches = _patches(settings, named["embedding.weight"].shape[1])
-        rates = patches.sample_rate, patches.sample_rate / patches.hop
-        if rates != (cls.info.sample_rate, cls.info.frame_rate):
-            raise MarbleError(
-                f"{settings.path} is not {cls.info.name}: it gives {rates[1]} frames a second at {rates[0]} Hz instead of "
-                f"{cls.info.frame_rate} at {cls.info.sample_rate} Hz; use the upstream with the name of its repository."
-            )
+        try:
+            given = _input(settings, named["embedding.weight"].shape[1])
+            config = OmarRQConfig(input=given, sizes=sizes, feed_forward_factor=factor, deepnorm=alpha)
+        except ValidationError as error:
+            raise MarbleError(f"{settings.path} cannot be right ({first_fault(error)}): download it again.") from error
         with torch.device("meta"):
-            upstream = cls(patches, sizes, replace(STYLE, feed_forward_factor=factor, deepnorm=alpha))
+            upstream = cls(cls.info.name, config)
+        if upstream.info.frame_rate != cls.info.frame_rate or upstream.info.sample_rate != cls.info.sample_rate:
+            raise MarbleError(
+                f"{settings.path} is not {cls.info.name}: it gives {upstream.info.frame_rate} frames a second at "
+                f"{upstream.info.sample_rate} Hz instead of {cls.info.frame_rate} at {cls.info.sample_rate} Hz; "
+                "use the upstream with the name of its repository."
+            )
         fill(upstream, named, IGNORED)
         return upstream
 
     @classmethod
     def random(cls) -> Self:
-        """Return the full-size architecture as torch initialises it, from torch's current random state."""
-        return cls(cls.published_patches(), SIZES, STYLE)
+        """Return the full-size architecture as it is before training, from torch's current random state."""
+        return cls(cls.info.name, CONFIGS[cls.info.name])
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield embedding and blocks of a waveform ``Tensor[B, N]``, each ``Tensor[B, T, D]`` in float32."""
-        x = self.embedding(self.patches(waveform)).float()
+        return self.encode(self.patches(waveform))
+
+    def encode(self, patches: Tensor) -> Iterator[Tensor]:
+        """Yield embedding and blocks of patches ``Tensor[B, T, P]``, which training masks, each ``Tensor[B, T, D]``."""
+        x = self.embedding(patches).float()
         yield x
         table = rotary_table(x.shape[1], self.head, x.device)
         for block in self.blocks:
@@ -182,7 +285,7 @@ def _ours(checkpoint: Checkpoint) -> Checkpoint:
     return named
 
 
-def _patches(settings: Settings, width: int) -> MelPatches | WaveformPatches:
+def _input(settings: Settings, width: int) -> MelInput | WaveformInput:
     """Return the front end that the settings name; `width` is that of a patch."""
     source = settings.get("MaskingModel.input_representation") or settings["build_module.representation"]
     kind = str(source).rpartition(".")[2]
@@ -190,36 +293,39 @@ def _patches(settings: Settings, width: int) -> MelPatches | WaveformPatches:
         settings.demand(**{"MelSpectrogram.mel_scale": "slaney", "MelSpectrogram.norm": "slaney", "MelSpectrogram.power": 2})
         names = ("sr", "win_len", "hop_len", "n_mel", "norm_mean", "norm_std")
         rate, size, hop, bands, mean, std = settings.numbers(*(f"MelSpectrogram.{name}" for name in names))
-        return MelPatches(int(rate), int(size), int(hop), int(bands), width // int(bands), mean, std)
+        frames = width // int(bands)
+        return MelInput(
+            sample_rate=int(rate), size=int(size), hop=int(hop), bands=int(bands), frames=frames, mean=mean, std=std
+        )
     if kind == "Waveform":
         (rate,) = settings.numbers("Waveform.sr")
         if settings["Waveform.norm_mean"] is None or settings["Waveform.norm_std"] is None:
-            return WaveformPatches(int(rate), width)
-        return WaveformPatches(int(rate), width, *settings.numbers("Waveform.norm_mean", "Waveform.norm_std"))
+            return WaveformInput(sample_rate=int(rate), samples=width)
+        mean, std = settings.numbers("Waveform.norm_mean", "Waveform.norm_std")
+        return WaveformInput(sample_rate=int(rate), samples=width, mean=mean, std=std)
     raise MarbleError(f"{settings.path} names the input {source}, but marble implements MelSpectrogram and Waveform only.")
 
 
-def _mel_patches() -> MelPatches:
-    """Return the front end of the two published models with mel input."""
-    return MelPatches(16_000, size=512, hop=256, bands=96, frames=4, mean=2.06755686098554, std=1.268292820667291)
+def _rates(patches: MelPatches | WaveformPatches) -> dict[str, Any]:
+    """Return what the front end decides of `UpstreamInfo`."""
+    rate = patches.sample_rate
+    return {"sample_rate": rate, "frame_rate": rate / patches.hop, "min_seconds": patches.min_samples / rate}
 
 
-def _info(name: str, patches: MelPatches | WaveformPatches, parameters: int) -> UpstreamInfo:
-    return UpstreamInfo(
-        name=name,
-        version=1,
-        sample_rate=patches.sample_rate,
-        frame_rate=patches.sample_rate / patches.hop,
-        layers=block_layers("embedding", SIZES.depth, SIZES.width),
-        parameters=parameters,
+def _info(name: str, parameters: int) -> UpstreamInfo:
+    """Return what is known about one of `CONFIGS`."""
+    config = CONFIGS[name]
+    layers = block_layers("embedding", config.sizes.depth, config.sizes.width)
+    return replace(OmarRQ.info, name=name, parameters=parameters, layers=layers, **_rates(config.patches))
+
+
+def _published(name: str, parameters: int) -> UpstreamInfo:
+    """Return what is known about one of `CONFIGS` whose weights are published."""
+    return replace(
+        _info(name, parameters),
         licence=LICENCE,
         training_data="330 000 h of music (6.6 M YouTube tracks matched with Discogs), 30 s clips",
-        paper="Alonso-Jiménez et al. 2025, OMAR-RQ: Open Music Audio Representation Model Trained with Multi-Feature "
-        "Masked Token Prediction (arXiv 2507.03482)",
         source=f"https://huggingface.co/mtg-upf/{name}",
-        max_seconds=30.0,
-        min_seconds=patches.min_samples / patches.sample_rate,
-        precisions=("fp32", "bf16"),
     )
 
 
@@ -231,38 +337,48 @@ def _hub(name: str) -> HubFiles:
 class OmarRQBase(OmarRQ):
     """Mel input, targets of one codebook: 25 layers of width 1024 at 15.625 Hz."""
 
-    published_patches = staticmethod(_mel_patches)
-    info = _info("omar-rq-base", _mel_patches(), 580_633_600)
+    info = _published("omar-rq-base", 580_633_600)
     hub = _hub(info.name)
 
 
 class OmarRQMulticodebook(OmarRQ):
     """Mel input, targets of four codebooks: 25 layers of width 1024 at 15.625 Hz."""
 
-    published_patches = staticmethod(_mel_patches)
-    info = _info("omar-rq-multicodebook", _mel_patches(), 580_633_600)
+    info = _published("omar-rq-multicodebook", 580_633_600)
     hub = _hub(info.name)
 
 
 class OmarRQMultifeature(OmarRQ):
     """Waveform input, targets of four features: 25 layers of width 1024 at 18.75 Hz."""
 
-    published_patches = partial(WaveformPatches, 24_000, 1280)
-    info = _info("omar-rq-multifeature", published_patches(), 581_551_104)
+    info = _published("omar-rq-multifeature", 581_551_104)
     hub = _hub(info.name)
 
 
 class OmarRQMultifeature25Hz(OmarRQ):
     """Waveform input, targets of four features: 25 layers of width 1024 at 25 Hz."""
 
-    published_patches = partial(WaveformPatches, 24_000, 960)
-    info = _info("omar-rq-multifeature-25hz", published_patches(), 581_223_424)
+    info = _published("omar-rq-multifeature-25hz", 581_223_424)
     hub = _hub(info.name)
 
 
 class OmarRQMultifeature25HzFSQ(OmarRQ):
     """Waveform input, targets of four features by finite scalar quantisation: 25 layers of width 1024 at 25 Hz."""
 
-    published_patches = partial(WaveformPatches, 24_000, 960, mean=0.0, std=0.1908563740990311)
-    info = _info("omar-rq-multifeature-25hz-fsq", published_patches(), 581_223_424)
+    info = _published("omar-rq-multifeature-25hz-fsq", 581_223_424)
     hub = _hub(info.name)
+
+
+class OmarRQTiny(OmarRQ):
+    """The architecture with mel input, 7 layers of width 160 at 15.625 Hz, to be pretrained."""
+
+    info = _info("omar-rq-tiny", 3_033_760)
+
+    @classmethod
+    def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
+        """Return the upstream saved in the folder `argument`.
+
+        Raises:
+            MarbleError: there are no weights, or they are damaged or those of another upstream.
+        """
+        return cls.trained(argument)

@@ -1,15 +1,17 @@
 """Times the encoders at full size with random weights on windows of 30 s, and compares with the official package of MuQ.
 
-    python tests/benchmarks/encoder.py [--upstreams muq,omar-rq-base] [--precisions fp32,bf16] [--device cpu] [--batch 1]
+    python tests/benchmarks/encoder.py [--upstreams muq,omar-rq-base] [--precisions fp32,bf16] [--device cpu] [--batch N]
                                        [--threads 2] [--repeats 3] [--official PYTHON]
 
 Every measurement runs in a process of its own, so that peak memory is its own; of the repeats the fastest counts. Prints one
 JSON line: per upstream and precision the seconds of layer 0 (front end and stem), of one block, and of all, the seconds up to
-layer 6, audio hours per second, and the peak memory in GB (of the process on a CPU, of torch on a GPU).
+layer 6, audio hours per second, and the peak memory in GB (of the process on a CPU, of torch on a GPU). ``matrix_share`` is the
+share of the device's matrix rate in that precision: the products that a pass computes (Winograd's, where they stand in for a
+convolution), over the time that large square matrices would take for as many. A batch has 1 window on a CPU and 64 on a GPU.
 
 ``--official`` names a Python that can import ``muq`` (0.1.0, with transformers < 5), which may live in another environment.
-It draws a full-size model, times it in fp32, and hands over its weights and hidden states as files; ours loads the weights and
-is compared: the largest difference in fp32 and the smallest cosine of a layer in each precision.
+It draws a full-size model, times it in fp32 on the same device, and hands over its weights and hidden states as files; ours
+loads the weights and is compared: the largest difference in fp32 and the smallest cosine of a layer in each precision.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 SECONDS = 30
 CONFIG = Path(__file__).parents[1] / "data" / "upstreams" / "muq" / "config.json"
@@ -34,20 +37,25 @@ OFFICIAL = """
 import json, resource, sys, time, torch
 from muq import MuQ
 from safetensors.torch import save_file
-folder, threads, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder, device, batch, threads, repeats = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+gpu = device.startswith("cuda")
+torch.backends.cudnn.allow_tf32 = False
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-model = MuQ(json.load(open(folder + "/config.json"))).eval()
-waveform = 0.1 * torch.randn(1, 720000)
+model = MuQ(json.load(open(folder + "/config.json"))).eval().to(device)
+waveform = 0.1 * torch.randn(batch, 720000).to(device)
 seconds = []
 with torch.no_grad():
     for _ in range(repeats):
         start = time.perf_counter()
         states = model(waveform, output_hidden_states=True).hidden_states
+        if gpu:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+peak = torch.cuda.max_memory_allocated() / 1e9 if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+first = {"waveform": waveform} | {str(i): x for i, x in enumerate(states)}
 save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder + "/model.safetensors")
-save_file({"waveform": waveform} | {str(i): x.contiguous() for i, x in enumerate(states)}, folder + "/states.safetensors")
+save_file({k: x[:1].contiguous() for k, x in first.items()}, folder + "/states.safetensors")
 print(json.dumps({"total": min(seconds), "peak_gb": peak}))
 """
 
@@ -80,10 +88,35 @@ def measure(upstream: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "to_layer_6": sum(best[:7]),
         "total": sum(best),
         "audio_hours_per_second": arguments.batch * SECONDS / 3600 / sum(best),
+        "matrix_share": matrix_work(model, waveform.to(arguments.device))
+        / sum(best)
+        / matrix_rate(arguments.device, torch.bfloat16 if arguments.precisions == "bf16" else torch.float32),
         "peak_gb": peak / 1e9,
         "parameters": parameters,
     }
     return found | (agreement(model, upstream) if ":" in upstream else {})
+
+
+def matrix_work(model: Any, waveform: torch.Tensor) -> int:
+    """Return the floating-point operations of the products and convolutions of one pass."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for _ in model.layers(waveform):
+            pass
+    return counter.get_total_flops()
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of a product of square matrices, the best of several."""
+    size = 8192 if torch.device(device).type == "cuda" else 2048
+    x = torch.randn(size, size, device=device).to(dtype)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        y = x @ x
+        if y.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def agreement(model: Any, upstream: str) -> dict[str, float]:
@@ -118,7 +151,8 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     config["w2v2_config"] |= {"hidden_size": 1024, "intermediate_size": 4096}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        command = [arguments.official, "-c", OFFICIAL, folder, str(arguments.threads), str(arguments.repeats)]
+        counts = [str(getattr(arguments, name)) for name in ("batch", "threads", "repeats")]
+        command = [arguments.official, "-c", OFFICIAL, folder, arguments.device, *counts]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         official = json.loads(done.stdout.splitlines()[-1])
         ours = {precision: alone(arguments, f"muq:{folder}", precision) for precision in arguments.precisions.split(",")}
@@ -133,12 +167,13 @@ def main() -> None:
     parser.add_argument("--upstreams", default="muq")
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--official")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.batch = arguments.batch or (1 if arguments.device == "cpu" else 64)
     if arguments.measure:
         print(json.dumps(measure(arguments.upstreams, arguments)))
         return

@@ -21,17 +21,30 @@ from torch.nn import functional
 
 from marble.upstreams.nn.precision import Conv1d, Foldable, LayerNorm, Linear, attend
 from marble.upstreams.nn.rotary import Pairing, rotate
+from marble.upstreams.nn.summary_mixing import SummaryMixingBranch, SummarySizes
 
 
 @dataclass(frozen=True)
 class ConformerSizes:
-    """Width D of the residual stream, number of blocks and heads, width of the feed-forwards, taps of the convolution."""
+    """Width D of the residual stream, number of blocks and heads, width of the feed-forwards, taps of the convolution.
+
+    Raises:
+        ValueError: a head would not have a whole, even number of dimensions, or the convolution no centre.
+    """
 
     width: int
     depth: int
     heads: int
     hidden: int
     kernel: int = 31
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth, self.heads, self.hidden, self.kernel) < 1:
+            raise ValueError("sizes must be positive")
+        if self.width % (2 * self.heads):
+            raise ValueError("width must be a multiple of twice the heads")
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,7 @@ class ConformerStyle:
         attention_bias: whether query, key and value have a bias.
         convolution_bias: whether the convolutions have one.
         branch_eps: of the layer norms before feed-forwards and convolution, and of the batch norm; others have 1e-5.
+        dropout: share of the features dropped in training, in and after every branch, and of the attention weights.
     """
 
     rotate_input: bool
@@ -60,6 +74,7 @@ class ConformerStyle:
     attention_bias: bool
     convolution_bias: bool
     branch_eps: float
+    dropout: float = 0.0
 
 
 WAV2VEC2_STYLE = ConformerStyle(
@@ -84,10 +99,12 @@ class FeedForward(nn.Module):
         self.up = Linear(sizes.width, sizes.hidden)
         self.down = Linear(sizes.hidden, sizes.width)
         self.activation = style.activation
+        self.dropout = style.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``Tensor[B, T, D]`` to the same shape; the residual connection is the caller's."""
-        return self.down(self.activation(self.up(self.norm(x))))
+        x = functional.dropout(self.activation(self.up(self.norm(x))), self.dropout, self.training)
+        return functional.dropout(self.down(x), self.dropout, self.training)
 
 
 class Attention(nn.Module):
@@ -114,13 +131,24 @@ class Attention(nn.Module):
         else:
             query = rotate(heads(self.query(x)), table, self.style.pairing)
             key = rotate(heads(self.key(x)), table, self.style.pairing)
-        return self.out(attend(query, key, heads(self.value(x)), self.style.causal))
+        dropout = self.style.dropout if self.training else 0.0
+        x = self.out(attend(query, key, heads(self.value(x)), self.style.causal, dropout))
+        return functional.dropout(x, dropout, self.training)
+
+    def branch(self, x: Tensor, table: Tensor) -> Tensor:
+        """Return what a block that norms the input of its attention adds to the stream ``Tensor[B, T, D]``."""
+        return self._attend(self.norm(x), table)
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """Return the stream ``Tensor[B, T, D]`` with the attention added; `table` is a `rotary_table` of T frames."""
         if self.style.deepnorm is None:
-            return x + self._attend(self.norm(x), table)
+            return x + self.branch(x, table)
         return self.norm(self.style.deepnorm * x + self._attend(x, table))
+
+
+def mixer(sizes: ConformerSizes, style: ConformerStyle, summary: SummarySizes | None) -> Attention | SummaryMixingBranch:
+    """Return what lets the frames of a block see each other: SummaryMixing where its sizes are given, else attention."""
+    return Attention(sizes, style) if summary is None else SummaryMixingBranch(sizes.width, summary, style.dropout)
 
 
 class DepthwiseConv1d(Conv1d):
@@ -132,7 +160,7 @@ class DepthwiseConv1d(Conv1d):
             return super().forward(input)
         # As an image of height 1 the order of the axes is recognised; torch's conv1d would copy, and take ten times as long.
         image = input.to(self.weight.dtype)[:, :, None]
-        padding = (0, self.kernel_size[0] // 2)
+        padding = (0, int(self.padding[0]))
         return functional.conv2d(image, self.weight[:, :, None], self.bias, padding=padding, groups=self.groups)[:, :, 0]
 
 
@@ -150,22 +178,26 @@ class Convolution(Foldable):
         self.batch_norm = nn.BatchNorm1d(width, eps=style.branch_eps)
         self.project = Linear(width, width, bias=bias)
         self.activation = style.activation
+        self.dropout = style.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``Tensor[B, T, D]`` to the same shape; the residual connection is the caller's."""
         x = functional.glu(self.expand(self.norm(x)), dim=-1).transpose(1, 2)
         x = self.activation(self.batch_norm(self.depthwise(x)))
-        return self.project(x.transpose(1, 2))
+        return functional.dropout(self.project(x.transpose(1, 2)), self.dropout, self.training)
 
 
 class ConformerBlock(nn.Module):
-    """One block: ``Tensor[B, T, D]`` and a `rotary_table` of T frames to ``Tensor[B, T, D]``."""
+    """One block: ``Tensor[B, T, D]`` and a `rotary_table` of T frames to ``Tensor[B, T, D]``.
 
-    def __init__(self, sizes: ConformerSizes, style: ConformerStyle):
+    Where `summary` gives its sizes, SummaryMixing takes the place of the attention, and its name.
+    """
+
+    def __init__(self, sizes: ConformerSizes, style: ConformerStyle, summary: SummarySizes | None = None):
         super().__init__()
         self.factor = style.feed_forward_factor
         self.feed_forward1 = FeedForward(sizes, style)
-        self.attention = Attention(sizes, style)
+        self.attention = mixer(sizes, style, summary)
         self.convolution = Convolution(sizes, style)
         self.feed_forward2 = FeedForward(sizes, style)
         self.norm = LayerNorm(sizes.width, eps=1e-5)

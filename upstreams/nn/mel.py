@@ -73,8 +73,9 @@ class MelSpectrogram(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``Tensor[B, bands, 1 + N // hop]`` of ``Tensor[B, N]``, N more than ``size // 2``."""
-        spectrum = torch.stft(waveform.float(), self.size, self.hop, window=self.window, center=True, return_complex=True)
-        return self.filters.t() @ torch.view_as_real(spectrum).square().sum(-1)
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(waveform.float(), self.size, self.hop, window=self.window, center=True, return_complex=True)
+            return self.filters.t() @ torch.view_as_real(spectrum).square().sum(-1)
 
 
 class DecibelMel(nn.Module):

@@ -74,7 +74,11 @@ def cast_matrices(module: nn.Module, dtype: torch.dtype) -> None:
             layer.to(dtype)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-    """Scaled dot-product attention of ``Tensor[B, T, H, D]`` in the type of `value`; return ``Tensor[B, T, H * D]``."""
+def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention of ``Tensor[B, T, H, D]`` in the type of `value`; return ``Tensor[B, T, H * D]``.
+
+    `dropout` is the share of the weights between frames that are dropped.
+    """
     query, key, value = (x.to(value.dtype).transpose(1, 2) for x in (query, key, value))
-    return functional.scaled_dot_product_attention(query, key, value, is_causal=causal).transpose(1, 2).flatten(2)
+    mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal)
+    return mixed.transpose(1, 2).flatten(2)

@@ -1,0 +1,195 @@
+"""Checkpoints that marble writes: a folder with ``upstream.safetensors`` and ``upstream.json``, probed by ``--upstream PATH``.
+
+Conventions
+-----------
+- The JSON names the architecture that the weights are for, with all its sizes, and says where they come from (`Manifest`).
+  It holds the sha256 of the weights, so that files which do not belong together are told from a checkpoint.
+- Reading is strict: every tensor that the configuration asks for, of its shape, and no other.
+- Both files are complete beside their places before either is renamed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from torch import Tensor
+
+from marble.cache import written_whole
+from marble.content import file_hash
+from marble.errors import MarbleError
+from marble.upstream import Upstream, UpstreamInfo
+from marble.upstreams.official import NetworkUpstream
+from marble.upstreams.weights import Checkpoint, fill, read_checkpoint, read_json
+
+SHIPPED = Path(__file__).parent / "shipped"
+WEIGHTS, MANIFEST = "upstream.safetensors", "upstream.json"
+
+# What can be saved: architecture -> "module:Class" of a `SavedUpstream`.
+ARCHITECTURES = {"in-house": "marble.upstreams.in_house:InHouse", "omar-rq": "marble.upstreams.omar_rq:OmarRQ"}
+
+
+class Manifest(BaseModel):
+    """What stands in ``upstream.json``.
+
+    Attributes:
+        format, version: of this file.
+        name: of the upstream, as results call it.
+        architecture: one of `ARCHITECTURES`.
+        config: its sizes.
+        licence, training_data: of the weights.
+        recipe: how they were trained, as one who repeats it would type it.
+        steps: of training.
+        sha256: of the weights file.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["marble-upstream"] = "marble-upstream"
+    version: Literal[1] = 1
+    name: str
+    architecture: str
+    config: dict[str, Any]
+    licence: str = "not stated"
+    training_data: str = "not stated"
+    recipe: str = "not stated"
+    steps: NonNegativeInt = 0
+    sha256: str
+
+
+class SavedUpstream(NetworkUpstream):
+    """Base of the upstreams that marble trains: made from a name and a configuration, saved to a folder and read from it."""
+
+    architecture: ClassVar[str]
+    config: BaseModel
+
+    @classmethod
+    def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
+        """Return the architecture of a configuration, weights as torch draws them; pydantic's error where it is invalid."""
+        raise NotImplementedError(f"{cls.__name__} must define from_config.")
+
+    def save(self, folder: Path, extra: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights and `Manifest` into a folder; `extra` gives fields of it, such as the licence or another name.
+
+        `tensors` are written in place of the present weights, where these are spread over processes or are not the best.
+
+        Raises:
+            MarbleError: the folder cannot be written.
+        """
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (tensors or self.state_dict()).items()}
+        with written_whole(folder / MANIFEST) as manifest, written_whole(folder / WEIGHTS) as weights:
+            safetensors.torch.save_file(tensors, weights)
+            about = {
+                "name": self.info.name,
+                "architecture": self.architecture,
+                "config": self.config.model_dump(mode="json"),
+                "sha256": file_hash(weights),
+            }
+            text = Manifest.model_validate(about | dict(extra)).model_dump_json(indent=2)
+            manifest.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def trained(cls, argument: str | None) -> Self:
+        """Return this upstream as saved in the folder `argument`, by default as marble ships it.
+
+        Raises:
+            MarbleError: there are no weights, or they are damaged or those of another upstream.
+        """
+        name = cls.info.name
+        folder = SHIPPED / name if argument is None else Path(argument).expanduser()
+        if argument is None and not folder.is_dir():
+            raise MarbleError(
+                f"{name} has no public weights: pretrain it (marble pretrain {name} --data DIR), give the folder of your own "
+                f"(--upstream PATH), or take its random weights (--upstream random-init:{name})."
+            )
+        manifest = _read_manifest(folder)
+        if manifest.name != name:
+            raise MarbleError(f"{folder} holds {manifest.name}, not {name}: write --upstream {folder}.")
+        return cls.from_folder(folder, manifest)
+
+    @classmethod
+    def from_folder(cls, folder: Path, manifest: Manifest) -> Self:
+        """Return the upstream saved in a folder with this manifest.
+
+        Raises:
+            MarbleError: the weights are missing or damaged, or do not fit the configuration.
+        """
+        try:
+            with torch.device("meta"):
+                upstream = cls.from_config(manifest.name, manifest.config)
+        except ValidationError as error:
+            raise MarbleError(f"{folder / MANIFEST} has no valid config ({first_fault(error)}): {_RESTORE}.") from error
+        if file_hash(_existing(folder / WEIGHTS)) != manifest.sha256:
+            raise MarbleError(f"{folder / WEIGHTS} is not the file that {MANIFEST} was written for: {_RESTORE}.")
+        checkpoint = read_checkpoint(folder / WEIGHTS)
+        # Copied to where torch would put them: products of tensors that lie unaligned in the file round otherwise.
+        aligned = Checkpoint({name: tensor.clone() for name, tensor in checkpoint.items()}, checkpoint.path)
+        fill(upstream, aligned, ignored=())
+        about = {"licence": manifest.licence, "training_data": manifest.training_data}
+        upstream.info = replace(upstream.info, source=f"{manifest.recipe}, {manifest.steps} steps", **about)
+        return upstream
+
+
+class Saved(Upstream):
+    """Finds the class of a saved upstream: ``saved:PATH``, or the path alone."""
+
+    info = UpstreamInfo(
+        name="saved",
+        version=1,
+        sample_rate=0,
+        frame_rate=0.0,
+        layers=(),
+        parameters=0,
+        licence="that of the weights",
+        training_data="that of the weights",
+        paper="that of the architecture",
+        source=f"saved:PATH reads {WEIGHTS} and {MANIFEST} in the folder PATH",
+    )
+
+    @classmethod
+    def load(cls, argument: str | None = None, *, offline: bool = False) -> SavedUpstream:
+        """Return the upstream saved in the folder `argument`.
+
+        Raises:
+            MarbleError: no folder is given, a file is missing or damaged, or they do not fit each other.
+        """
+        if not argument:
+            raise MarbleError(f"saved needs a folder with {MANIFEST}: write saved:PATH, or the path alone.")
+        folder = Path(argument).expanduser()
+        manifest = _read_manifest(folder)
+        module, _, name = ARCHITECTURES[manifest.architecture].partition(":")
+        found: type[SavedUpstream] = getattr(importlib.import_module(module), name)
+        return found.from_folder(folder, manifest)
+
+
+_RESTORE = "copy both files again from where they were written"
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise MarbleError(f"{path} does not exist: give the folder that marble pretrain wrote its upstream to.")
+    return path
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = _existing(folder / MANIFEST)
+    try:
+        manifest = Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        raise MarbleError(f"{path} does not describe an upstream of this version of marble ({first_fault(error)}).") from error
+    if manifest.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise MarbleError(f"{path} names the architecture '{manifest.architecture}', but marble knows {known}.")
+    return manifest
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault of an error of pydantic, with its place."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}"
