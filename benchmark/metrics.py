@@ -48,6 +48,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Elements of the largest temporary tensor: 32 MB in float64.
 _CHUNK = 2**22
@@ -149,7 +150,7 @@ def _total(values: Tensor) -> Tensor:
 
     `Tensor.sum` splits a single row over threads, so that its rounding would depend on how many probes stand beside.
     """
-    return values.cumsum(-1)[..., -1]
+    return values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1)
 
 
 def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
@@ -159,7 +160,7 @@ def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
 
 def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
     probes, tracks, classes = scores.shape
-    member = torch.nn.functional.one_hot(targets, classes).double()
+    member = functional.one_hot(targets, classes).double()
     found = (scores.argmax(-1) == targets)[..., None] * member
     found = found.permute(1, 0, 2).reshape(tracks, probes * classes)
 
@@ -172,51 +173,79 @@ def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Tracks of each label, ``[P, C, N]``, from the highest score down; equal scores make a group.
+    """The positives of each label, ``[P, C, M]``, from the highest score down; tracks of equal scores make a group.
+
+    Few tracks have a given label, so what weights change is summed over positives alone, but for one running sum over all.
 
     Attributes:
-        order: number of the track.
-        positive: 1 where the track has the label, else 0.
-        start: flat index of the first track of the own group; None where no two scores are equal.
-        end: flat index of the last track of the own group, or None likewise.
+        order: number of the track at each place, ``[P, C, N]``.
+        track: number of the track of each positive; where a label has fewer than M, the rest repeats some track.
+        real: 1 for a positive, 0 for that rest.
+        places: flat indices of the last place before the own group, and of its last place, into running sums that begin with
+            a 0, ``[P, C, N + 1]``.
+        found: the same into running sums over the positives, ``[P, C, M + 1]``.
     """
 
     order: Tensor
-    positive: Tensor
-    start: Tensor | None
-    end: Tensor | None
+    track: Tensor
+    real: Tensor
+    places: tuple[Tensor, Tensor]
+    found: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, scores: Tensor, targets: Tensor) -> _Ranking:
         values, order = scores.transpose(1, 2).sort(-1, descending=True)
-        positive = targets.T.double().expand(len(scores), -1, -1).gather(-1, order)
+        positive = targets.T.bool().expand(len(scores), -1, -1).gather(-1, order)
+        most = max(int(targets.bool().sum(0).max()), 1) if len(targets) else 0
+        place = positive.to(torch.uint8).sort(dim=-1, descending=True, stable=True).indices[..., :most]
+        real = positive.gather(-1, place)
         changes = values[..., 1:] != values[..., :-1]
-        if bool(changes.all()):
-            return cls(order, positive, None, None)
-        position = torch.arange(order.numel(), device=order.device).view(order.shape)
-        edge = torch.ones_like(changes[..., :1])
-        start = position.where(torch.cat([edge, changes], -1), 0).cummax(-1).values
-        end = position.where(torch.cat([changes, edge], -1), order.numel()).flip(-1).cummin(-1).values.flip(-1)
-        return cls(order, positive, start, end)
+        edge = torch.ones_like(values[..., :1], dtype=torch.bool)
+        position = torch.arange(values.shape[-1], device=order.device).expand(order.shape)
+        start = position.where(torch.cat([edge, changes], -1), 0).cummax(-1).values.gather(-1, place)
+        last = position.where(torch.cat([changes, edge], -1), order.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
+        count = functional.pad(positive.cumsum(-1), (1, 0))
+        places = start, last.gather(-1, place) + 1
+        found = count.gather(-1, places[0]), count.gather(-1, places[1])
+        return cls(order, order.gather(-1, place), real.double(), _flat(places, values.shape[-1]), _flat(found, most))
+
+    def sums(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return for ``weights[K, N]`` what the metrics are made of.
+
+        Returns:
+            The weight of each positive, ``[K, P, C, M]``; the weight of all tracks, and of all positives, before the group of
+            each, and with it (four tensors of that shape, as two of ``[2, K, P, C, M]``); and the weight of all tracks and of
+            all positives, ``[K, P, C]``.
+        """
+        positive = weights[:, self.track] * self.real
+        total = functional.pad(weights[:, self.order].cumsum(-1), (1, 0))
+        found = functional.pad(positive.cumsum(-1), (1, 0))
+        return (
+            positive,
+            torch.stack([total.flatten(1)[:, index] for index in self.places]),
+            torch.stack([found.flatten(1)[:, index] for index in self.found]),
+            total[..., -1],
+            found[..., -1],
+        )
 
 
-def _at(values: Tensor, index: Tensor | None) -> Tensor:
-    """Return ``values[K, P, C, N]`` at flat indices into its last three dimensions; None leaves them."""
-    return values if index is None else values.flatten(1)[:, index]
+def _flat(indices: tuple[Tensor, Tensor], length: int) -> tuple[Tensor, Tensor]:
+    """Return indices ``[P, C, M]`` into rows of `length` + 1 as indices into all rows, one after the other."""
+    first, second = indices
+    rows = torch.arange(first.shape[0] * first.shape[1], device=first.device).view(*first.shape[:2], 1) * (length + 1)
+    return first + rows, second + rows
 
 
 def _roc_auc(scores: Tensor, targets: Tensor) -> _Weigh:
     ranking = _Ranking.of(scores, targets)
 
     def weigh(weights: Tensor) -> Tensor:
-        weights = weights[:, ranking.order]
-        positive = weights * ranking.positive
-        negative = weights - positive
-        above = positive.cumsum(-1)
-        # Twice the positives that a negative stands below: those of higher groups twice, those of its own group once.
-        twice_above = _at(above, ranking.end) + _at(above - positive, ranking.start)
-        pairs = above[..., -1] * negative.sum(-1)
-        return ((negative * twice_above).sum(-1) / (2 * pairs)).nanmean(-1)
+        positive, total, found, every, positives = ranking.sums(weights)
+        # Negatives of higher groups, and of higher groups and the own; what is below counts once, the own group half.
+        above, reached = total - found
+        negatives = every - positives
+        won = _total(positive * (2 * negatives[..., None] - above - reached))
+        return (won / (2 * positives * negatives)).nanmean(-1)
 
     return weigh
 
@@ -225,13 +254,10 @@ def _average_precision(scores: Tensor, targets: Tensor) -> _Weigh:
     ranking = _Ranking.of(scores, targets)
 
     def weigh(weights: Tensor) -> Tensor:
-        weights = weights[:, ranking.order]
-        positive = weights * ranking.positive
-        found = positive.cumsum(-1)
-        taken = _at(weights.cumsum(-1), ranking.end)
+        positive, (_, taken), (_, found), _, positives = ranking.sums(weights)
         # Nothing is taken only where all weights so far are zero, and there the positives are zero as well.
-        precision = _at(found, ranking.end) / taken.where(taken > 0, 1)
-        return (_total(positive * precision) / found[..., -1]).nanmean(-1)
+        precision = found / taken.where(taken > 0, 1)
+        return (_total(positive * precision) / positives).nanmean(-1)
 
     return weigh
 
@@ -297,7 +323,7 @@ def _ordinal(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], _W
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
         probes, tracks, count = scores.shape
-        member = torch.nn.functional.one_hot(targets, count).double()
+        member = functional.one_hot(targets, count).double()
         decoded = grades(scores)
 
         def counts(weights: Tensor, grade: int) -> Tensor:
