@@ -13,15 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marble import results
     from marble.registry import load_task, load_upstream
     from marble.runner import run
 
-__all__ = ["load_task", "load_upstream", "run"]
+__all__ = ["load_task", "load_upstream", "results", "run"]
 
-_HOMES = {"run": "marble.runner", "load_task": "marble.registry", "load_upstream": "marble.registry"}
+_HOMES = {
+    "run": "marble.runner",
+    "load_task": "marble.registry",
+    "load_upstream": "marble.registry",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "results":
+        return import_module("marble.results")
     raise AttributeError(f"module 'marble' has no attribute '{name}'")

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marble.console import Json, print_rows, reporter, stdout
+from marble.data_cli import data_app
 from marble.errors import MarbleError
+from marble.pretrain_cli import pretrain
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from marble.batch import Outcome
 
 app = typer.Typer(
@@ -31,12 +32,13 @@ app = typer.Typer(
 )
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature cache.")
 app.add_typer(cache_app, name="cache")
+app.add_typer(data_app, name="data")
+app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 
 ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all results.")]
 CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Folder of features and probes. [default: $MARBLE_HOME/cache]")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout and nothing else there.")]
 
 
 def main() -> None:
@@ -52,7 +54,10 @@ def main() -> None:
 @app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")
 def run(
     upstream: Annotated[str, typer.Option(help="NAME[,NAME…], NAME:PATH, module:Class, or all.")],
-    task: Annotated[str, typer.Option(help="NAME[,NAME…], folder:PATH, table:FILE, module:TASK, or all.")],
+    task: Annotated[str, typer.Option(help="NAME[,NAME…], suite:NAME, folder:PATH, table:FILE, module:TASK, or all.")],
+    manifest: Annotated[
+        str | None, typer.Option(help="Clips of the task from a MARBLE v2 JSONL file or folder, a dataset folder, or hf:NAME.")
+    ] = None,
     layers: Annotated[str, typer.Option(help="all, weighted, or a list such as 0,3,6..12 (joined by commas).")] = "all",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 5,
     protocol: Annotated[str, typer.Option(help="How probes are trained and chosen.")] = "marble",
@@ -73,6 +78,7 @@ def run(
     options: dict[str, Any] = {
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
         "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
+        "manifest": manifest, "plan": plan,
     }  # fmt: skip
     try:
         from marble import registry
@@ -80,10 +86,9 @@ def run(
 
         upstreams = split_specs(upstream, registry.complete_upstream_names())
         tasks = split_specs(task, registry.complete_task_names())
-        if plan:
-            _print_plans(upstreams, tasks, options, as_json)
-        else:
-            _run_all(upstreams, tasks, options | {"workers": workers, "skip_bad": skip_bad, "results": results}, as_json)
+        if not plan:
+            options |= {"workers": workers, "skip_bad": skip_bad, "results": results}
+        _run_all(upstreams, tasks, options, as_json)
     except KeyboardInterrupt:
         print("stopped: the same command continues where this one was", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -91,76 +96,65 @@ def run(
 
 def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
     from marble.batch import run_all
-    from marble.tables import result_table
+    from marble.tables import outcome_table, result_table
 
     outcomes: list[Outcome] = []
-    for outcome in run_all(upstreams, tasks, reporter=_reporter(), **options):
+    for outcome in run_all(upstreams, tasks, reporter=reporter(), **options):
         outcomes.append(outcome)
         if outcome.result and not as_json:
-            _stdout().print(result_table(outcome.result))
+            stdout().print(result_table(outcome.result))
         for clip in outcome.result.bad_clips if outcome.result else []:
             print(f"bad clip: {clip.path} {clip.reason}", file=sys.stderr)
         if outcome.complaint:
-            print(f"error: {outcome.upstream} on {outcome.task}: {outcome.complaint}", file=sys.stderr)
-    if as_json:
+            word = "error" if outcome.failed else "left out"
+            print(f"{word}: {outcome.upstream} on {outcome.task}: {outcome.complaint}", file=sys.stderr)
+    if options["plan"]:
+        print_rows([outcome.plan.document() for outcome in outcomes if outcome.plan], as_json)
+    elif as_json:
         print(json.dumps([outcome.result.document() for outcome in outcomes if outcome.result], indent=1))
+    elif len(outcomes) > 1:
+        stdout().print(outcome_table(outcomes))
     if any(outcome.result for outcome in outcomes):
         _draw_heatmaps(options["results"])
-    failed = sum(outcome.complaint is not None for outcome in outcomes)
+    failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.here for outcome in outcomes)
     if failed:
-        if len(outcomes) > 1:
-            print(f"error: {failed} of {len(outcomes)} runs failed; the others are done.", file=sys.stderr)
+        if asked > 1:
+            print(f"error: {failed} of {asked} runs failed.", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _print_plans(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
-    from rich.table import Table
-
-    from marble.plan import make_plan
-    from marble.runner import prepare
-
-    plans = [make_plan(prepare(upstream, task, **options)).document() for upstream in upstreams for task in tasks]
-    if as_json:
-        print(json.dumps(plans, indent=1))
-        return
-    table = Table(title="plan", caption="minutes are estimates on this machine; probing at most")
-    for heading in plans[0]:
-        table.add_column(heading.replace("_", " "), justify="right")
-    for plan in plans:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in plan.values()))
-    _stdout().print(table)
 
 
 @app.command()
 def ls(
-    kind: Annotated[str, typer.Argument(help="upstreams, tasks, protocols or results.")],
+    kind: Annotated[str, typer.Argument(help="upstreams, tasks, suites, recipes, protocols or results.")],
     results: ResultsDir = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """List upstreams, tasks, protocols or results."""
+    """List upstreams, tasks, suites, recipes, protocols or results."""
     from marble import listing
 
     kinds = {
         "upstreams": listing.upstreams,
         "tasks": listing.tasks,
+        "suites": listing.suites,
+        "recipes": listing.recipes,
         "protocols": listing.protocols,
         "results": lambda: listing.results(results),
     }
     if kind not in kinds:
         raise MarbleError(f"There is no list of '{kind}': write marble ls {'|'.join(kinds)}.")
-    _print_rows(kinds[kind](), as_json)
+    print_rows(kinds[kind](), as_json)
 
 
 @app.command()
 def info(
-    kind: Annotated[str, typer.Argument(help="upstream or task.")],
+    kind: Annotated[str, typer.Argument(help="upstream, task, suite or recipe.")],
     name: Annotated[str, typer.Argument()],
     as_json: Json = False,
 ) -> None:
-    """Show what is known about an upstream or a task."""
+    """Show what is known about an upstream, a task or a suite."""
     from marble import listing
 
-    kinds = {"upstream": listing.upstream, "task": listing.task}
+    kinds = {"upstream": listing.upstream, "task": listing.task, "suite": listing.suite, "recipe": listing.recipe}
     if kind not in kinds:
         raise MarbleError(f"There is no '{kind}' to tell about: write marble info {'|'.join(kinds)} NAME.")
     document = kinds[kind](name)
@@ -190,7 +184,7 @@ def check(
     for result in check_upstream(model):
         checks.append(vars(result))
         if not as_json:
-            _stdout().print(
+            stdout().print(
                 f"{'ok    ' if result.holds else 'BROKEN'}  {result.promise}: {result.seen}", markup=False, highlight=False
             )
     if as_json:
@@ -237,7 +231,7 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
     """List what the cache holds."""
     from marble import listing
 
-    _print_rows(listing.spaces(_cache(cache_dir)), as_json)
+    print_rows(listing.spaces(_cache(cache_dir)), as_json)
 
 
 @cache_app.command("verify")
@@ -286,32 +280,3 @@ def _cache(cache_dir: Path | None) -> Any:
     from marble.content import home
 
     return FeatureCache(cache_dir or home() / "cache")
-
-
-def _reporter() -> Any:
-    from rich.console import Console
-
-    from marble.progress import Reporter
-
-    return Reporter(Console(stderr=True))
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    from rich.table import Table
-
-    from marble.listing import plain
-
-    table = Table(*(rows[0] if rows else ["nothing here"]))
-    for row in rows:
-        table.add_row(*map(plain, row.values()))
-    _stdout().print(table)

@@ -1,4 +1,4 @@
-"""Figures: the layer-wise heatmap.
+"""Figures: the layer-wise heatmap, and the curves of a pretraining.
 
 Conventions
 -----------
@@ -87,15 +87,46 @@ def save_heatmap(results: Sequence[Result], path: Path) -> list[Path]:
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
+    with rc_context(_STYLE):
+        return save_figure(heatmap(results), path)
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG (200 dpi) and SVG; return both paths.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
     written = []
     with rc_context(_STYLE):
-        figure = heatmap(results)
         for kind in ("png", "svg"):
             target = path.with_name(f"{path.name}.{kind}")
             with written_whole(target) as beside:
                 figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
             written.append(target)
     return written
+
+
+def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str]]) -> Figure:
+    """Return the curves of a pretraining over its steps: the loss, and for each probed task the validation score.
+
+    Args:
+        log: lines of the log; those with a loss are drawn.
+        scores: rows with step, task, metric and validation.
+    """
+    tasks = list(dict.fromkeys(row["task"] for row in scores))
+    figure = Figure(figsize=(2.6 * (1 + len(tasks)), 2.4), layout="constrained")
+    first, *others = figure.subplots(1, 1 + len(tasks), sharex=True, squeeze=False)[0]
+    lines = [line for line in log if "loss" in line]
+    first.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="black", linewidth=1)
+    first.set(xlabel="step", ylabel="training loss (nats + squared error)")
+    for axes, task in zip(others, tasks, strict=True):
+        points = [row for row in scores if row["task"] == task]
+        axes.plot(
+            [int(row["step"]) for row in points], [float(row["validation"]) for row in points], color="#0072b2", marker="o"
+        )
+        axes.set(xlabel="step", title=task, ylabel=f"validation {points[0]['metric']}, best layer")
+    return figure
 
 
 def _row_names(results: Sequence[Result]) -> dict[str, str]:

@@ -71,7 +71,7 @@ def protocols() -> list[dict[str, Any]]:
 def recipes() -> list[dict[str, Any]]:
     """Return one row for each recipe of pretraining."""
     keys = ("name", "upstream", "seconds", "batch", "steps", "precision")
-    return [{key: getattr(one, key) for key in keys} | {"about": one.source} for one in RECIPES.values()]
+    return [{key: getattr(one, key) for key in keys} | {"about": one.source.partition(":")[0]} for one in RECIPES.values()]
 
 
 def recipe(name: str) -> dict[str, Any]:

@@ -59,15 +59,15 @@ class DecodePool:
         for process in self._processes:
             process.communicate()
 
-    def map(self, requests: Iterable[Request]) -> Iterator[np.ndarray | BadAudioError]:
+    def map(self, requests: Iterable[Request], ahead: int | None = None) -> Iterator[np.ndarray | BadAudioError]:
         """Yield for each request, in order, its waveform float32[N] or the reason why there is none.
 
-        At most three requests a worker are held at once, so memory stays flat however many follow.
+        At most `ahead` requests (by default three a worker) are held at once, so memory stays flat however many follow.
         """
         waiting: deque[Future[np.ndarray | BadAudioError]] = deque()
         for request in requests:
             waiting.append(self._threads.submit(self._ask, request))
-            if len(waiting) >= 3 * self.workers:
+            if len(waiting) >= (ahead or 3 * self.workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -112,6 +112,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 def serve() -> None:
     """Answer requests on standard input until it ends; the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # may reach the whole group; whoever asks ends this process
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:

@@ -42,3 +42,6 @@ ARGUMENTS = {
     "rap-detection": "FILE",
     "sound-quality": "FILE",
 }
+
+# Endless music without labels, to pretrain on: name -> "module:function" of (number, seconds, sample rate in Hz).
+STREAMS = {"synth": "marble.tasks.synth_stream:segment"}

@@ -35,8 +35,5 @@ UPSTREAMS = {
 
 # What follows the colon of an upstream that is made from an argument; of in-house upstreams without public weights, the path.
 ARGUMENTS = {"random-init": "NAME", "saved": "PATH"} | {
-    name: "PATH"
-    for name in UPSTREAMS
-    if name.endswith("-tiny") or name.startswith(("branchformer-", "conformer-"))
-    if name != "branchformer-summarymixing-tiny"
+    name: "PATH" for name in UPSTREAMS if name.endswith("-tiny") or name.startswith(("branchformer-", "conformer-"))
 }

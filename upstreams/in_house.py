@@ -202,7 +202,7 @@ class InHouse(SavedUpstream):
 
     @classmethod
     def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
-        """Return the upstream saved in a folder, by default as marble ships it.
+        """Return the upstream saved in a folder.
 
         Raises:
             MarbleError: there are no weights, or they are damaged or those of another upstream.

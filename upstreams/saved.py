@@ -28,7 +28,6 @@ from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams.official import NetworkUpstream
 from marble.upstreams.weights import Checkpoint, fill, read_checkpoint, read_json
 
-SHIPPED = Path(__file__).parent / "shipped"
 WEIGHTS, MANIFEST = "upstream.safetensors", "upstream.json"
 
 # What can be saved: architecture -> "module:Class" of a `SavedUpstream`.
@@ -96,18 +95,18 @@ class SavedUpstream(NetworkUpstream):
 
     @classmethod
     def trained(cls, argument: str | None) -> Self:
-        """Return this upstream as saved in the folder `argument`, by default as marble ships it.
+        """Return this upstream as saved in the folder `argument`.
 
         Raises:
             MarbleError: there are no weights, or they are damaged or those of another upstream.
         """
         name = cls.info.name
-        folder = SHIPPED / name if argument is None else Path(argument).expanduser()
-        if argument is None and not folder.is_dir():
+        if argument is None:
             raise MarbleError(
                 f"{name} has no public weights: pretrain it (marble pretrain {name} --data DIR), give the folder of your own "
                 f"(--upstream PATH), or take its random weights (--upstream random-init:{name})."
             )
+        folder = Path(argument).expanduser()
         manifest = _read_manifest(folder)
         if manifest.name != name:
             raise MarbleError(f"{folder} holds {manifest.name}, not {name}: write --upstream {folder}.")

@@ -207,6 +207,6 @@ def test_the_feed_forwards_of_omar_rq_start_small_enough_for_their_factor():
         assert 0.9 * bound < linear.weight.abs().max() <= bound
 
 
-def test_the_shipped_one_fits_into_ten_megabytes():
+def test_the_tiny_one_fits_into_ten_megabytes():
     assert 4 * sum(x.numel() for x in tiny().state_dict().values()) < 10e6
     assert CONFIGS["branchformer-summarymixing-tiny"].dropout == 0

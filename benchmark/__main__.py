@@ -1,0 +1,5 @@
+"""``python -m marble``: the command line, for torchrun and for where no script is installed."""
+
+from marble.cli import main
+
+main()

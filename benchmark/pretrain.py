@@ -1,0 +1,190 @@
+"""Pretraining: a recipe, data and a folder become an upstream, probed while it is trained.
+
+Data is any folder of audio (walked to its leaves), a table with a column ``path``, or a stream such as ``synth``. Below the
+folder stand ``checkpoints/<step>/`` (each one an upstream for ``--upstream PATH``), ``log.jsonl``, ``refused.csv`` (audio that
+could not be used, with the reason), and with `probe` ``curve.csv`` and ``curve.png``: the *validation* scores of the best layer
+over the training. Test splits are left to `marble run`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from marble import registry
+from marble.audio import is_audio_name
+from marble.cache import written_whole
+from marble.errors import MarbleError
+from marble.figures import save_figure, training_curve
+from marble.machine import choose_device
+from marble.progress import Reporter
+from marble.runner import run
+from marble.streams import stream_seed
+from marble.tasks import STREAMS
+from marble.tasks.table import read_table
+from marble.upstreams.pretraining.checkpoint import latest
+from marble.upstreams.pretraining.data import Files, Source
+from marble.upstreams.pretraining.journal import LOG
+from marble.upstreams.pretraining.objective import make_objective
+from marble.upstreams.pretraining.recipes import Recipe, load_recipe
+from marble.upstreams.pretraining.rendering import Stream
+from marble.upstreams.pretraining.trainer import Trainer, join_processes
+from marble.upstreams.saved import SavedUpstream
+
+_COLUMNS = ("step", "task", "metric", "layer", "validation", "std")
+
+
+def pretrain(
+    recipe: str,
+    data: str,
+    folder: Path | str,
+    *,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    probe: Sequence[str] = (),
+    checkpoint_every: int = 1000,
+    log_every: int = 20,
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Train by a recipe and return the folder of the last checkpoint.
+
+    Args:
+        recipe: its name.
+        data: a folder of audio, a table, or the name of a stream.
+        folder: where everything is written.
+        settings: changes to the recipe, ``KEY=VALUE``.
+        resume: go on from the newest checkpoint of the folder.
+        probe: tasks that every checkpoint is probed on, by one seed.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: decoding processes; None leaves one core to the training.
+        reporter: says what happens; None is silent.
+
+    Raises:
+        MarbleError: a name, a setting or the data is wrong, the training diverged, or nothing can be written.
+        Stopped: a signal ended the training, after a checkpoint.
+    """
+    folder = Path(folder)
+    # One process speaks for all.
+    reporter = reporter if reporter and os.environ.get("RANK", "0") == "0" else Reporter()
+    how = load_recipe(recipe, settings)
+    if probe and how.mask is None:
+        raise MarbleError(f"{recipe} trains a quantiser, which has no layers to probe: leave out --probe.")
+    for task in probe:
+        registry.load_task(task)
+    checkpoint = _checkpoint(folder, resume)
+    here = join_processes(choose_device(device))
+    try:
+        torch.manual_seed(stream_seed("pretraining", how.seed))
+        upstream = _untrained(how.upstream)
+        source = find_source(data, how, upstream.info.sample_rate)
+        if isinstance(source, Files):
+            reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
+        trainer = Trainer(
+            how,
+            make_objective(how, upstream),
+            source,
+            folder,
+            device=here,
+            workers=workers or max(1, (os.cpu_count() or 2) - 1),
+            reporter=reporter,
+            checkpoint_every=checkpoint_every,
+            log_every=log_every,
+            about=_about(upstream, data, source, recipe, settings),
+            on_checkpoint=lambda step, path: _probe(folder, step, path, probe, str(here), reporter),
+        )
+        return trainer.train(checkpoint)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _untrained(name: str) -> SavedUpstream:
+    upstream = registry.upstream_class(name).random()
+    if not isinstance(upstream, SavedUpstream):
+        raise MarbleError(f"{name} cannot be pretrained: marble ls recipes lists what can.")
+    return upstream
+
+
+def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
+    """Return the segments of a folder of audio, of a table, or of a stream.
+
+    Raises:
+        MarbleError: there is no such thing, or it holds no segment.
+    """
+    if data in STREAMS:
+        return Stream(registry.load_stream(data), recipe.seconds, sample_rate)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        paths = sorted(one for one in path.rglob("*") if is_audio_name(one.name))
+        if not paths:
+            raise MarbleError(f"There is no audio below {path}: give the folder of your recordings.")
+    elif path.is_file():
+        paths = [path.parent / str(one) for one in read_table(path)["path"]]
+    else:
+        raise MarbleError(f"There is no data '{data}': give a folder of audio, a table, or {' or '.join(STREAMS)}.")
+    return Files(paths, recipe.seconds, sample_rate, recipe.seed)
+
+
+def _checkpoint(folder: Path, resume: bool) -> Path | None:
+    found = latest(folder)
+    if found and not resume:
+        raise MarbleError(f"{folder} holds a training already: go on with --resume, or name another folder with --out.")
+    if resume and not found:
+        raise MarbleError(f"There is no checkpoint in {folder}: start without --resume.")
+    return found
+
+
+def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, settings: Sequence[str]) -> dict[str, str]:
+    changes = "".join(f" --set {setting}" for setting in settings)
+    hours = "endless" if source.hours is None else f"{source.hours:.1f} h"
+    name = upstream.info.name
+    return {
+        # Its results must not be taken for those of the published weights.
+        "name": f"{name}-retrained" if hasattr(upstream, "hub") else name,
+        "recipe": f"marble pretrain {recipe} --data {data}{changes}",
+        "training_data": f"{data} ({hours})",
+        "licence": "that of the training data and of whoever trained it",
+    }
+
+
+def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], device: str, reporter: Reporter) -> None:
+    """Probe a checkpoint, add its validation scores to the curve, and draw it; the training goes on whatever happens here."""
+    rows = [row for row in read_curve(folder) if int(row["step"]) < step]
+    try:
+        for task in tasks:
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".probing-") as scratch:
+                place = Path(scratch)
+                result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=place, results=place / "results")
+            metric = result.task["main_metric"]
+            score = result.selected.validation[metric]
+            values = (step, task, metric, result.selected.layer, score.mean, score.std)
+            rows.append(dict(zip(_COLUMNS, map(str, values), strict=True)))
+            reporter.say(f"step {step}: {task} {metric} {score.mean:.3f} on validation, layer {result.selected.layer}")
+        if tasks:
+            with written_whole(folder / "curve.csv") as beside, beside.open("w", newline="") as file:
+                writer = csv.DictWriter(file, _COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+            log = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+            save_figure(training_curve(log, rows), folder / "curve")
+    except MarbleError as error:
+        reporter.say(f"step {step} is not probed: {error}")
+
+
+def read_curve(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a training's ``curve.csv``, none where nothing has been probed."""
+    if not (folder / "curve.csv").exists():
+        return []
+    with (folder / "curve.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

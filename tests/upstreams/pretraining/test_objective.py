@@ -1,0 +1,131 @@
+"""The objectives: their formulas computed otherwise, and the recipes at full size on the meta device."""
+
+import math
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch.nn import functional
+
+from marble import registry
+from marble.errors import MarbleError
+from marble.upstreams.pretraining.objective import make_objective
+from marble.upstreams.pretraining.recipes import RECIPES, load_recipe
+
+FULL_SIZE = [name for name, recipe in RECIPES.items() if not name.endswith("-tiny") and recipe.mask]
+
+
+def objective(name, upstream, *settings):
+    torch.manual_seed(0)
+    return make_objective(load_recipe(name, ("seconds=2", "targets.0.codes=32", *settings)), upstream).eval()
+
+
+def clips(in_memory, count=3):
+    return torch.stack([torch.from_numpy(clip) for clip in in_memory(2.0, 24_000).segments[:count]])
+
+
+def test_losses_are_sums_over_masked_tokens(in_memory, small):
+    """Written out token by token: only masked ones count, targets are those of clean audio, the input is the masked one."""
+    trained = objective("branchformer-attention-large", small(), "mask.probability=0.5")
+    waveform, numbers = clips(in_memory), [3, 8, 5]
+    masks = trained.draw_masks(numbers)
+    found = trained(waveform, masks, numbers)
+    entropy = regression = correct = 0.0
+    used = torch.zeros(32)
+    for clip, mask in zip(waveform, masks, strict=True):
+        heard = clip.clone()
+        for token in mask.nonzero()[:, 0].tolist():
+            heard[token * 960 : (token + 1) * 960] = 0
+        *_, hidden = trained.upstream.layers(heard[None])
+        stacked, tokens = trained.targets[0](clip[None])
+        for place in mask.nonzero()[:, 0].tolist():
+            logits = trained.heads[0](hidden[0, place])
+            entropy += -functional.log_softmax(logits, 0)[tokens[0, place, 0]]
+            regression += ((trained.regressions[0](hidden[0, place]) - stacked[0, place]) ** 2).sum() / 512
+            correct += int(logits.argmax() == tokens[0, place, 0])
+            used[tokens[0, place, 0]] += 1
+    torch.testing.assert_close(found.parts["cross_entropy"], entropy.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.parts["regression"], regression.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.loss.detach(), (entropy + regression).detach(), rtol=1e-4, atol=1e-4)
+    assert (int(found.correct), found.counts[0].tolist()) == (correct, used.tolist())
+
+
+def test_masks_and_noise_belong_to_the_segment(in_memory, small):
+    trained = objective("musicfm-tiny", small())
+    waveform = clips(in_memory)
+    together = trained(waveform, trained.draw_masks([4, 5, 6]), [4, 5, 6])
+    alone = [trained(waveform[k : k + 1], trained.draw_masks([4 + k]), [4 + k]) for k in range(3)]
+    torch.testing.assert_close(together.loss, torch.stack([one.loss for one in alone]).sum())
+    other = trained(waveform, trained.draw_masks([4, 5, 7]), [4, 5, 7])
+    assert float(other.loss.detach()) != float(together.loss.detach())
+
+
+def test_an_untrained_head_guesses_about_uniformly(in_memory, small):
+    trained = objective("musicfm-tiny", small())
+    masks = trained.draw_masks([0, 1, 2])
+    found = trained(clips(in_memory), masks, [0, 1, 2])
+    assert float(found.parts["cross_entropy"]) / int(masks.sum()) == pytest.approx(math.log(32), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("musicfm-tiny", ["mask.domain=patches"], "small has no patches to mask: write --set mask.domain=waveform"),
+        (
+            "musicfm-tiny",
+            ["targets.0.quantiser=mel-rvq"],
+            "name the folder of its checkpoint with --set targets.0.weights=PATH",
+        ),
+        ("muq-tiny", ["targets.0.weights=/nowhere"], "There is no quantiser at /nowhere"),
+        ("musicfm-tiny", ["targets.0.feature=latents"], "The teacher of an iteration is not named"),
+        ("muq-iter-rvq-tiny", [], "The teacher of an iteration is not named"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_one_sentence(small, name, settings, sentence):
+    with pytest.raises(MarbleError, match=sentence) as caught:
+        objective(name, small(), *settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("feature", "what"), [("cqt", "640 samples at 24000 Hz|samples at 24000 Hz"), ("stacked-mel", "no stacked mel")]
+)
+def test_features_have_the_rate_of_the_upstream(feature, what):
+    with torch.device("meta"):
+        upstream = registry.upstream_class("omar-rq-tiny").random()
+    with pytest.raises(MarbleError, match=what):
+        objective("omar-rq-tiny", upstream, f"targets.0.feature={feature}")
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_recipes_take_a_step_on_the_meta_device(name, monkeypatch):
+    """Encoder, heads, targets and optimiser at the size of the paper; two clips of 30 s.
+
+    Two things are not what the recipe says: masked places are filled with zeros, because noise is drawn by a generator of the
+    device, and the meta device has none; and there is no EnCodec among the features, which needs transformers and its weights.
+    Nor does the meta device know autocast, which is off wherever it is named here.
+    """
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: nullcontext())
+    recipe = load_recipe(name, ["mask.fill=zero"])
+    targets = tuple(target for target in recipe.targets if target.feature not in ("encodec", "latents"))
+    if not targets:  # of an iteration, whose teacher and quantiser come from files
+        targets = (RECIPES["musicfm"].targets[0].model_copy(update={"codes": 1024, "codebooks": 8}),)
+    targets = tuple(
+        target.model_copy(update={"quantiser": "random-projection"}) if target.quantiser == "mel-rvq" else target
+        for target in targets
+    )
+    with torch.device("meta"):
+        upstream = registry.upstream_class(recipe.upstream).random()
+        trained = make_objective(recipe.model_copy(update={"targets": targets}), upstream)
+    trained.to("meta").train()
+    how = recipe.optimiser
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=how.learning_rate, betas=how.betas, weight_decay=how.weight_decay)
+    masks = trained.draw_masks([0, 1])
+    losses = trained(torch.zeros(2, trained.samples, device="meta"), masks, [0, 1])
+    losses.loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), how.clip or math.inf)
+    optimiser.step()
+    assert losses.loss.shape == ()
+    assert all(weight.grad is not None for weight in trained.parameters() if weight.requires_grad)
+    assert len(losses.counts) == sum(target.codebooks for target in targets)
+    assert masks.shape[1] == {25.0: 750, 18.75: 562, 15.625: 469}[upstream.info.frame_rate]

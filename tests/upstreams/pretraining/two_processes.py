@@ -1,0 +1,72 @@
+"""What two processes do, for `test_parallel`: ``two_processes.py FOLDER`` under the variables of torchrun."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from marble.progress import Reporter
+from marble.upstreams.in_house import InHouse, InHouseConfig
+from marble.upstreams.pretraining.data import Loader
+from marble.upstreams.pretraining.objective import make_objective
+from marble.upstreams.pretraining.parallel import whole
+from marble.upstreams.pretraining.recipes import load_recipe
+from marble.upstreams.pretraining.trainer import Trainer, join_processes
+
+SIZES = {"width": 16, "depth": 2, "heads": 2, "hidden": 24, "channels": 2}
+CONFIG = {"family": "conformer", "mixer": "attention", "dropout": 0.0} | SIZES
+SETTINGS = ("seconds=1", "batch=4", "steps=4", "optimiser.warmup=2", "targets.0.codes=32", "optimiser.clip=none", "average=0.9")
+
+
+class Noise:
+    """Segment n is noise of seed n."""
+
+    hours = None
+    refused = {}  # noqa: RUF012
+
+    def decoded(self, numbers, workers, ahead):
+        for number in numbers:
+            yield str(number), 0.1 * torch.randn(24_000, generator=torch.Generator().manual_seed(number)).numpy()
+
+
+def trainer(folder, *settings, micro_batch=4):
+    torch.manual_seed(0)
+    recipe = load_recipe("musicfm-tiny", (*SETTINGS, f"micro_batch={micro_batch}", *settings))
+    upstream = InHouse("small", InHouseConfig.model_validate(CONFIG))
+    objective = make_objective(recipe, upstream)
+    how = {"device": torch.device("cpu"), "workers": 1, "reporter": Reporter(), "checkpoint_every": 2, "log_every": 2}
+    return Trainer(recipe, objective, Noise(), folder, **how)
+
+
+def gradients(trainer):
+    """The gradients of the first step, and the running statistics after it."""
+    found = {}
+
+    def note(*_, **__):
+        weights = trainer.objective.named_parameters()
+        found.update({f"gradient of {name}": whole(weight.grad).clone() for name, weight in weights if weight.requires_grad})
+
+    trainer.optimiser.step = note
+    share = trainer.recipe.batch // trainer.world
+    with Loader(trainer.source, share, trainer.objective.samples, trainer.rank, trainer.world, 1) as loader:
+        trainer.train_step(loader.batch())
+    return found | {name: value.clone() for name, value in trainer.objective.named_buffers() if "running" in name}
+
+
+def main():
+    folder = Path(sys.argv[1])
+    join_processes(torch.device("cpu"))
+    for name, settings in {"copied": (), "sharded": ("shard=true",), "recomputed": ("recompute=true",)}.items():
+        found = gradients(trainer(folder / f"{name}-first", *settings))
+        if dist.get_rank() == 0:
+            torch.save(found, folder / f"{name}.pt")
+    for name, settings in {"copied": (), "sharded": ("shard=true",)}.items():
+        trainer(folder / name, *settings).train()
+        resumed = trainer(folder / f"{name}-resumed", *settings)
+        resumed.train(folder / name / "checkpoints" / "00000002")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

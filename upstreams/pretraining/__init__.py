@@ -1,0 +1,1 @@
+"""How upstreams are trained: masks, targets, quantisers, objectives, recipes and the trainer."""

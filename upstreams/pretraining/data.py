@@ -1,0 +1,177 @@
+"""Segments of audio without end for pretraining, decoded ahead of the trainer in worker processes.
+
+Conventions
+-----------
+- A source numbers its segments 0, 1, 2 … without end, all of one length and at one rate; segment n is always the same audio.
+- `Files` cuts every file into segments that do not overlap; a rest that is shorter is left out. Each epoch goes through all
+  segments in an order of its own, drawn from (seed, epoch).
+- `marble.upstreams.pretraining.rendering.Stream` computes segment n, for example by the synthesiser.
+- What cannot be used is named with the reason when the source is made (`Source.refused`) or when it is decoded
+  (`Loader.refused`); its segments are passed over, and the batch takes the next one.
+- Of several processes, process r takes the segments r, r + world, r + 2 world …: together they see what one would see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marble import audio
+from marble.audio import BadAudioError
+from marble.errors import MarbleError
+from marble.streams import stream_seed
+from marble.workers import DecodePool, Request
+
+PATIENCE = 1000  # a source whose segments are all bad would otherwise be searched for ever
+
+Waveform = np.ndarray | BadAudioError
+
+
+class Source(Protocol):
+    """Numbered segments without end.
+
+    Attributes:
+        hours: of audio before the first repetition, None where there is none.
+        refused: name -> reason of what was left out when the source was made.
+    """
+
+    hours: float | None
+    refused: dict[str, str]
+
+    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+        """Yield for each number a name and its samples float32[N], or the reason why there are none, in order."""
+        ...
+
+
+class Files:
+    """Segments of audio files.
+
+    Args:
+        paths: of the files.
+        seconds: length of a segment.
+        sample_rate: in Hz.
+        seed: of the order.
+
+    Raises:
+        MarbleError: no file holds a segment.
+    """
+
+    def __init__(self, paths: Sequence[Path], seconds: float, sample_rate: int, seed: int):
+        self.seconds, self.sample_rate, self.seed = seconds, sample_rate, seed
+        self.segments: list[tuple[Path, float]] = []
+        self.refused: dict[str, str] = {}
+        with ThreadPoolExecutor(16) as threads:
+            lengths = list(threads.map(_length, paths))
+        for path, length in zip(paths, lengths, strict=True):
+            if isinstance(length, BadAudioError):
+                self.refused[str(path)] = str(length)
+            elif length < seconds:
+                self.refused[str(path)] = f"is {length:.2f} s long and holds no segment of {seconds:g} s"
+            else:
+                self.segments += [(path, place * seconds) for place in range(int(length / seconds))]
+        if not self.segments:
+            reason = next((f": {path} {why}" for path, why in self.refused.items()), "")
+            raise MarbleError(f"None of the {len(paths)} audio files holds a segment of {seconds:g} s{reason}.")
+        self.hours: float | None = len(self.segments) * seconds / 3600
+
+    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+        """Yield for each number its place and samples float32[N], or the reason why there are none, in order."""
+        waiting: deque[str] = deque()
+
+        def requests() -> Iterator[Request]:
+            for number in numbers:
+                path, start = self._segment(number)
+                waiting.append(f"{path} from {start:g} s")
+                yield Request(path, self.sample_rate, start, start + self.seconds)
+
+        with DecodePool(workers) as pool:
+            for waveform in pool.map(requests(), ahead):
+                yield waiting.popleft(), waveform
+
+    def _segment(self, number: int) -> tuple[Path, float]:
+        epoch, place = divmod(number, len(self.segments))
+        return self.segments[self._order(epoch)[place]]
+
+    @lru_cache(2)  # noqa: B019  (a source lives as long as its process)
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(stream_seed("segments", self.seed, epoch))
+        return torch.randperm(len(self.segments), generator=generator).tolist()
+
+
+class Batch(NamedTuple):
+    """Clips of equal length ``Tensor[B, N]`` and their numbers."""
+
+    waveform: Tensor
+    numbers: list[int]
+
+
+class Loader:
+    """Batches of `size` clips of one process, in order, from a position on, the next two decoded ahead; a context manager.
+
+    Attributes:
+        position: number of the next segment; what a checkpoint keeps.
+        refused: name -> reason of every segment that was passed over.
+        waited: seconds spent waiting for audio since the trainer set it to 0.
+    """
+
+    def __init__(self, source: Source, size: int, samples: int, position: int, stride: int, workers: int):
+        self.size, self.samples, self.stride, self.position = size, samples, stride, position
+        self.refused: dict[str, str] = {}
+        self.waited = 0.0
+        self._decoded = source.decoded(count(position, stride), workers, ahead=2 * size)
+
+    def batch(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            MarbleError: a thousand segments in a row could not be used.
+        """
+        began = time.monotonic()
+        waveforms: list[Tensor] = []
+        numbers: list[int] = []
+        failed = 0
+        while len(numbers) < self.size:
+            name, waveform = next(self._decoded)
+            if isinstance(waveform, BadAudioError):
+                self.refused[name] = str(waveform)
+                failed += 1
+                if failed == PATIENCE:
+                    raise MarbleError(f"{failed} segments in a row cannot be used, the last because {name} {waveform}.")
+            else:
+                failed = 0
+                waveforms.append(_exactly(waveform, self.samples))
+                numbers.append(self.position)
+            self.position += self.stride
+        self.waited += time.monotonic() - began
+        return Batch(torch.stack(waveforms), numbers)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoded.close()
+
+
+def _exactly(waveform: np.ndarray, samples: int) -> Tensor:
+    """Return the first `samples` samples; resampling may have left one too few, which a zero replaces."""
+    clip = np.zeros(samples, np.float32)
+    kept = waveform[:samples]
+    clip[: len(kept)] = kept
+    return torch.from_numpy(clip)
+
+
+def _length(path: Path) -> float | BadAudioError:
+    try:
+        return audio.seconds(path)
+    except BadAudioError as error:
+        return error

@@ -1,0 +1,164 @@
+"""What is minimised: the prediction of tokens, and of the mel spectrogram, at masked places.
+
+Conventions
+-----------
+- The encoder hears masked audio (`marble.upstreams.pretraining.masking`); targets are computed from the clean waveform without
+  gradients, in float32.
+- Cross-entropy is the mean over masked tokens and codebooks; the regression of the Branchformer recipe (Section 3.3 of its
+  paper) is the mean squared error over masked tokens and the 512 dimensions of four stacked mel frames, with weight 1.
+- `forward` returns sums over the masked tokens of a batch, so that the mean over several batches or processes is exact.
+- Only masked places reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M masked tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from marble.errors import MarbleError
+from marble.streams import stream_seed
+from marble.upstreams.omar_rq import OmarRQ
+from marble.upstreams.pretraining.mel_rvq import MelRVQ
+from marble.upstreams.pretraining.recipes import Recipe
+from marble.upstreams.pretraining.targets import Target, make_feature, make_target
+from marble.upstreams.saved import SavedUpstream
+
+
+class Losses(NamedTuple):
+    """Sums over masked tokens: the loss with its graph; what is logged without it.
+
+    Attributes:
+        loss: what is minimised, a scalar.
+        parts: name -> scalar; ``cross_entropy``, and ``regression`` where there is one.
+        correct: predicted tokens, ``Tensor[codebooks]``, over all targets in order.
+        counts: how often each code of each codebook was the target, ``Tensor[codes]`` for each codebook in order.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    correct: Tensor
+    counts: list[Tensor]
+
+
+class MaskedPrediction(nn.Module):
+    """An upstream in training, its targets and its heads.
+
+    Raises:
+        MarbleError: the recipe does not fit the upstream.
+    """
+
+    def __init__(self, recipe: Recipe, upstream: SavedUpstream):
+        super().__init__()
+        assert recipe.mask is not None
+        self.mask = recipe.mask.rule()
+        self.on_patches = recipe.mask.domain == "patches"
+        if self.on_patches and not isinstance(upstream, OmarRQ):
+            raise MarbleError(f"{upstream.info.name} has no patches to mask: write --set mask.domain=waveform.")
+        self.seed = recipe.seed
+        self.upstream = upstream
+        self.targets = nn.ModuleList(make_target(target, upstream) for target in recipe.targets)
+        self.samples = round(recipe.seconds * upstream.info.sample_rate)
+        silence = torch.zeros(1, self.samples, device="cpu")
+        heard = [upstream.patches] if isinstance(upstream, OmarRQ) else []
+        self.tokens = min(feature(silence).shape[1] for feature in heard + [target.feature for target in self._targets()])
+        width = upstream.info.layers[-1].width
+        self.heads = nn.ModuleList(nn.Linear(width, target.codebooks * target.codes) for target in self._targets())
+        self.regressions = nn.ModuleList(nn.Linear(width, target.width) for target in self._targets() if recipe.regression)
+
+    def _targets(self) -> Iterator[Target]:
+        return (target for target in self.targets if isinstance(target, Target))
+
+    def draw_masks(self, numbers: list[int]) -> Tensor:
+        """Return the masks ``BoolTensor[B, T]`` of segments by their numbers: the same in any batch and process."""
+        return torch.cat([self.mask.draw(1, self.tokens, self._generator("mask", number)) for number in numbers])
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(purpose, self.seed, number))
+
+    def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
+        """Return the losses of waveforms ``Tensor[B, N]`` under masks ``BoolTensor[B, T]`` on the CPU."""
+        places = mask.flatten().nonzero()[:, 0].to(waveform.device)
+
+        def masked(x: Tensor) -> Tensor:
+            return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, places)
+
+        hidden = masked(self._last_layer(waveform, mask, numbers)).float()
+        correct, counts, entropies, features = [], [], [], []
+        for target, head in zip(self._targets(), self.heads, strict=True):
+            feature, tokens = map(masked, target(waveform))
+            logits = head(hidden).float().unflatten(1, (target.codebooks, target.codes))
+            entropies.append(functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum"))
+            correct.append((logits.detach().argmax(2) == tokens).sum(0))
+            counts += _counts(tokens, target.codes)
+            features.append(feature)
+        parts = {"cross_entropy": torch.stack(entropies).sum() / len(counts)}
+        errors = [
+            (regression(hidden).float() - feature).square().mean(1).sum()
+            for regression, feature in zip(self.regressions, features, strict=False)
+        ]
+        if errors:
+            parts["regression"] = torch.stack(errors).mean()
+        loss = torch.stack(list(parts.values())).sum()
+        return Losses(loss, {name: part.detach() for name, part in parts.items()}, torch.cat(correct), counts)
+
+    def _last_layer(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Tensor:
+        """Return the last layer ``Tensor[B, T, D]`` of the masked audio."""
+        fills = [self._generator("fill", number) for number in numbers]
+        if isinstance(self.upstream, OmarRQ) and self.on_patches:
+            patches = self.upstream.patches(waveform)
+            rows = functional.pad(mask, (0, patches.shape[1] - mask.shape[1]))
+            clips = map(self.mask.apply_patches, patches.split(1), rows.split(1), fills)
+            *_, last = self.upstream.encode(torch.cat(list(clips)))
+        else:
+            samples = round(self.upstream.info.sample_rate / self.upstream.info.frame_rate)
+            rows = zip(waveform.split(1), mask.split(1), fills, strict=True)
+            clips = (self.mask.apply_waveform(clip, row, samples, fill) for clip, row, fill in rows)
+            *_, last = self.upstream.layers(torch.cat(list(clips)))
+        return last
+
+
+class QuantiserTraining(nn.Module):
+    """A Mel-RVQ in training on the feature of its recipe; every token counts."""
+
+    def __init__(self, recipe: Recipe, upstream: SavedUpstream):
+        super().__init__()
+        (spec,) = recipe.targets
+        self.feature = make_feature(spec, upstream)
+        self.quantiser = MelRVQ(self.feature.width, spec.codebooks, spec.codes, spec.dimensions)
+        self.samples = round(recipe.seconds * upstream.info.sample_rate)
+        self.tokens = self.feature(torch.zeros(1, self.samples, device="cpu")).shape[1]
+
+    def draw_masks(self, numbers: list[int]) -> Tensor:
+        """Return ``BoolTensor[B, T]`` of ones."""
+        return torch.ones(len(numbers), self.tokens, dtype=torch.bool)
+
+    def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
+        """Return the losses of waveforms ``Tensor[B, N]``, each a mean times the number of tokens."""
+        found = self.quantiser(self.feature(waveform))
+        tokens = mask.sum().to(waveform.device)
+        parts = {name: part.detach() * tokens for name, part in found.parts.items()}
+        counts = _counts(found.codes.flatten(0, 1), self.quantiser.codes)
+        return Losses(found.loss * tokens, parts, torch.zeros(0, device=waveform.device), counts)
+
+
+Objective = MaskedPrediction | QuantiserTraining
+
+
+def make_objective(recipe: Recipe, upstream: SavedUpstream) -> Objective:
+    """Return what a recipe minimises.
+
+    Raises:
+        MarbleError: the recipe does not fit the upstream, or names no quantiser or teacher where one is needed.
+    """
+    return MaskedPrediction(recipe, upstream) if recipe.mask else QuantiserTraining(recipe, upstream)
+
+
+def _counts(tokens: Tensor, codes: int) -> list[Tensor]:
+    """Return how often each code occurs in tokens ``LongTensor[M, K]``, ``Tensor[codes]`` for each of the K codebooks."""
+    # Unlike bincount, this asks a GPU nothing.
+    zeros = torch.zeros(codes, dtype=torch.long, device=tokens.device)
+    return [zeros.scatter_add(0, book, torch.ones_like(book)) for book in tokens.unbind(1)]

@@ -1,0 +1,98 @@
+"""Training on several processes, and in less memory: shared statistics, sharded weights, recomputed blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn.functional import all_reduce
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils.checkpoint import checkpoint
+
+
+class SynchronisedBatchNorm(nn.BatchNorm1d):
+    """A batch norm of ``Tensor[B, C, ...]`` whose statistics in training are those of all processes, on any device.
+
+    torch's own works on GPUs alone; with this one the gradients are those of one process with the whole batch.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Norm ``Tensor[B, C, ...]`` over all axes but the second, and over the processes."""
+        if not self.training:
+            return super().forward(input)
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        x = input.float()
+        count = all_reduce(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        mean = all_reduce(x.sum(axes)) / count
+        centred = x - mean.view(shape)
+        variance = all_reduce(centred.square().sum(axes)) / count
+        assert self.momentum is not None
+        with torch.no_grad():
+            for name, value in {"running_mean": mean, "running_var": variance * count / (count - 1)}.items():
+                self.get_buffer(name).lerp_(value, self.momentum)
+            self.get_buffer("num_batches_tracked").add_(1)
+        normed = centred * (variance + self.eps).rsqrt().view(shape)
+        return (normed * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+
+def synchronise_batch_norms(module: nn.Module) -> None:
+    """Let every batch norm inside a module share its statistics, in place."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                shared = SynchronisedBatchNorm(child.num_features, child.eps, child.momentum)
+                shared.load_state_dict(child.state_dict())
+                setattr(parent, name, shared.to(child.weight.device))
+
+
+def recompute(blocks: nn.ModuleList) -> None:
+    """Let every block be computed again in the backward pass instead of being kept, in place."""
+    for block in blocks:
+        contexts = partial(_first_and_second, block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _first_and_second(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _statistics_as_they_are(block)
+
+
+@contextmanager
+def _statistics_as_they_are(block: nn.Module) -> Generator[None]:
+    """Let batch norms count what they see once, not again when it is recomputed."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").sub_(1)
+
+
+def shard(model: nn.Module, blocks: nn.ModuleList) -> nn.Module:
+    """Spread the weights of the blocks, and of what is left of a model, over the processes (FSDP2), in place."""
+    for module in (*blocks, model):
+        fully_shard(module)
+    return model
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor that may be spread over the processes; every process calls this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(tensor: Tensor, pattern: Tensor) -> Tensor:
+    """Return a whole tensor on the device of another, and spread over the processes where that is."""
+    if isinstance(pattern, DTensor):
+        return distribute_tensor(tensor.to(pattern.device), pattern.device_mesh, pattern.placements)
+    return tensor.to(pattern.device)

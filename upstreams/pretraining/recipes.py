@@ -1,0 +1,377 @@
+"""Recipes: how each upstream is pretrained, as data.
+
+Conventions
+-----------
+- Times in seconds, learning rates for one optimiser step of `batch` clips, whatever number of processes they are spread over.
+- `Recipe.source` names the paper and what its table states; `Recipe.assumptions` say what nobody states and how it is resolved.
+- ``--set batch=32``, ``--set optimiser.learning_rate=1e-3``, ``--set targets.0.codes=1024`` replace one value; the recipe as it
+  was trained stands in every checkpoint.
+- A recipe without `mask` trains a quantiser (Mel-RVQ) instead of an upstream, which says where its features come from.
+- ``-tiny`` recipes are for a laptop: same objective, small encoder, short clips, few steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marble.errors import MarbleError
+from marble.upstreams.pretraining.masking import Fill, WindowMask
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Mask(BaseModel):
+    """What is masked; fields as in `marble.upstreams.pretraining.masking.WindowMask`."""
+
+    model_config = _STRICT
+    domain: Literal["waveform", "patches"] = "waveform"
+    window: Positive = 10
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.6
+    fill: Fill = "noise"
+    tail: bool = False
+
+    def rule(self) -> WindowMask:
+        """Return the rule that draws and applies the masks."""
+        return WindowMask(self.window, self.probability, self.fill, tail=self.tail)
+
+
+class TargetSpec(BaseModel):
+    """One set of tokens: a feature of the clean waveform, and what quantises it.
+
+    Attributes:
+        feature: ``stacked-mel`` (as the front end of the upstream normalises it), OMAR-RQ's ``mel``, ``cqt``, ``encodec`` or
+            ``waveform``, or ``latents`` of another upstream.
+        quantiser: random projection, FSQ, or a trained Mel-RVQ.
+        codes: of a codebook; of an FSQ they follow from `levels` and `dimensions`.
+        weights: path of the trained quantiser.
+        upstream: spec of the upstream whose latents are the feature.
+        layer: of these latents.
+    """
+
+    model_config = _STRICT
+    feature: Literal["stacked-mel", "mel", "cqt", "encodec", "waveform", "latents"] = "stacked-mel"
+    quantiser: Literal["random-projection", "fsq", "mel-rvq"] = "random-projection"
+    codes: Positive = 8192
+    codebooks: Positive = 1
+    dimensions: Positive = 16
+    levels: Positive = 6
+    formula: Literal["code", "paper"] = "code"
+    seed: int = 142
+    weights: str | None = None
+    upstream: str | None = None
+    layer: int = 10
+
+
+class Optimiser(BaseModel):
+    """Adam, or AdamW where `weight_decay` is not 0, and the schedule of its learning rate.
+
+    The rate rises linearly over `warmup` steps and decays over `horizon` steps in all (the steps of the recipe where None) to
+    `final_learning_rate`; gradients are scaled to the norm `clip` at most.
+    """
+
+    model_config = _STRICT
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+    horizon: Positive | None = None
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] | None = None
+
+
+class Recipe(BaseModel):
+    """How one upstream (or quantiser) is trained.
+
+    Attributes:
+        upstream: architecture, a name that `marble ls upstreams` lists; of a Mel-RVQ, the upstream whose mel it quantises.
+        seconds: length of a segment.
+        batch: clips of one optimiser step, over all processes.
+        micro_batch: clips that one process encodes at once; the rest of its share is accumulated.
+        precision: ``bf16`` computes under autocast with float32 weights, ``auto`` does so on a GPU.
+        recompute: activation checkpointing: blocks are computed again in the backward pass instead of being kept.
+        shard: spread weights and optimiser over the processes (FSDP2) instead of copying them (DDP).
+        average: weight of the past in an exponential moving average of the weights, which is then what is saved.
+    """
+
+    model_config = _STRICT
+    name: str
+    upstream: str
+    source: str
+    assumptions: tuple[str, ...] = ()
+    mask: Mask | None = Mask()
+    targets: Annotated[tuple[TargetSpec, ...], Field(min_length=1)] = (TargetSpec(),)
+    regression: bool = False
+    optimiser: Optimiser = Optimiser()
+    seconds: Annotated[float, Field(gt=0)] = 30.0
+    batch: Positive
+    micro_batch: Positive
+    steps: Positive
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    recompute: bool = False
+    shard: bool = False
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        how = self.optimiser
+        if step < how.warmup:
+            return how.learning_rate * (step + 1) / how.warmup
+        done = min(1.0, (step - how.warmup) / max(1, (how.horizon or self.steps) - how.warmup))
+        left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[how.decay]
+        return how.final_learning_rate + (how.learning_rate - how.final_learning_rate) * left
+
+
+_SHARED_NORMS = "batch norms see the micro batches of all processes together"
+_NO_OVERLAP = "segments do not overlap, where the code crops at random"
+_DROPOUT = "dropout is .1 in and after every branch as published; at the input of the first block, where .1 is published, none"
+_BRN = Recipe(
+    name="",
+    upstream="",
+    source="Vavaroutsos et al. 2025, Linear Complexity Self-Supervised Learning for Music Understanding with Random Quantizer, "
+    "Sections 3 and 4: 24 kHz, 30 s; 400 ms masks with probability 20 %; one codebook of 8192 codes of 16 dimensions; "
+    "cross-entropy and mel regression at masked places; Adam, warm-up to 1e-4, cosine to 1e-5, clipping at 1; bf16; "
+    "1024 clips on 64 GPUs",
+    assumptions=(
+        "masked samples are zeros: its text defines time masking so; mask.fill=noise is what MusicFM and BEST-RQ do",
+        "the random projection draws as MusicFM's, with seed 142",
+        "cross-entropy and regression have weight 1 each",
+        "steps and warm-up are not stated: 400 000 and 7.5 %, those of OMAR-RQ",
+        "dropout is not stated: .1",
+        _SHARED_NORMS,
+        "the norm of the mel spectrogram is that of the Million Song Dataset",
+    ),
+    mask=Mask(probability=0.2, fill="zero"),
+    regression=True,
+    optimiser=Optimiser(learning_rate=1e-4, final_learning_rate=1e-5, warmup=30_000, clip=1.0),
+    batch=1024,
+    micro_batch=16,
+    steps=400_000,
+)
+_MUSICFM = Recipe(
+    name="musicfm",
+    upstream="musicfm-msd",
+    source="Won et al. 2023, A Foundation Model for Music Informatics, and its code: 24 kHz, 30 s; waveform masks of 400 ms "
+    "with probability 60 % filled with noise of .1; one codebook of 4096 codes of 16 dimensions, seed 142",
+    assumptions=(
+        "optimiser, batch and steps are not published: those of MuQ, whose encoder is the same",
+        _DROPOUT,
+        _NO_OVERLAP,
+        _SHARED_NORMS,
+    ),
+    targets=(TargetSpec(codes=4096),),
+    optimiser=Optimiser(
+        learning_rate=5e-4,
+        warmup=32_000,
+        horizon=400_000,
+        decay="linear",
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        weight_decay=0.01,
+        clip=10.0,
+    ),
+    batch=192,
+    micro_batch=3,
+    steps=200_000,
+    precision="fp32",
+)
+_MEL_RVQ = Recipe(
+    name="mel-rvq",
+    upstream="muq",
+    source="Zhu et al. 2025, MuQ, and its code: 5 s clips, batches of 32, Adam at 1e-4, 4000 steps; 8 codebooks of 1024 codes "
+    "of 16 dimensions",
+    assumptions=(_NO_OVERLAP,),
+    mask=None,
+    targets=(TargetSpec(quantiser="mel-rvq", codes=1024, codebooks=8),),
+    optimiser=Optimiser(learning_rate=1e-4, decay="constant"),
+    seconds=5.0,
+    batch=32,
+    micro_batch=32,
+    steps=4000,
+    precision="fp32",
+)
+_MUQ = _MUSICFM.model_copy(
+    update={
+        "name": "muq",
+        "upstream": "muq",
+        "source": "Zhu et al. 2025, MuQ, and its code: masks as MusicFM; 8 Mel-RVQ codebooks of 1024 codes; Adam (.9, .98), "
+        "eps 1e-6, weight decay .01, 5e-4 after 32 000 steps, linear to 0 at 400 000; clipping at 10; fp32; batch 192; "
+        "200 000 steps",
+        "assumptions": (
+            "targets.0.weights is the Mel-RVQ that the recipe mel-rvq trains, or the published RVQ_4000.pth",
+            _DROPOUT,
+            _NO_OVERLAP,
+            _SHARED_NORMS,
+        ),
+        "targets": (TargetSpec(quantiser="mel-rvq", codes=1024, codebooks=8),),
+    }
+)
+_LATENTS = TargetSpec(feature="latents", quantiser="mel-rvq", codes=1024, codebooks=8, upstream="muq")
+_MUQ_ITER_RVQ = _MEL_RVQ.model_copy(
+    update={
+        "name": "muq-iter-rvq",
+        "source": "Zhu et al. 2025, MuQ, Section 3.3: the quantiser of the second iteration is trained on the latents of "
+        "layer 10 of the first",
+        "assumptions": (
+            "its training code is not published: that of mel-rvq, on clips of 30 s, which the encoder was trained on",
+            "targets.0.upstream is the MuQ of the first iteration",
+        ),
+        "targets": (_LATENTS,),
+        "seconds": 30.0,
+    }
+)
+_MUQ_ITER = _MUQ.model_copy(
+    update={
+        "name": "muq-iter",
+        "source": "Zhu et al. 2025, MuQ, Section 3.3: trained anew for 150 000 steps on the tokens of muq-iter-rvq; "
+        + _MUQ.source,
+        "assumptions": (
+            "targets.0.weights is what muq-iter-rvq trained, targets.0.upstream the MuQ of the first iteration",
+            "labels are computed in each step, where the code reads them from files",
+            *_MUQ.assumptions[1:],
+        ),
+        "targets": (_LATENTS,),
+        "steps": 150_000,
+    }
+)
+_OMAR = Recipe(
+    name="",
+    upstream="",
+    source="Alonso-Jiménez et al. 2025, OMAR-RQ, and its code: 30 s; patches masked in windows of .4 s with probability 60 %, "
+    "filled with noise of .1; AdamW, weight decay .01 on all weights, 1e-4 after 30 000 steps, cosine to 1e-7 at 400 000; no "
+    "clipping; dropout .2; bf16",
+    mask=Mask(domain="patches", window=6, tail=True),
+    optimiser=Optimiser(learning_rate=1e-4, final_learning_rate=1e-7, warmup=30_000, weight_decay=0.01),
+    batch=256,
+    micro_batch=32,
+    steps=400_000,
+)
+_FOUR_FEATURES = tuple(TargetSpec(feature=name, codes=8196, seed=0) for name in ("cqt", "encodec", "mel", "waveform"))
+_FOUR_FSQ = tuple(
+    TargetSpec(feature=name, quantiser="fsq", dimensions=5, seed=0) for name in ("cqt", "encodec", "mel", "waveform")
+)
+
+
+def _named(base: Recipe, name: str, **changes: Any) -> Recipe:
+    return base.model_copy(update={"name": name, "upstream": name, **changes})
+
+
+def _omar(variant: str, window: int, targets: tuple[TargetSpec, ...], batch: int) -> Recipe:
+    assumptions = (
+        _NO_OVERLAP,
+        "batch norms see the micro batches of all processes together, where each GPU had its own",
+        "rotary positions are exact, where bfloat16 rounded them",
+    )
+    if len(targets) == 4:
+        assumptions += (
+            "the input is normalised as the published configuration of the upstream has it",
+            "the order of the targets is cqt, encodec, mel, waveform",
+        )
+    mask = Mask(domain="patches", window=window, tail=True)
+    return _named(
+        _OMAR, f"omar-rq-{variant}", mask=mask, targets=targets, batch=batch, micro_batch=batch // 8, assumptions=assumptions
+    )
+
+
+def _tiny(base: Recipe, name: str, upstream: str, **changes: Any) -> Recipe:
+    """Return a recipe for a laptop: clips of 6 s, batches of 16, 2000 steps at 1e-3, clipping at 1."""
+    how = base.optimiser.model_copy(
+        update={"learning_rate": 1e-3, "final_learning_rate": 0.0, "warmup": 100, "horizon": None, "clip": 1.0}
+    )
+    small = {"seconds": 6.0, "batch": 16, "micro_batch": 16, "steps": 2000, "precision": "auto", "optimiser": how}
+    texts = {
+        "source": f"the recipe {base.name or 'of the large sizes'} made small; " + base.source,
+        "assumptions": (*(text for text in base.assumptions if "dropout" not in text), "there is no dropout"),
+    }
+    return base.model_copy(update={"name": name, "upstream": upstream, **texts, **small, **changes})
+
+
+_RANDOM_MEL = TargetSpec(feature="mel", seed=0)
+_TINY_RVQ = TargetSpec(quantiser="mel-rvq", codes=64, codebooks=4)
+_TINY_LATENTS = (_TINY_RVQ.model_copy(update={"feature": "latents", "layer": 5}),)
+_ALL = (
+    *(
+        _named(_BRN, name)
+        for name in (
+            "branchformer-attention-small",
+            "branchformer-attention-large",
+            "branchformer-summarymixing-large",
+            "conformer-attention-small",
+            "conformer-attention-large",
+            "conformer-summarymixing-large",
+        )
+    ),
+    _MUSICFM,
+    _MEL_RVQ,
+    _MUQ,
+    _MUQ_ITER_RVQ,
+    _MUQ_ITER,
+    _omar("base", 6, (_RANDOM_MEL,), 256),
+    _omar("multicodebook", 6, (_RANDOM_MEL.model_copy(update={"codebooks": 4}),), 256),
+    _omar("multifeature", 7, _FOUR_FEATURES, 256),
+    _omar("multifeature-25hz", 10, _FOUR_FEATURES, 160),
+    _omar("multifeature-25hz-fsq", 10, _FOUR_FSQ, 160),
+    *(
+        _tiny(_BRN, name, name, mask=Mask(probability=0.4, fill="zero"), targets=(TargetSpec(codes=1024),))
+        for name in (
+            "branchformer-summarymixing-tiny",
+            "branchformer-attention-tiny",
+            "conformer-summarymixing-tiny",
+            "conformer-attention-tiny",
+        )
+    ),
+    _tiny(_MUSICFM, "musicfm-tiny", "musicfm-tiny", targets=(TargetSpec(codes=1024),)),
+    _tiny(_MEL_RVQ, "mel-rvq-tiny", "muq-tiny", targets=(_TINY_RVQ,)),
+    _tiny(_MUQ, "muq-tiny", "muq-tiny", targets=(_TINY_RVQ,)),
+    _tiny(_MUQ_ITER_RVQ, "muq-iter-rvq-tiny", "muq-tiny", targets=_TINY_LATENTS),
+    _tiny(_MUQ_ITER, "muq-iter-tiny", "muq-tiny", targets=_TINY_LATENTS),
+    _tiny(_OMAR, "omar-rq-tiny", "omar-rq-tiny", targets=(TargetSpec(feature="mel", codes=1024, seed=0),)),
+)
+RECIPES = {recipe.name: recipe for recipe in _ALL}
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """Return a recipe by name, with values replaced by ``KEY=VALUE`` settings such as ``optimiser.learning_rate=1e-3``.
+
+    Raises:
+        MarbleError: no recipe has this name, or a setting has an unknown key or an impossible value.
+    """
+    if name not in RECIPES:
+        raise MarbleError(f"There is no recipe called '{name}': known are {', '.join(RECIPES)}.")
+    document = RECIPES[name].model_dump()
+    for setting in settings:
+        _set(document, setting)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MarbleError(
+            f"--set {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}, got {first['input']!r}."
+        ) from error
+
+
+def _set(document: dict[str, Any], setting: str) -> None:
+    """Replace one value of a recipe's document, in place."""
+    key, equals, value = setting.partition("=")
+    *path, last = key.split(".")
+    place: Any = document
+    for part in path:
+        place = (
+            place[int(part)]
+            if isinstance(place, tuple | list) and part.isdigit() and int(part) < len(place)
+            else (place.get(part) if isinstance(place, dict) else None)
+        )
+    if not (equals and isinstance(place, dict) and last in place) or isinstance(place[last], dict):
+        raise MarbleError(
+            f"'{setting}' sets nothing: write KEY=VALUE with a key of the recipe, such as optimiser.learning_rate=1e-3."
+        )
+    present = place[last]
+    place[last] = tuple(value.split(",")) if isinstance(present, tuple) else None if value.lower() == "none" else value

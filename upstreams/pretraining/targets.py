@@ -1,0 +1,133 @@
+"""Targets of pretraining: a feature of the clean waveform and its quantiser, together the tokens to predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from marble.errors import MarbleError
+from marble.registry import load_upstream
+from marble.upstream import Upstream
+from marble.upstreams.in_house import InHouse
+from marble.upstreams.omar_rq import MelInput, WaveformInput
+from marble.upstreams.pretraining.features import CQTPatches, EncodecPatches, MelPatches, StackedMel, WaveformPatches
+from marble.upstreams.pretraining.mel_rvq import MelRVQ
+from marble.upstreams.pretraining.quantisers import FSQ, RandomProjection
+from marble.upstreams.pretraining.recipes import TargetSpec
+from marble.upstreams.weights import fill, read_checkpoint
+
+QUANTISER_FILE = "quantiser.safetensors"
+OMAR_MEAN, OMAR_STD = 2.06755686098554, 1.268292820667291  # of log10(1 + 10000 mel), OMAR-RQ's corpus
+
+
+class Target(nn.Module):
+    """A feature of `width` values and its tokens, each below `codes`, in float32 and without gradients."""
+
+    def __init__(self, feature: Feature, quantiser: RandomProjection | FSQ | MelRVQ):
+        super().__init__()
+        self.feature = feature
+        self.width = feature.width
+        self.quantiser = quantiser.requires_grad_(False)
+        self.codes, self.codebooks = quantiser.codes, quantiser.codebooks
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features ``Tensor[B, T, F]`` and tokens ``LongTensor[B, T, codebooks]`` of a waveform ``Tensor[B, N]``."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            features = self.feature(waveform)
+            tokens = self.quantiser.tokens(features) if isinstance(self.quantiser, MelRVQ) else self.quantiser(features)
+        return features, tokens
+
+
+class Latents(nn.Module):
+    """One layer ``Tensor[B, T, D]`` of a frozen upstream: what MuQ's iteration quantises."""
+
+    def __init__(self, upstream: Upstream, layer: int):
+        super().__init__()
+        # In a list, so that its weights are no part of the checkpoints of what it teaches.
+        self._teacher = [upstream.eval().requires_grad_(False)]
+        self.layer = layer
+        self.sample_rate, self.hop = upstream.info.sample_rate, round(upstream.info.sample_rate / upstream.info.frame_rate)
+        self.width = upstream.info.layers[layer].width
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]`` at the rate of the teacher."""
+        (teacher,) = self._teacher
+        with torch.autocast(waveform.device.type, enabled=False):
+            layers = teacher.to(waveform.device).layers(waveform)
+            return next(hidden for layer, hidden in enumerate(layers) if layer == self.layer).float()
+
+
+Feature = StackedMel | MelPatches | CQTPatches | EncodecPatches | WaveformPatches | Latents
+
+
+def make_target(spec: TargetSpec, upstream: Upstream) -> Target:
+    """Return the target of a recipe for an upstream, whose front end and rates the features share.
+
+    Raises:
+        MarbleError: a trained quantiser or a teacher is needed and not named, or does not fit.
+    """
+    feature = make_feature(spec, upstream)
+    if spec.quantiser == "fsq":
+        return Target(feature, FSQ(feature.width, spec.levels, spec.dimensions, spec.formula, spec.seed))
+    if spec.quantiser == "random-projection":
+        return Target(feature, RandomProjection(feature.width, spec.codes, spec.dimensions, spec.codebooks, spec.seed))
+    if spec.weights is None:
+        raise MarbleError(
+            "This recipe predicts the tokens of a trained quantiser: train it (marble pretrain mel-rvq, or muq-iter-rvq for an "
+            "iteration), and name the folder of its checkpoint with --set targets.0.weights=PATH."
+        )
+    quantiser = MelRVQ(feature.width, spec.codebooks, spec.codes, spec.dimensions)
+    return Target(feature, load_quantiser(quantiser, spec.weights))
+
+
+def load_quantiser(quantiser: MelRVQ, path: str) -> MelRVQ:
+    """Fill a Mel-RVQ from a checkpoint of `marble pretrain mel-rvq`, or from the published ``RVQ_4000.pth``; return it.
+
+    Raises:
+        MarbleError: the file is missing, damaged, carries code, or does not fit.
+    """
+    file = Path(path).expanduser()
+    file = file / QUANTISER_FILE if file.is_dir() else file
+    if not file.is_file():
+        raise MarbleError(f"There is no quantiser at {path}: name the folder of a checkpoint, or a file.")
+    fill(quantiser, read_checkpoint(file), ())
+    return quantiser.eval()
+
+
+def make_feature(spec: TargetSpec, upstream: Upstream) -> Feature:
+    """Return the feature of a target at the rates of an upstream.
+
+    Raises:
+        MarbleError: there is no such feature at these rates, or no teacher is named.
+    """
+    rate, hop = upstream.info.sample_rate, round(upstream.info.sample_rate / upstream.info.frame_rate)
+    feature = _feature(spec, upstream, rate, hop)
+    if (feature.sample_rate, feature.hop) != (rate, hop):
+        raise MarbleError(
+            f"The target {spec.feature} has a token for {feature.hop} samples at {feature.sample_rate} Hz, and "
+            f"{upstream.info.name} a frame for {hop} at {rate} Hz: choose another targets.0.feature."
+        )
+    return feature
+
+
+def _feature(spec: TargetSpec, upstream: Upstream, rate: int, hop: int) -> Feature:
+    if spec.feature == "stacked-mel":
+        if not isinstance(upstream, InHouse):
+            raise MarbleError(f"{upstream.info.name} has no stacked mel of its own: choose another targets.0.feature.")
+        return StackedMel(upstream.front_end.mean, upstream.front_end.std)
+    if spec.feature == "latents":
+        if spec.upstream is None:
+            raise MarbleError("The teacher of an iteration is not named: write --set targets.0.upstream=PATH.")
+        return Latents(load_upstream(spec.upstream), spec.layer)
+    if spec.feature == "waveform":
+        return WaveformPatches(WaveformInput(sample_rate=rate, samples=hop))
+    frame = 256 if rate == 16_000 else 320
+    frames = max(1, hop // frame)
+    if spec.feature == "mel":
+        mel = MelInput(sample_rate=rate, size=512, hop=frame, bands=96, frames=frames, mean=OMAR_MEAN, std=OMAR_STD)
+        return MelPatches(mel)
+    return CQTPatches(frames) if spec.feature == "cqt" else EncodecPatches(frames)

@@ -1,0 +1,270 @@
+"""The trainer: from a recipe, an objective and numbered segments to checkpoints and a log.
+
+Conventions
+-----------
+- One step takes `Recipe.batch` clips, split over processes (``torchrun``) and, within one, into micro batches whose gradients
+  add up. Losses are sums divided by the number of masked tokens of the *whole* batch, and batch norms see the micro batches of
+  all processes together, so that many small processes give the gradients of few large ones.
+- Weights and optimiser are float32; under ``bf16`` the products run under autocast. Gradients are scaled to the norm
+  `Optimiser.clip` at most.
+- Masks and noise are drawn by the number of the segment, dropout by the number of the step. A run continued from a checkpoint
+  on the same number of processes therefore takes the same steps, bit by bit on a CPU.
+- A step whose gradient is not finite changes nothing, running statistics and codebooks included; it is logged with its clips.
+  `MAX_SKIPPED` of them in a row end the training with a checkpoint of the last good weights.
+- SIGTERM and Ctrl-C end the training after the step that runs, with a checkpoint.
+- The log has one line for every `log_every` steps (see `marble.upstreams.pretraining.meter`), and is shortened to the
+  checkpoint when a run continues.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+from marble.errors import MarbleError
+from marble.progress import Reporter
+from marble.streams import stream_seed
+from marble.upstreams.pretraining import checkpoint, parallel
+from marble.upstreams.pretraining.data import Batch, Loader, Source
+from marble.upstreams.pretraining.journal import PATIENCE, Journal
+from marble.upstreams.pretraining.meter import Meter, matrix_rate
+from marble.upstreams.pretraining.objective import Losses, Objective
+from marble.upstreams.pretraining.recipes import Recipe
+
+MAX_SKIPPED = 10
+# What a forward pass changes by itself: batch norms count, a Mel-RVQ replaces the codes that nothing chooses.
+_CHANGING = ("running_mean", "running_var", "num_batches_tracked", "stale_counter", "codebook.weight")
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: the training was asked to stop, and did)
+    """A signal ended the training after a checkpoint; `signal` is its number."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signal = number
+
+
+class Trainer:
+    """Trains the objective of a recipe.
+
+    Args:
+        recipe: how.
+        objective: what; its upstream or quantiser is trained in place.
+        source: segments of `recipe.seconds`.
+        folder: where checkpoints and the log are written.
+        device: where the training runs.
+        workers: decoding processes.
+        about: what the manifest of a checkpoint says of training data and licence.
+        reporter: says what happens.
+        on_checkpoint: called with (step, folder of the checkpoint) on the first process.
+
+    Raises:
+        MarbleError: the batch does not divide by the number of processes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        source: Source,
+        folder: Path,
+        *,
+        device: torch.device,
+        workers: int,
+        reporter: Reporter,
+        checkpoint_every: int,
+        log_every: int = 20,
+        about: Mapping[str, str] | None = None,
+        on_checkpoint: Callable[[int, Path], None] = lambda step, folder: None,
+    ):
+        self.recipe, self.source, self.folder, self.device = recipe, source, folder, device
+        self.workers, self.reporter, self.on_checkpoint = workers, reporter, on_checkpoint
+        self.checkpoint_every, self.log_every, self.about = checkpoint_every, log_every, about or {}
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if recipe.batch % self.world:
+            raise MarbleError(f"A batch of {recipe.batch} clips does not divide by {self.world} processes: use --set batch=N.")
+        self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and device.type == "cuda")
+        self.objective = objective.to(device).train()
+        self.model = self._spread()
+        self.optimiser = self._optimiser()
+        weights = self.objective.named_parameters()
+        self.average = None if recipe.average is None else {name: weight.detach().clone() for name, weight in weights}
+        self.step = self.skipped_in_a_row = 0
+        self.meter = Meter()
+        self.journal = Journal(folder, reporter)
+        self._signal = 0
+
+    def _spread(self) -> nn.Module:
+        """Return the objective as the processes train it together."""
+        upstream = getattr(self.objective, "upstream", None)
+        blocks = nn.ModuleList() if upstream is None else upstream.blocks
+        if self.recipe.recompute:
+            parallel.recompute(blocks)
+        if self.world == 1:
+            return self.objective
+        parallel.synchronise_batch_norms(self.objective)
+        if self.recipe.shard:
+            return parallel.shard(self.objective, blocks)
+        return DistributedDataParallel(self.objective, broadcast_buffers=False)
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        how = self.recipe.optimiser
+        kind = torch.optim.AdamW if how.weight_decay else torch.optim.Adam
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        return kind(trained, lr=how.learning_rate, betas=how.betas, eps=how.eps, weight_decay=how.weight_decay)
+
+    def train(self, resume: Path | None = None) -> Path:
+        """Train to the last step of the recipe, from a checkpoint if one is given; return the folder of the last checkpoint.
+
+        Raises:
+            MarbleError: the training diverged, no audio can be used, or nothing can be written.
+            Stopped: a signal came.
+        """
+        position = checkpoint.restore(self, resume) if resume else self.rank
+        peak = matrix_rate(self.device, self.bf16)
+        share = self.recipe.batch // self.world
+        if self.rank == 0:
+            self.journal.open(self.step, self.source.refused)
+        last = resume
+        with (
+            Loader(self.source, share, self.objective.samples, position, self.world, self.workers) as loader,
+            self._signals(),
+            self.reporter.stage(self.recipe.name, self.recipe.steps - self.step, "steps") as advance,
+        ):
+            while self.step < self.recipe.steps:
+                self.train_step(loader.batch())
+                advance(1)
+                self.journal.refuse(loader.refused)
+                stop, finished = self._asked_to_stop(), self.step == self.recipe.steps
+                diverged = self.skipped_in_a_row == MAX_SKIPPED
+                if self.step % self.log_every == 0 or finished:
+                    self._log(self.meter.line(self, loader, peak))
+                if self.step % self.checkpoint_every == 0 or finished or stop or diverged:
+                    last = checkpoint.save(self, loader)
+                    if self.rank == 0 and not (stop or diverged):
+                        self.on_checkpoint(self.step, last)
+                if stop:
+                    raise Stopped(stop)
+                if diverged:
+                    raise MarbleError(
+                        f"{self.recipe.name} diverged: {MAX_SKIPPED} steps in a row up to step {self.step} had no finite "
+                        f"gradient; {last} holds the last good weights: train anew with a smaller optimiser.learning_rate."
+                    )
+        assert last is not None
+        return last
+
+    def train_step(self, batch: Batch) -> None:
+        """Take one step with this process's share of the batch."""
+        torch.manual_seed(stream_seed("step", self.recipe.seed, self.step, self.rank))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate(self.step)
+        masks = self.objective.draw_masks(batch.numbers)
+        state = {name: tensor.clone() for name, tensor in self._changing()}
+        counter = FlopCounterMode(display=False) if self.meter.flops is None else nullcontext()
+        with counter:
+            losses = self._backward(batch, masks, self._sum(masks.sum().double()))
+        if isinstance(counter, FlopCounterMode):
+            self.meter.flops = counter.get_total_flops()
+        norm = float(parallel.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip or math.inf)))
+        self.meter.count(len(batch.numbers))
+        if math.isfinite(norm):
+            self.optimiser.step()
+            self._update_average()
+            self.skipped_in_a_row = 0
+            self.meter.add(losses, int(masks.sum()), norm)
+        else:
+            for name, tensor in self._changing():
+                tensor.copy_(state[name])
+            self.skipped_in_a_row += 1
+            self._log({"step": self.step + 1, "skipped": batch.numbers, "gradient_norm": str(norm)})
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _changing(self) -> list[tuple[str, Tensor]]:
+        return [(name, tensor.data) for name, tensor in self.objective.state_dict().items() if name.endswith(_CHANGING)]
+
+    def _backward(self, batch: Batch, masks: Tensor, total: Tensor) -> list[Losses]:
+        """Add up the gradients of the mean loss over `total` masked tokens, micro batch by micro batch; return the losses."""
+        size = self.recipe.micro_batch
+        starts = range(0, len(batch.numbers), size)
+        found = []
+        for start in starts:
+            waveform = batch.waveform[start : start + size].to(self.device, non_blocking=True)
+            together = start == starts[-1]
+            wait = nullcontext() if together or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
+            with wait:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    losses = self.model(waveform, masks[start : start + size], batch.numbers[start : start + size])
+                # The processes' gradients are averaged, and the mean over all tokens is asked for.
+                (losses.loss * (self.world / total)).backward()
+            found.append(losses._replace(loss=losses.loss.detach()))
+        return found
+
+    def _sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a number over the processes."""
+        value = value.to(self.device)
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is not None and self.recipe.average is not None:
+            for name, weight in self.objective.named_parameters():
+                self.average[name].lerp_(weight, 1 - self.recipe.average)
+
+    @contextmanager
+    def _signals(self) -> Generator[None]:
+        """Note SIGTERM and the first Ctrl-C instead of dying of them; the second is the usual one."""
+
+        def note(number: int, _: object) -> None:
+            self._signal = number
+            signal.signal(number, before[number])
+
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _asked_to_stop(self) -> int:
+        """Return the number of the signal that any process has got, or 0."""
+        if self.world == 1:
+            return self._signal
+        seen = torch.tensor(self._signal, device=self.device)
+        dist.all_reduce(seen, dist.ReduceOp.MAX)
+        return int(seen)
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.rank == 0:
+            self.journal.log(line)
+            words = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in line.items())
+            self.reporter.say(f"{self.recipe.name}: {', '.join(words)}")
+
+
+def join_processes(device: torch.device) -> torch.device:
+    """Join the other processes where ``torchrun`` started this one; return the device of this process."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    # The others wait while the first process waits for a full disk, or probes.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=4 * PATIENCE))
+    return device
