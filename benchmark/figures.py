@@ -115,17 +115,17 @@ def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str
         scores: rows with step, task, metric and validation.
     """
     tasks = list(dict.fromkeys(row["task"] for row in scores))
-    figure = Figure(figsize=(2.6 * (1 + len(tasks)), 2.4), layout="constrained")
-    first, *others = figure.subplots(1, 1 + len(tasks), sharex=True, squeeze=False)[0]
-    lines = [line for line in log if "loss" in line]
-    first.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="black", linewidth=1)
-    first.set(xlabel="step", ylabel="training loss (nats + squared error)")
-    for axes, task in zip(others, tasks, strict=True):
-        points = [row for row in scores if row["task"] == task]
-        axes.plot(
-            [int(row["step"]) for row in points], [float(row["validation"]) for row in points], color="#0072b2", marker="o"
-        )
-        axes.set(xlabel="step", title=task, ylabel=f"validation {points[0]['metric']}, best layer")
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.2 * (1 + len(tasks)), 2.6), layout="constrained")
+        first, *others = figure.subplots(1, 1 + len(tasks), sharex=True, squeeze=False)[0]
+        lines = [line for line in log if "loss" in line]
+        first.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="black", linewidth=1)
+        first.set(xlabel="step", ylabel="nats + squared error", title="training loss")
+        for axes, task in zip(others, tasks, strict=True):
+            points = [row for row in scores if row["task"] == task]
+            steps, values = [int(row["step"]) for row in points], [float(row["validation"]) for row in points]
+            axes.plot(steps, values, color="#0072b2", marker="o", markersize=4)
+            axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=task.rpartition("/")[2])
     return figure
 
 

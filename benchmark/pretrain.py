@@ -38,7 +38,7 @@ from marble.upstreams.pretraining.rendering import Stream
 from marble.upstreams.pretraining.trainer import Trainer, join_processes
 from marble.upstreams.saved import SavedUpstream
 
-_COLUMNS = ("step", "task", "metric", "layer", "validation", "std")
+_COLUMNS = ("step", "task", "metric", "layer", "validation")
 
 
 def pretrain(
@@ -167,10 +167,10 @@ def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], devi
                 place = Path(scratch)
                 result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=place, results=place / "results")
             metric = result.task["main_metric"]
-            score = result.selected.validation[metric]
-            values = (step, task, metric, result.selected.layer, score.mean, score.std)
+            score = result.selected.validation[metric].mean
+            values = (step, task, metric, result.selected.layer, score)
             rows.append(dict(zip(_COLUMNS, map(str, values), strict=True)))
-            reporter.say(f"step {step}: {task} {metric} {score.mean:.3f} on validation, layer {result.selected.layer}")
+            reporter.say(f"step {step}: {task} {metric} {score:.3f} on validation, layer {result.selected.layer}")
         if tasks:
             with written_whole(folder / "curve.csv") as beside, beside.open("w", newline="") as file:
                 writer = csv.DictWriter(file, _COLUMNS)
