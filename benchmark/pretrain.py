@@ -29,10 +29,11 @@ from marble.runner import run
 from marble.streams import stream_seed
 from marble.tasks import STREAMS
 from marble.tasks.table import read_table
+from marble.upstreams.pretraining.calibration import CLIPS, calibrate
 from marble.upstreams.pretraining.checkpoint import latest
-from marble.upstreams.pretraining.data import Files, Source
+from marble.upstreams.pretraining.data import Files, Loader, Source
 from marble.upstreams.pretraining.journal import LOG
-from marble.upstreams.pretraining.objective import make_objective
+from marble.upstreams.pretraining.objective import MaskedPrediction, Objective, make_objective
 from marble.upstreams.pretraining.recipes import Recipe, load_recipe
 from marble.upstreams.pretraining.rendering import Stream
 from marble.upstreams.pretraining.trainer import Trainer, join_processes
@@ -83,6 +84,7 @@ def pretrain(
     for task in probe:
         registry.load_task(task)
     checkpoint = _checkpoint(folder, resume)
+    workers = workers or max(1, (os.cpu_count() or 2) - 1)
     here = join_processes(choose_device(device))
     try:
         torch.manual_seed(stream_seed("pretraining", how.seed))
@@ -90,13 +92,16 @@ def pretrain(
         source = find_source(data, how, upstream.info.sample_rate)
         if isinstance(source, Files):
             reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
+        objective = make_objective(how, upstream)
+        if checkpoint is None:
+            _calibrate(objective, how, source, workers)
         trainer = Trainer(
             how,
-            make_objective(how, upstream),
+            objective,
             source,
             folder,
             device=here,
-            workers=workers or max(1, (os.cpu_count() or 2) - 1),
+            workers=workers,
             reporter=reporter,
             checkpoint_every=checkpoint_every,
             log_every=log_every,
@@ -114,6 +119,15 @@ def _untrained(name: str) -> SavedUpstream:
     if not isinstance(upstream, SavedUpstream):
         raise MarbleError(f"{name} cannot be pretrained: marble ls recipes lists what can.")
     return upstream
+
+
+def _calibrate(objective: Objective, recipe: Recipe, source: Source, workers: int) -> None:
+    """Measure what the recipe wants to know of the data, on the same clips in every process."""
+    if not isinstance(objective, MaskedPrediction) or not (recipe.standardise or recipe.frozen_stem):
+        return
+    with Loader(source, CLIPS, objective.samples, 0, 1, workers) as loader:
+        clips = loader.batch().waveform
+    calibrate(objective, clips.split(recipe.micro_batch), standardise=recipe.standardise)
 
 
 def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:

@@ -18,7 +18,7 @@ from marble.cache import FeatureCache, Space, clip_key, digest
 from marble.content import file_hashes, home, readable
 from marble.errors import MarbleError
 from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
-from marble.machine import choose_device, memory_peak, reset_memory_peak
+from marble.machine import choose_device, computes_bfloat16, memory_peak, reset_memory_peak
 from marble.probing import Probing
 from marble.progress import Reporter
 from marble.protocol import Protocol, Windows, load_protocol, parse_layers
@@ -141,6 +141,8 @@ def prepare(
     if model.precision is None:
         precision = options.get("precision", "auto")
         model.prepare(choose_device(options.get("device", "auto")), "fp32" if precision == "auto" else precision)
+        if model.precision == "bf16" and not computes_bfloat16(model.device):
+            reporter.say("This CPU computes bfloat16 in software, many times slower than float32: leave out --precision bf16.")
     windows = resolve_windows(chosen.windows, loaded_task.window, model)
     cache = FeatureCache(Path(options.get("cache_dir") or home() / "cache"))
     reporter.say(f"{loaded_task.name}: looking for its clips{' (rendered on first use)' if loaded_task.synthetic else ''}")

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from marble import registry
+from marble.cli import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMAND = Path(sys.executable).with_name("marble")
@@ -93,7 +95,7 @@ def test_every_name_in_the_readme_exists():
     tasks = {name.split(":")[0] for text in re.findall(r"--task ([^ `]+)", README) for name in text.split(",")} - {"my_task"}
     assert tasks - {"suite"} <= set(registry.task_names())
     for name in re.findall(r"^marble (\w+)", README, re.MULTILINE):
-        assert subprocess.run([COMMAND, name, "--help"], capture_output=True).returncode == 0
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
 
 
 def test_the_pictures_of_the_readme_exist():

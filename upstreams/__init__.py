@@ -3,6 +3,8 @@
 `UPSTREAMS` names them without importing them: name -> "module:Class". See `marble.upstream` for the contract.
 """
 
+from pathlib import Path
+
 UPSTREAMS = {
     "muq": "marble.upstreams.muq:MuQ",
     "musicfm-msd": "marble.upstreams.musicfm:MusicFMMSD",
@@ -33,7 +35,13 @@ UPSTREAMS = {
     "saved": "marble.upstreams.saved:Saved",
 }
 
-# What follows the colon of an upstream that is made from an argument; of in-house upstreams without public weights, the path.
+# A folder for each in-house upstream whose trained weights come with marble, as `marble.upstreams.saved` reads it.
+SHIPPED = Path(__file__).parent / "shipped"
+
+# What follows the colon of an upstream that is made from an argument; of in-house upstreams without weights, the path.
 ARGUMENTS = {"random-init": "NAME", "saved": "PATH"} | {
-    name: "PATH" for name in UPSTREAMS if name.endswith("-tiny") or name.startswith(("branchformer-", "conformer-"))
+    name: "PATH"
+    for name in UPSTREAMS
+    if name.startswith(("branchformer-", "conformer-")) or name.endswith("-tiny")
+    if not (SHIPPED / name).is_dir()
 }

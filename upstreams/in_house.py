@@ -202,7 +202,7 @@ class InHouse(SavedUpstream):
 
     @classmethod
     def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
-        """Return the upstream saved in a folder.
+        """Return the upstream saved in a folder, or the one that marble ships.
 
         Raises:
             MarbleError: there are no weights, or they are damaged or those of another upstream.
@@ -259,9 +259,14 @@ class BranchformerAttentionLarge(InHouse):
 
 
 class BranchformerSummaryMixingTiny(InHouse):
-    """Branchformer with SummaryMixing, 7 layers of width 160."""
+    """Branchformer with SummaryMixing, 7 layers of width 160; marble ships it trained (``results/pretraining``)."""
 
-    info = _info("branchformer-summarymixing-tiny", 1_613_792)
+    info = replace(
+        _info("branchformer-summarymixing-tiny", 1_613_792),
+        licence="MIT",
+        training_data="music that marble composes and renders (synth)",
+        source="shipped with marble",
+    )
 
 
 class BranchformerSummaryMixingLarge(InHouse):

@@ -25,6 +25,7 @@ from marble.cache import written_whole
 from marble.content import file_hash
 from marble.errors import MarbleError
 from marble.upstream import Upstream, UpstreamInfo
+from marble.upstreams import SHIPPED
 from marble.upstreams.official import NetworkUpstream
 from marble.upstreams.weights import Checkpoint, fill, read_checkpoint, read_json
 
@@ -95,18 +96,18 @@ class SavedUpstream(NetworkUpstream):
 
     @classmethod
     def trained(cls, argument: str | None) -> Self:
-        """Return this upstream as saved in the folder `argument`.
+        """Return this upstream as saved in the folder `argument`, or as marble ships it where none is given.
 
         Raises:
             MarbleError: there are no weights, or they are damaged or those of another upstream.
         """
         name = cls.info.name
-        if argument is None:
+        folder = SHIPPED / name if argument is None else Path(argument).expanduser()
+        if argument is None and not folder.is_dir():
             raise MarbleError(
                 f"{name} has no public weights: pretrain it (marble pretrain {name} --data DIR), give the folder of your own "
                 f"(--upstream PATH), or take its random weights (--upstream random-init:{name})."
             )
-        folder = Path(argument).expanduser()
         manifest = _read_manifest(folder)
         if manifest.name != name:
             raise MarbleError(f"{folder} holds {manifest.name}, not {name}: write --upstream {folder}.")

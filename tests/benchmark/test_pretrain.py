@@ -6,6 +6,7 @@ import wave
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from marble.cli import app
@@ -77,6 +78,22 @@ def test_what_was_trained_is_not_called_as_what_was_published():
         with torch.device("meta"):
             upstream = upstream_class(name).random()
         assert _about(upstream, "synth", Stream(segment, 1.0, 24_000), "recipe", ())["name"] == called
+
+
+def test_a_calibrated_training_is_resumed_as_it_was(music, tmp_path):
+    """The stem and the statistics of the targets come from the checkpoint and are not measured again."""
+    name = "branchformer-summarymixing-tiny"
+    whole = train(music, tmp_path / "whole", "steps=2", name=name, checkpoint_every=1)
+    first = whole.with_name("00000001")
+    targets = load_file(first / "training.safetensors")
+    for target in range(2):
+        assert float(targets[f"model.targets.{target}.mean"].abs().max()) > 0.1
+        assert float((targets[f"model.targets.{target}.std"] - 1).abs().max()) > 0.1
+    assert float(load_file(first / "upstream.safetensors")["stem.linear.bias"].abs().max()) > 0.1
+    shutil.copytree(first, tmp_path / "part" / "checkpoints" / first.name)
+    last = train(music, tmp_path / "part", "steps=2", name=name, resume=True)
+    for file in ("upstream.safetensors", "training.safetensors"):
+        assert (last / file).read_bytes() == (whole / file).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_the_numbers_are_installed_with_the_package():
         assert package.joinpath(name).read_bytes() == (FOLDER / name).read_bytes()
 
 
-def test_the_numbers_are_in_the_wheel(tmp_path):
+def test_the_numbers_and_the_shipped_upstream_are_in_the_wheel(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"
     hidden = shutil.ignore_patterns("__pycache__")
@@ -204,6 +204,8 @@ def test_the_numbers_are_in_the_wheel(tmp_path):
     alone = [sys.executable, "-S", "-c", code]
     done = subprocess.run(alone, env={"PYTHONPATH": str(target)}, check=True, capture_output=True, text=True)
     assert done.stdout.split() == [str(len(published_numbers())), str(target / "marble" / "published.py")]
+    for file in (ROOT / "upstreams" / "shipped").rglob("*.*"):
+        assert (target / "marble" / file.relative_to(ROOT)).read_bytes() == file.read_bytes()
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from sklearn.metrics import accuracy_score
 import marble
 from marble import results
 from marble.errors import MarbleError
+from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
-from marble.runner import BadClipsError
+from marble.runner import BadClipsError, prepare
 from marble.upstream import Layer, Upstream
 
 QUICK = {"seeds": 2, "settings": ["probe.epochs=8", "probe.hidden=32"]}
@@ -198,3 +199,14 @@ def test_a_name_that_is_no_utf8_goes_all_the_way(tones, tmp_path):
     table = pandas.read_parquet((tmp_path / result.path).with_suffix(".parquet"))
     assert result.bad_clips[0].id == "low/bad\\xe9.wav"
     assert "low/caf\\xe9.wav" in {*table.track, *(clip.id for clip in load_task(f"folder:{tones}").read(tones))}
+
+
+@pytest.mark.parametrize(("capability", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_bfloat16_on_a_cpu_that_has_none_is_said(tones, tmp_path, monkeypatch, capability, warned):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    reporter = Reporter()
+    said = []
+    monkeypatch.setattr(reporter, "say", said.append)
+    where = {"precision": "bf16", "device": "cpu", "cache_dir": tmp_path, "reporter": reporter}
+    prepare("random-init:branchformer-summarymixing-tiny", f"folder:{tones}", **where)
+    assert any("in software" in text for text in said) == warned

@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-- Everything is a mean over the steps since the last line that were taken, and over masked tokens, of the first process; the
-  gradient norm is the largest of them, before clipping.
+- Everything is a mean over the steps since the last line that were taken, and over the tokens that count, by their weight, of
+  the first process; the gradient norm is the largest of them, before clipping.
 - ``usage`` is the share of codes that occurred among the targets, ``accuracy`` that of predicted tokens, means over codebooks.
 - ``waiting`` is the share of the time spent waiting for audio: near 0 where decoding keeps up.
 - ``flop_share`` is the share of the device's rate in one large matrix product (in the precision of the training), measured at
@@ -46,9 +46,9 @@ class Meter:
         self._steps += 1
         self._clips += clips
 
-    def add(self, losses: Iterable[Losses], tokens: int, norm: float) -> None:
-        """Add what a step that was taken found: the losses of its micro batches, its masked tokens, its gradient norm."""
-        self._add("tokens", torch.tensor(tokens))
+    def add(self, losses: Iterable[Losses], weight: Tensor, norm: float) -> None:
+        """Add what a step that was taken found: losses of its micro batches, weight of all their tokens, gradient norm."""
+        self._add("weight", weight)
         self.totals["norm"] = torch.tensor(norm).maximum(self.totals.get("norm", torch.zeros(())))
         for one in losses:
             for name, part in (one.parts | {"loss": one.loss.detach()}).items():
@@ -65,11 +65,11 @@ class Meter:
         seconds = time.monotonic() - self._began
         line: dict[str, Any] = {"step": trainer.step}
         if self.totals:
-            tokens = int(self.totals["tokens"])
+            weight = float(self.totals["weight"])
             parts = {name.partition(".")[2]: total for name, total in self.totals.items() if name.startswith("part.")}
-            line |= {name: float(total) / tokens for name, total in sorted(parts.items())}
+            line |= {name: float(total) / weight for name, total in sorted(parts.items())}
             if len(self.totals["correct"]):
-                line["accuracy"] = float(self.totals["correct"].double().mean()) / tokens
+                line["accuracy"] = float(self.totals["correct"].double().mean()) / weight
             used = [float((total > 0).double().mean()) for name, total in self.totals.items() if name.startswith("codes.")]
             line["usage"] = sum(used) / len(used)
             line["gradient_norm"] = float(self.totals["norm"])

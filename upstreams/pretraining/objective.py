@@ -1,4 +1,4 @@
-"""What is minimised: the prediction of tokens, and of the mel spectrogram, at masked places.
+"""What is minimised: the prediction of tokens, and of the features themselves, at masked places.
 
 Conventions
 -----------
@@ -6,14 +6,17 @@ Conventions
   gradients, in float32.
 - Cross-entropy is the mean over masked tokens and codebooks; the regression of the Branchformer recipe (Section 3.3 of its
   paper) is the mean squared error over masked tokens and the 512 dimensions of four stacked mel frames, with weight 1.
-- `forward` returns sums over the masked tokens of a batch, so that the mean over several batches or processes is exact.
-- Only masked places reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M masked tokens.
+- Where `Recipe.unmasked` is not 0, the tokens that are heard count as well, with that weight beside 1 for a masked one (Hsu
+  et al. 2021, HuBERT, arXiv 2106.07447, Section II-B). Then every mean is a weighted one.
+- `forward` returns weighted sums over the tokens of a batch, so that the mean over several batches or processes is exact.
+- Only places that count reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M of them.
+- A frozen stem is as `marble.upstreams.pretraining.calibration` leaves it: its batch norms do not learn either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,7 @@ from torch.nn import functional
 
 from marble.errors import MarbleError
 from marble.streams import stream_seed
+from marble.upstreams.in_house import InHouse
 from marble.upstreams.omar_rq import OmarRQ
 from marble.upstreams.pretraining.mel_rvq import MelRVQ
 from marble.upstreams.pretraining.recipes import Recipe
@@ -29,12 +33,12 @@ from marble.upstreams.saved import SavedUpstream
 
 
 class Losses(NamedTuple):
-    """Sums over masked tokens: the loss with its graph; what is logged without it.
+    """Weighted sums over the tokens that count: the loss with its graph; what is logged without it.
 
     Attributes:
         loss: what is minimised, a scalar.
         parts: name -> scalar; ``cross_entropy``, and ``regression`` where there is one.
-        correct: predicted tokens, ``Tensor[codebooks]``, over all targets in order.
+        correct: weight of the tokens that were predicted, ``Tensor[codebooks]``, over all targets in order.
         counts: how often each code of each codebook was the target, ``Tensor[codes]`` for each codebook in order.
     """
 
@@ -58,7 +62,9 @@ class MaskedPrediction(nn.Module):
         self.on_patches = recipe.mask.domain == "patches"
         if self.on_patches and not isinstance(upstream, OmarRQ):
             raise MarbleError(f"{upstream.info.name} has no patches to mask: write --set mask.domain=waveform.")
-        self.seed = recipe.seed
+        self.seed, self.unmasked, self.frozen_stem = recipe.seed, recipe.unmasked, recipe.frozen_stem
+        if self.frozen_stem and not isinstance(upstream, InHouse):
+            raise MarbleError(f"{upstream.info.name} has no stem to freeze: write --set frozen_stem=false.")
         self.upstream = upstream
         self.targets = nn.ModuleList(make_target(target, upstream) for target in recipe.targets)
         self.samples = round(recipe.seconds * upstream.info.sample_rate)
@@ -68,6 +74,15 @@ class MaskedPrediction(nn.Module):
         width = upstream.info.layers[-1].width
         self.heads = nn.ModuleList(nn.Linear(width, target.codebooks * target.codes) for target in self._targets())
         self.regressions = nn.ModuleList(nn.Linear(width, target.width) for target in self._targets() if recipe.regression)
+        if isinstance(upstream, InHouse):
+            upstream.stem.requires_grad_(not self.frozen_stem)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but a frozen stem, whose batch norms keep to what they know."""
+        super().train(mode)
+        if self.frozen_stem and isinstance(self.upstream, InHouse):
+            self.upstream.stem.eval()
+        return self
 
     def _targets(self) -> Iterator[Target]:
         return (target for target in self.targets if isinstance(target, Target))
@@ -76,28 +91,35 @@ class MaskedPrediction(nn.Module):
         """Return the masks ``BoolTensor[B, T]`` of segments by their numbers: the same in any batch and process."""
         return torch.cat([self.mask.draw(1, self.tokens, self._generator("mask", number)) for number in numbers])
 
+    def weights(self, mask: Tensor) -> Tensor:
+        """Return what each token of masks ``BoolTensor[B, T]`` counts in the loss, ``float64[B, T]``."""
+        return torch.where(mask, 1.0, torch.tensor(self.unmasked, dtype=torch.float64, device="cpu"))
+
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(purpose, self.seed, number))
 
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
         """Return the losses of waveforms ``Tensor[B, N]`` under masks ``BoolTensor[B, T]`` on the CPU."""
-        places = mask.flatten().nonzero()[:, 0].to(waveform.device)
+        weights = self.weights(mask).flatten()
+        places = weights.nonzero()[:, 0].to(waveform.device)
+        weights = weights.to(waveform.device, torch.float32)[places]
 
-        def masked(x: Tensor) -> Tensor:
+        def counted(x: Tensor) -> Tensor:
             return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, places)
 
-        hidden = masked(self._last_layer(waveform, mask, numbers)).float()
+        hidden = counted(self._last_layer(waveform, mask, numbers)).float()
         correct, counts, entropies, features = [], [], [], []
         for target, head in zip(self._targets(), self.heads, strict=True):
-            feature, tokens = map(masked, target(waveform))
+            feature, tokens = map(counted, target(waveform))
             logits = head(hidden).float().unflatten(1, (target.codebooks, target.codes))
-            entropies.append(functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum"))
-            correct.append((logits.detach().argmax(2) == tokens).sum(0))
+            entropy = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
+            entropies.append(weights @ entropy.view(tokens.shape).sum(1))
+            correct.append(weights @ (logits.detach().argmax(2) == tokens).float())
             counts += _counts(tokens, target.codes)
             features.append(feature)
         parts = {"cross_entropy": torch.stack(entropies).sum() / len(counts)}
         errors = [
-            (regression(hidden).float() - feature).square().mean(1).sum()
+            weights @ (regression(hidden).float() - feature).square().mean(1)
             for regression, feature in zip(self.regressions, features, strict=False)
         ]
         if errors:
@@ -135,6 +157,10 @@ class QuantiserTraining(nn.Module):
     def draw_masks(self, numbers: list[int]) -> Tensor:
         """Return ``BoolTensor[B, T]`` of ones."""
         return torch.ones(len(numbers), self.tokens, dtype=torch.bool)
+
+    def weights(self, mask: Tensor) -> Tensor:
+        """Return what each token of masks ``BoolTensor[B, T]`` counts, ``float64[B, T]``: 1."""
+        return mask.double()
 
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
         """Return the losses of waveforms ``Tensor[B, N]``, each a mean times the number of tokens."""

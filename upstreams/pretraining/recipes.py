@@ -96,6 +96,11 @@ class Recipe(BaseModel):
         batch: clips of one optimiser step, over all processes.
         micro_batch: clips that one process encodes at once; the rest of its share is accumulated.
         precision: ``bf16`` computes under autocast with float32 weights, ``auto`` does so on a GPU.
+        unmasked: what a token that is heard counts in the loss, where a masked one counts 1.
+        standardise: targets are made of features whose every dimension has mean 0 and variance 1 in the data, as BEST-RQ asks,
+            instead of the mean and std of the upstream or of a corpus, one number each.
+        frozen_stem: the convolutions of the stem stay random, its linear is their principal components, and neither is trained
+            (see `marble.upstreams.pretraining.calibration`).
         recompute: activation checkpointing: blocks are computed again in the backward pass instead of being kept.
         shard: spread weights and optimiser over the processes (FSDP2) instead of copying them (DDP).
         average: weight of the past in an exponential moving average of the weights, which is then what is saved.
@@ -109,6 +114,9 @@ class Recipe(BaseModel):
     mask: Mask | None = Mask()
     targets: Annotated[tuple[TargetSpec, ...], Field(min_length=1)] = (TargetSpec(),)
     regression: bool = False
+    unmasked: Annotated[float, Field(ge=0, le=1)] = 0.0
+    standardise: bool = False
+    frozen_stem: bool = False
     optimiser: Optimiser = Optimiser()
     seconds: Annotated[float, Field(gt=0)] = 30.0
     batch: Positive
@@ -294,6 +302,20 @@ def _tiny(base: Recipe, name: str, upstream: str, **changes: Any) -> Recipe:
     return base.model_copy(update={"name": name, "upstream": upstream, **texts, **small, **changes})
 
 
+def _tiny_brn(name: str) -> Recipe:
+    """Return the recipe of a small Branchformer or Conformer: what 2000 steps can learn without losing what is random."""
+    targets = (TargetSpec(codes=1024), TargetSpec(feature="cqt", codes=1024))
+    how = {"mask": Mask(probability=0.3), "targets": targets, "unmasked": 0.4, "standardise": True, "frozen_stem": True}
+    recipe = _tiny(_BRN, name, name, **how)
+    changes = (
+        "unlike in the paper: a second target, the constant-Q transform; standardised targets; 30 % masked, by noise",
+        "unlike in the paper: heard tokens count .4 in the loss; the stem is random, calibrated and frozen, since one that "
+        "learns loses pitch and key within 200 steps",
+    )
+    optimiser = recipe.optimiser.model_copy(update={"learning_rate": 2e-3})
+    return recipe.model_copy(update={"assumptions": (*recipe.assumptions[1:], *changes), "optimiser": optimiser})
+
+
 _RANDOM_MEL = TargetSpec(feature="mel", seed=0)
 _TINY_RVQ = TargetSpec(quantiser="mel-rvq", codes=64, codebooks=4)
 _TINY_LATENTS = (_TINY_RVQ.model_copy(update={"feature": "latents", "layer": 5}),)
@@ -320,13 +342,9 @@ _ALL = (
     _omar("multifeature-25hz", 10, _FOUR_FEATURES, 160),
     _omar("multifeature-25hz-fsq", 10, _FOUR_FSQ, 160),
     *(
-        _tiny(_BRN, name, name, mask=Mask(probability=0.4, fill="zero"), targets=(TargetSpec(codes=1024),))
-        for name in (
-            "branchformer-summarymixing-tiny",
-            "branchformer-attention-tiny",
-            "conformer-summarymixing-tiny",
-            "conformer-attention-tiny",
-        )
+        _tiny_brn(f"{block}-{mixer}-tiny")
+        for block in ("branchformer", "conformer")
+        for mixer in ("summarymixing", "attention")
     ),
     _tiny(_MUSICFM, "musicfm-tiny", "musicfm-tiny", targets=(TargetSpec(codes=1024),)),
     _tiny(_MEL_RVQ, "mel-rvq-tiny", "muq-tiny", targets=(_TINY_RVQ,)),

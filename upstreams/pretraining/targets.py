@@ -23,12 +23,20 @@ OMAR_MEAN, OMAR_STD = 2.06755686098554, 1.268292820667291  # of log10(1 + 10000 
 
 
 class Target(nn.Module):
-    """A feature of `width` values and its tokens, each below `codes`, in float32 and without gradients."""
+    """A feature of `width` values and its tokens, each below `codes`, in float32 and without gradients.
+
+    The feature is shifted and scaled by the buffers `mean` and `std`, ``Tensor[F]``: 0 and 1 unless the recipe measures them.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, feature: Feature, quantiser: RandomProjection | FSQ | MelRVQ):
         super().__init__()
         self.feature = feature
         self.width = feature.width
+        self.register_buffer("mean", torch.zeros(feature.width))
+        self.register_buffer("std", torch.ones(feature.width))
         self.quantiser = quantiser.requires_grad_(False)
         self.codes, self.codebooks = quantiser.codes, quantiser.codebooks
 
@@ -36,7 +44,7 @@ class Target(nn.Module):
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Return features ``Tensor[B, T, F]`` and tokens ``LongTensor[B, T, codebooks]`` of a waveform ``Tensor[B, N]``."""
         with torch.autocast(waveform.device.type, enabled=False):
-            features = self.feature(waveform)
+            features = (self.feature(waveform) - self.mean) / self.std
             tokens = self.quantiser.tokens(features) if isinstance(self.quantiser, MelRVQ) else self.quantiser(features)
         return features, tokens
 

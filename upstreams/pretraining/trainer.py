@@ -3,7 +3,7 @@
 Conventions
 -----------
 - One step takes `Recipe.batch` clips, split over processes (``torchrun``) and, within one, into micro batches whose gradients
-  add up. Losses are sums divided by the number of masked tokens of the *whole* batch, and batch norms see the micro batches of
+  add up. Losses are sums divided by the weight of the tokens of the *whole* batch, and batch norms see the micro batches of
   all processes together, so that many small processes give the gradients of few large ones.
 - Weights and optimiser are float32; under ``bf16`` the products run under autocast. Gradients are scaled to the norm
   `Optimiser.clip` at most.
@@ -171,10 +171,11 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate(self.step)
         masks = self.objective.draw_masks(batch.numbers)
+        weight = self.objective.weights(masks).sum()
         state = {name: tensor.clone() for name, tensor in self._changing()}
         counter = FlopCounterMode(display=False) if self.meter.flops is None else nullcontext()
         with counter:
-            losses = self._backward(batch, masks, self._sum(masks.sum().double()))
+            losses = self._backward(batch, masks, self._sum(weight))
         if isinstance(counter, FlopCounterMode):
             self.meter.flops = counter.get_total_flops()
         norm = float(parallel.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip or math.inf)))
@@ -183,7 +184,7 @@ class Trainer:
             self.optimiser.step()
             self._update_average()
             self.skipped_in_a_row = 0
-            self.meter.add(losses, int(masks.sum()), norm)
+            self.meter.add(losses, weight, norm)
         else:
             for name, tensor in self._changing():
                 tensor.copy_(state[name])
@@ -196,7 +197,7 @@ class Trainer:
         return [(name, tensor.data) for name, tensor in self.objective.state_dict().items() if name.endswith(_CHANGING)]
 
     def _backward(self, batch: Batch, masks: Tensor, total: Tensor) -> list[Losses]:
-        """Add up the gradients of the mean loss over `total` masked tokens, micro batch by micro batch; return the losses."""
+        """Add up the gradients of the sum of losses over `total`, micro batch by micro batch; return the losses."""
         size = self.recipe.micro_batch
         starts = range(0, len(batch.numbers), size)
         found = []
@@ -207,14 +208,14 @@ class Trainer:
             with wait:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     losses = self.model(waveform, masks[start : start + size], batch.numbers[start : start + size])
-                # The processes' gradients are averaged, and the mean over all tokens is asked for.
+                # The processes' gradients are averaged, and the mean over all tokens that count is asked for.
                 (losses.loss * (self.world / total)).backward()
             found.append(losses._replace(loss=losses.loss.detach()))
         return found
 
     def _sum(self, value: Tensor) -> Tensor:
         """Return the sum of a number over the processes."""
-        value = value.to(self.device)
+        value = value.to(self.device, copy=True)
         if self.world > 1:
             dist.all_reduce(value)
         return value

@@ -1,6 +1,7 @@
 """Two processes on one machine give what one process gives, with copied and with sharded weights."""
 
 import importlib
+import json
 import os
 import socket
 import subprocess
@@ -65,6 +66,9 @@ def test_their_checkpoint_is_that_of_one_process_and_goes_on_anywhere(together, 
     found, expected = (load_file(folder / "upstream.safetensors") for folder in (checkpoint / "00000004", alone))
     assert found.keys() == expected.keys()
     near(found, expected)
+    # The log speaks of the first process, whose losses are means over its own clips.
+    said, whole = (json.loads((folder / "log.jsonl").read_text().splitlines()[0]) for folder in (together / how, one.folder))
+    assert said["cross_entropy"] == pytest.approx(whole["cross_entropy"], rel=0.1)
     # Resumed on the same processes: the same bytes. On one process: the same step of the training.
     again = together / f"{how}-resumed" / "checkpoints" / "00000004"
     for file in ("upstream.safetensors", "training.safetensors"):
