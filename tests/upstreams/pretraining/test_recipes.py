@@ -218,20 +218,21 @@ def test_several_features_by_finite_scalars_are_learnt(make_trainer):
 def test_muq_is_learnt_from_its_quantiser_and_again_from_itself(make_trainer):
     """Mel-RVQ, MuQ on its tokens, Mel-RVQ on the latents of that, and MuQ anew on those.
 
-    The latents are those of layer 1: behind five blocks that have seen forty steps, all clips are much alike.
+    The latents are those of layer 1: behind five blocks that have seen sixty steps, all clips are much alike.
     """
+    longer = "steps=60"
     books = ("targets.0.codes=32", "targets.0.codebooks=2")
     mel = make_trainer("mel-rvq-tiny", *QUICK, *books)
-    line, first = trained(make_trainer, "mel-rvq-tiny", *books, "steps=60", folder="rvq")
+    line, first = trained(make_trainer, "mel-rvq-tiny", *books, longer, folder="rvq")
     assert line["reconstruction"] < 0.95 * error_of_the_mean(mel)
-    line, muq = trained(make_trainer, "muq-tiny", *books, f"targets.0.weights={first}", folder="muq")
+    line, muq = trained(make_trainer, "muq-tiny", *books, f"targets.0.weights={first}", longer, folder="muq")
     assert line["cross_entropy"] < math.log(32) - 1.0
     assert line["usage"] > 0.2
     latents = (*books, f"targets.0.upstream={muq}", "targets.0.layer=1")
     teacher = make_trainer("muq-iter-rvq-tiny", *QUICK, *latents)
-    line, second = trained(make_trainer, "muq-iter-rvq-tiny", *latents, "steps=120", folder="iter-rvq")
+    line, second = trained(make_trainer, "muq-iter-rvq-tiny", *latents, "steps=200", folder="iter-rvq")
     assert line["reconstruction"] < 0.95 * error_of_the_mean(teacher)
-    line, last = trained(make_trainer, "muq-iter-tiny", *latents, f"targets.0.weights={second}", folder="iter")
+    line, last = trained(make_trainer, "muq-iter-tiny", *latents, f"targets.0.weights={second}", longer, folder="iter")
     assert line["cross_entropy"] < math.log(32) - 0.5
     assert line["usage"] > 0.1
     assert registry.load_upstream(str(last)).info.name == "muq-tiny"
