@@ -46,7 +46,7 @@ def test_the_example_upstream_passes_its_check_and_runs(tmp_path):
     (tmp_path / "my_model.py").write_text(example("my_model.py"))
     done = marble(tmp_path, "check", "--upstream", "my_model:MyModel")
     assert done.returncode == 0, done.stdout + done.stderr
-    quick = ["--task", "synth-key", "--limit", "6", "--seeds", "1", "--set", "probe.epochs=2", "--json"]
+    quick = ["--task", "synth-instrument", "--limit", "6", "--seeds", "1", "--set", "probe.epochs=2", "--json"]
     done = marble(tmp_path, "run", "--upstream", "my_model:MyModel", *quick)
     assert done.returncode == 0, done.stderr
     assert [layer["name"] for layer in json.loads(done.stdout)[0]["layers"]] == ["spectrum", "block 1"]
