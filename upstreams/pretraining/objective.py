@@ -5,7 +5,8 @@ Conventions
 - The encoder hears masked audio (`marble.upstreams.pretraining.masking`); targets are computed from the clean waveform without
   gradients, in float32.
 - Cross-entropy is the mean over masked tokens and codebooks; the regression of the Branchformer recipe (Section 3.3 of its
-  paper) is the mean squared error over masked tokens and the 512 dimensions of four stacked mel frames, with weight 1.
+  paper) is the mean squared error over masked tokens and the dimensions of the feature (four stacked mel frames: 512), with
+  weight 1, averaged over the features where there are several.
 - Where `Recipe.unmasked` is not 0, the tokens that are heard count as well, with that weight beside 1 for a masked one (Hsu
   et al. 2021, HuBERT, arXiv 2106.07447, Section II-B). Then every mean is a weighted one.
 - `forward` returns weighted sums over the tokens of a batch, so that the mean over several batches or processes is exact.

@@ -7,7 +7,7 @@ Conventions
 - ``--set batch=32``, ``--set optimiser.learning_rate=1e-3``, ``--set targets.0.codes=1024`` replace one value; the recipe as it
   was trained stands in every checkpoint.
 - A recipe without `mask` trains a quantiser (Mel-RVQ) instead of an upstream, which says where its features come from.
-- ``-tiny`` recipes are for a laptop: same objective, small encoder, short clips, few steps.
+- ``-tiny`` recipes are for a laptop: small encoder, short clips, few steps; where the objective differs, `assumptions` say so.
 """
 
 from __future__ import annotations
