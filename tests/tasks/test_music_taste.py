@@ -54,6 +54,17 @@ def test_a_table_is_split_by_class_and_runs(table, tmp_path):
     assert result.task["name"] == "rap-detection:rated"
 
 
+@pytest.mark.parametrize(("name", "highest"), [("music-preference", 2), ("sound-quality", 1)])
+def test_the_other_two_run_as_well(name, highest, table, tmp_path):
+    rows = pandas.read_csv(table)
+    rows["score"] *= highest / 2
+    rows.to_csv(table, index=False)
+    quick = {"seeds": 1, "layers": "0", "settings": ["probe.epochs=20", "probe.hidden=32", "probe.learning_rates=1e-2"]}
+    result = marble.run("fbank-chroma", f"{name}:{table}", results=tmp_path / "results", **quick)
+    assert sum(result.task["tracks"].values()) == 24
+    assert result.selected.test["accuracy"].mean > 0.8
+
+
 def test_wrong_scores_are_said(table, tmp_path):
     with pytest.raises(MarbleError, match=r"has the score '1.6' in row 1: write a number from 0 to 1\b"):
         load_task(f"sound-quality:{table}")
