@@ -65,7 +65,7 @@ class RandomInit(Upstream):
         """
         if not argument:
             raise MarbleError("random-init needs the name of an upstream: write random-init:NAME, for example random-init:muq.")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed("random-init", argument))
             upstream = upstream_class(argument).random()
         upstream.info = replace(

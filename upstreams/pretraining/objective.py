@@ -108,19 +108,23 @@ class MaskedPrediction(nn.Module):
         def counted(x: Tensor) -> Tensor:
             return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, places)
 
+        def total(x: Tensor) -> Tensor:
+            # Not a matrix product, which autocast would compute, and round, in bfloat16.
+            return (weights * x).sum(-1)
+
         hidden = counted(self._last_layer(waveform, mask, numbers)).float()
         correct, counts, entropies, features = [], [], [], []
         for target, head in zip(self._targets(), self.heads, strict=True):
             feature, tokens = map(counted, target(waveform))
             logits = head(hidden).float().unflatten(1, (target.codebooks, target.codes))
             entropy = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
-            entropies.append(weights @ entropy.view(tokens.shape).sum(1))
-            correct.append(weights @ (logits.detach().argmax(2) == tokens).float())
+            entropies.append(total(entropy.view(tokens.shape).sum(1)))
+            correct.append(total((logits.detach().argmax(2) == tokens).T))
             counts += _counts(tokens, target.codes)
             features.append(feature)
         parts = {"cross_entropy": torch.stack(entropies).sum() / len(counts)}
         errors = [
-            weights @ (regression(hidden).float() - feature).square().mean(1)
+            total((regression(hidden).float() - feature).square().mean(1))
             for regression, feature in zip(self.regressions, features, strict=False)
         ]
         if errors:

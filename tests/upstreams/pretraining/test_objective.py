@@ -53,6 +53,17 @@ def test_losses_are_weighted_sums_over_tokens(in_memory, small, heard):
     assert float(trained.weights(masks).sum()) == pytest.approx(float(masks.sum() + heard * (~masks).sum()))
 
 
+def test_autocast_rounds_no_sum(in_memory, small):
+    """Thousands of tokens are added up: bfloat16 would keep three digits of their loss."""
+    trained = objective("branchformer-attention-large", small(), "unmasked=0.4")
+    masks = trained.draw_masks([0, 1, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trained(clips(in_memory), masks, [0, 1, 2])
+    exact = trained(clips(in_memory), masks, [0, 1, 2])
+    assert {value.dtype for value in (found.loss, found.correct, *found.parts.values())} == {torch.float32}
+    torch.testing.assert_close(found.loss, exact.loss, rtol=1e-3, atol=0)
+
+
 def test_masks_and_noise_belong_to_the_segment(in_memory, small):
     trained = objective("musicfm-tiny", small())
     waveform = clips(in_memory)
