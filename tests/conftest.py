@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).resolve().parent
+# Two test processes share the cores, so neither they nor what they start should use several.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("marble", deadline=None, derandomize=True)
 settings.load_profile("marble")
