@@ -29,7 +29,7 @@ from marble.download import CHUNK, NotTheFileError, copy, download, has_checksum
 from marble.errors import MarbleError
 from marble.progress import Reporter
 from marble.task import SPLITS, Clip, Resource, Task
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
 _RATE = 16_000
 
@@ -264,7 +264,7 @@ def _artists(clips: Sequence[Clip]) -> Finding:
 def _audio(clips: Sequence[Clip], workers: int | None, reporter: Reporter) -> Finding:
     requests = list(dict.fromkeys(Request(clip.path, _RATE, clip.start, clip.stop) for clip in clips))
     bad = []
-    with DecodePool(workers) as pool, reporter.stage("decode", len(requests), "clips") as advance:
+    with WorkerPool(workers) as pool, reporter.stage("decode", len(requests), "clips") as advance:
         for request, answer in zip(requests, pool.map(requests), strict=True):
             if isinstance(answer, Exception):
                 bad.append(f"{readable(request.path)} {answer}")

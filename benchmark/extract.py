@@ -32,7 +32,7 @@ from marble.content import file_hash
 from marble.errors import MarbleError
 from marble.protocol import Windows
 from marble.upstream import Upstream
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
 SHARD_CLIPS = 64
 BATCH = {"cpu": 8, "cuda": 64}
@@ -142,7 +142,7 @@ def extract(
     unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())
     turns = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
     space.refresh()
-    with DecodePool(workers) as pool:
+    with WorkerPool(workers) as pool:
         encoder = _Encoder(upstream, layers, windows, pool, done, on_clip)
         busy = 0
         while turns:
@@ -177,7 +177,7 @@ class _Encoder:
     upstream: Upstream
     layers: Sequence[int]
     windows: Windows
-    pool: DecodePool
+    pool: WorkerPool
     done: Extraction
     on_clip: Callable[[str], object]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -31,11 +32,10 @@ from marble.tasks import STREAMS
 from marble.tasks.table import read_table
 from marble.upstreams.pretraining.calibration import CLIPS, calibrate
 from marble.upstreams.pretraining.checkpoint import latest
-from marble.upstreams.pretraining.data import Files, Loader, Source
+from marble.upstreams.pretraining.data import Files, Loader, Source, Stream
 from marble.upstreams.pretraining.journal import LOG
 from marble.upstreams.pretraining.objective import MaskedPrediction, Objective, make_objective
 from marble.upstreams.pretraining.recipes import Recipe, load_recipe
-from marble.upstreams.pretraining.rendering import Stream
 from marble.upstreams.pretraining.trainer import Trainer, join_processes
 from marble.upstreams.saved import SavedUpstream
 
@@ -137,7 +137,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
         MarbleError: there is no such thing, or it holds no segment.
     """
     if data in STREAMS:
-        return Stream(registry.load_stream(data), recipe.seconds, sample_rate)
+        return Stream(STREAMS[data], recipe.seconds, sample_rate)
     path = Path(data).expanduser()
     if path.is_dir():
         paths = sorted(one for one in path.rglob("*") if is_audio_name(one.name))
@@ -181,7 +181,8 @@ def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], devi
                 place = Path(scratch)
                 result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=place, results=place / "results")
             metric = result.task["main_metric"]
-            score = result.selected.validation[metric].mean
+            mean = result.selected.validation[metric].mean
+            score = math.nan if mean is None else mean
             values = (step, task, metric, result.selected.layer, score)
             rows.append(dict(zip(_COLUMNS, map(str, values), strict=True)))
             reporter.say(f"step {step}: {task} {metric} {score:.3f} on validation, layer {result.selected.layer}")

@@ -18,20 +18,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
-from marble.tasks import STREAMS, TASKS
+from marble.tasks import TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
 from marble.upstreams import UPSTREAMS
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from marble.task import Task
     from marble.tasks.suites import Suite
     from marble.upstream import Upstream
@@ -105,11 +103,6 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
     from marble.tasks.manifest import with_manifest
 
     return with_manifest(found, manifest, offline=offline)
-
-
-def load_stream(name: str) -> Callable[[int, float, int], np.ndarray]:
-    """Return the function of one of `marble.tasks.STREAMS`: (number, seconds, sample rate in Hz) to float32[N]."""
-    return _attribute(STREAMS[name])
 
 
 def load_suite(spec: str) -> Suite:

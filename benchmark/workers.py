@@ -1,8 +1,8 @@
-"""Decoding in worker processes that cannot take the run down.
+"""Worker processes that decode or compute audio and cannot take the run down.
 
-A worker is a fresh Python that imports no torch, reads one JSON request a line on standard input (path, start, stop, sample
-rate) and answers with whether it went well, a length, and the float32 samples or the reason why not. It ends when its input
-ends, so a killed run leaves no worker behind; when a decoder crashes on a file, that file is bad and the worker is replaced.
+A worker is a fresh Python that imports no torch and serves one function: it reads the arguments as one line of JSON on standard
+input and answers with whether it went well, a length, and the float32 samples or the reason why not. It ends when its input
+ends, so a killed run leaves no worker behind; when it crashes on a request, that request is bad and the worker is replaced.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -36,20 +37,23 @@ class Request(NamedTuple):
     stop: float | None
 
 
-class DecodePool:
-    """Worker processes that decode requests ahead of the encoder, in order; a context manager.
+class WorkerPool:
+    """Worker processes that answer requests ahead of whoever needs the answers, in order; a context manager.
 
     Args:
         workers: how many processes; the default leaves one core to the encoder.
+        function: "module:name" of what they serve: from the parts of a request to float32[N], or to a `BadAudioError`. The
+            default decodes a `Request`.
     """
 
-    def __init__(self, workers: int | None = None):
+    def __init__(self, workers: int | None = None, function: str = "marble.workers:decode"):
+        self.function = function
         self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
-        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="worker")
         self._local = threading.local()
         self._processes: set[subprocess.Popen] = set()
 
-    def __enter__(self) -> DecodePool:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,7 +63,7 @@ class DecodePool:
         for process in self._processes:
             process.communicate()
 
-    def map(self, requests: Iterable[Request], ahead: int | None = None) -> Iterator[np.ndarray | BadAudioError]:
+    def map(self, requests: Iterable[Sequence[object]], ahead: int | None = None) -> Iterator[np.ndarray | BadAudioError]:
         """Yield for each request, in order, its waveform float32[N] or the reason why there is none.
 
         At most `ahead` requests (by default three a worker) are held at once, so memory stays flat however many follow.
@@ -72,13 +76,13 @@ class DecodePool:
         while waiting:
             yield waiting.popleft().result()
 
-    def _ask(self, request: Request) -> np.ndarray | BadAudioError:
+    def _ask(self, request: Sequence[object]) -> np.ndarray | BadAudioError:
         process = getattr(self._local, "process", None)
         if process is None or process.poll() is not None:
             process = self._local.process = self._start()
         requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         try:
-            requests.write(json.dumps([str(request.path), *request[1:]]).encode() + b"\n")
+            requests.write(json.dumps(request, default=str).encode() + b"\n")
             requests.flush()
             good, size = _ANSWER.unpack(_exactly(answers, _ANSWER.size))
             content = _exactly(answers, size)
@@ -86,12 +90,12 @@ class DecodePool:
             process.kill()
             process.communicate()
             self._processes.discard(process)
-            return BadAudioError(f"crashed its decoder (exit status {process.returncode})")
+            return BadAudioError(f"crashed its worker (exit status {process.returncode})")
         return np.frombuffer(content, dtype="<f4") if good else BadAudioError(content.decode())
 
     def _start(self) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from marble.workers import serve; serve()"],
+            [sys.executable, "-P", "-c", f"from marble.workers import serve; serve('{self.function}')"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -109,19 +113,25 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
-def serve() -> None:
+def decode(path: str, sample_rate: int, start: float, stop: float | None) -> np.ndarray:
+    """Answer a `Request`; see `marble.audio.load`."""
+    return load(Path(path), sample_rate, start, stop)
+
+
+def serve(function: str) -> None:
     """Answer requests on standard input until it ends; the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # may reach the whole group; whoever asks ends this process
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    module, _, name = function.partition(":")
+    answer = getattr(import_module(module), name)
     for line in sys.stdin:
-        path, sample_rate, start, stop = json.loads(line)
         try:
-            content = np.ascontiguousarray(load(Path(path), sample_rate, start, stop), dtype="<f4").tobytes()
-            answer = _ANSWER.pack(True, len(content))
+            content = np.ascontiguousarray(answer(*json.loads(line)), dtype="<f4").tobytes()
+            header = _ANSWER.pack(True, len(content))
         except Exception as error:
-            content = (str(error) if isinstance(error, BadAudioError) else f"cannot be decoded ({error!r})").encode()
-            answer = _ANSWER.pack(False, len(content))
-        answers.write(answer + content)
+            content = (str(error) if isinstance(error, BadAudioError) else f"raises {error!r}").encode()
+            header = _ANSWER.pack(False, len(content))
+        answers.write(header + content)
         answers.flush()

@@ -70,14 +70,14 @@ def test_a_folder_becomes_an_upstream_whose_curve_is_drawn(music, tmp_path):
 def test_what_was_trained_is_not_called_as_what_was_published():
     from marble.pretrain import _about
     from marble.registry import upstream_class
-    from marble.upstreams.pretraining.rendering import Stream
+    from marble.upstreams.pretraining.data import Stream
 
     for name, called in {"musicfm-msd": "musicfm-msd-retrained", "musicfm-tiny": "musicfm-tiny"}.items():
         import torch
 
         with torch.device("meta"):
             upstream = upstream_class(name).random()
-        assert _about(upstream, "synth", Stream(segment, 1.0, 24_000), "recipe", ())["name"] == called
+        assert _about(upstream, "synth", Stream("module:function", 1.0, 24_000), "recipe", ())["name"] == called
 
 
 def test_a_calibrated_training_is_resumed_as_it_was(music, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from marble.audio import BadAudioError, load
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="child processes are looked for in /proc")
 
@@ -39,9 +39,9 @@ audio.load = faulty
 ENDLESS = """
 import sys
 from pathlib import Path
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
-with DecodePool(2) as pool:
+with WorkerPool(2) as pool:
     for number, waveform in enumerate(pool.map(Request(Path(sys.argv[1]), 22050, 0.0, None) for _ in range(10**9))):
         if number == 10:
             print("busy", flush=True)
@@ -107,7 +107,7 @@ def test_answers_come_in_order_and_few_are_held(tmp_path):
             most = max(most, asked - answered)
             yield request
 
-    with DecodePool(2) as pool:
+    with WorkerPool(2) as pool:
         for number, answer in enumerate(pool.map(ask())):
             answered += 1
             assert said([answer]) == [1000 + number]
@@ -117,7 +117,7 @@ def test_answers_come_in_order_and_few_are_held(tmp_path):
 
 def test_a_worker_gives_what_load_gives(tmp_path):
     (request,) = requests(tmp_path, ["a.wav"])
-    with DecodePool(1) as pool:
+    with WorkerPool(1) as pool:
         (waveform,) = pool.map([request._replace(sample_rate=11025, start=0.01, stop=0.1)])
         (bad,) = pool.map([request._replace(path=tmp_path / "näh\n.wav")])
     assert isinstance(waveform, np.ndarray)
@@ -128,15 +128,15 @@ def test_a_worker_gives_what_load_gives(tmp_path):
 def test_a_crash_costs_one_file(tmp_path, faults):
     names = ["a.wav", "killer.wav", "b.wav", "half.wav", "c.wav", "odd.wav", "d.wav"]
     for workers in (1, 2):
-        with DecodePool(workers) as pool:
+        with WorkerPool(workers) as pool:
             answers = said(pool.map(requests(tmp_path, names)))
-        crash = "crashed its decoder (exit status -9)"
-        assert answers == [1000, crash, 1002, crash, 1004, "cannot be decoded (RuntimeError('surprise'))", 1006]
+        crash = "crashed its worker (exit status -9)"
+        assert answers == [1000, crash, 1002, crash, 1004, "raises RuntimeError('surprise')", 1006]
 
 
 def test_crashes_leave_nothing_open(tmp_path, faults):
     before = len(os.listdir("/proc/self/fd"))
-    with DecodePool(1) as pool:
+    with WorkerPool(1) as pool:
         list(pool.map(requests(tmp_path, ["a.wav", *(f"killer{number}.wav" for number in range(4))])))
         assert len(os.listdir("/proc/self/fd")) <= before + 2
     assert len(os.listdir("/proc/self/fd")) == before
@@ -145,7 +145,7 @@ def test_crashes_leave_nothing_open(tmp_path, faults):
 def test_a_worker_that_died_in_between_is_replaced(tmp_path):
     others = set(children(os.getpid()))  # of other tests
     first, second = requests(tmp_path, ["a.wav", "b.wav"])
-    with DecodePool(1) as pool:
+    with WorkerPool(1) as pool:
         assert said(pool.map([first])) == [1000]
         (worker,) = set(children(os.getpid())) - others
         os.kill(worker, signal.SIGKILL)
@@ -154,11 +154,25 @@ def test_a_worker_that_died_in_between_is_replaced(tmp_path):
     assert set(children(os.getpid())) == others
 
 
+def test_a_worker_outlives_the_signals_that_stop_a_run(tmp_path):
+    """They may reach all processes of a job; the run decides when its workers end."""
+    others = set(children(os.getpid()))
+    first, second = requests(tmp_path, ["a.wav", "b.wav"])
+    with WorkerPool(1) as pool:
+        assert said(pool.map([first])) == [1000]
+        (worker,) = set(children(os.getpid())) - others
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker, number)
+        assert said(pool.map([second])) == [1001]
+        assert set(children(os.getpid())) - others == {worker}
+    assert set(children(os.getpid())) == others
+
+
 def test_a_worker_needs_neither_torch_nor_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "soundfile.py").write_text("raise SystemExit('the wrong module')")
     monkeypatch.chdir(tmp_path)
     others = set(children(os.getpid()))
-    with DecodePool(1) as pool:
+    with WorkerPool(1) as pool:
         assert said(pool.map(requests(tmp_path, ["a.wav"]))) == [1000]
         (worker,) = set(children(os.getpid())) - others
         assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
@@ -166,7 +180,7 @@ def test_a_worker_needs_neither_torch_nor_the_current_folder(tmp_path, monkeypat
 
 def test_nothing_starts_for_nothing():
     others = children(os.getpid())
-    with DecodePool() as pool:
+    with WorkerPool() as pool:
         assert list(pool.map([])) == []
         assert children(os.getpid()) == others
 

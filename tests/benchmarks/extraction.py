@@ -21,7 +21,7 @@ from marble.extract import Excerpt, describe_space, extract, pooled_layers, reso
 from marble.machine import choose_device
 from marble.protocol import Windows
 from marble.registry import load_upstream
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     audio_seconds = options.clips * options.seconds
     with tempfile.TemporaryDirectory() as folder:
         paths = write_clips(Path(folder), options)
-        with DecodePool() as pool:
+        with WorkerPool() as pool:
             list(pool.map([Request(paths[0], upstream.info.sample_rate, 0.0, None)]))
             begin = time.perf_counter()
             waveforms = list(pool.map([Request(path, upstream.info.sample_rate, 0.0, None) for path in paths]))

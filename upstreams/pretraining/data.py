@@ -5,7 +5,7 @@ Conventions
 - A source numbers its segments 0, 1, 2 … without end, all of one length and at one rate; segment n is always the same audio.
 - `Files` cuts every file into segments that do not overlap; a rest that is shorter is left out. Each epoch goes through all
   segments in an order of its own, drawn from (seed, epoch).
-- `marble.upstreams.pretraining.rendering.Stream` computes segment n, for example by the synthesiser.
+- `Stream` computes segment n, for example by the synthesiser.
 - What cannot be used is named with the reason when the source is made (`Source.refused`) or when it is decoded
   (`Loader.refused`); its segments are passed over, and the batch takes the next one.
 - Of several processes, process r takes the segments r, r + world, r + 2 world …: together they see what one would see.
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import count
+from itertools import count, tee
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from marble import audio
 from marble.audio import BadAudioError
 from marble.errors import MarbleError
 from marble.streams import stream_seed
-from marble.workers import DecodePool, Request
+from marble.workers import Request, WorkerPool
 
 PATIENCE = 1000  # a source whose segments are all bad would otherwise be searched for ever
 
@@ -94,7 +94,7 @@ class Files:
                 waiting.append(f"{path} from {start:g} s")
                 yield Request(path, self.sample_rate, start, start + self.seconds)
 
-        with DecodePool(workers) as pool:
+        with WorkerPool(workers) as pool:
             for waveform in pool.map(requests(), ahead):
                 yield waiting.popleft(), waveform
 
@@ -106,6 +106,35 @@ class Files:
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(stream_seed("segments", self.seed, epoch))
         return torch.randperm(len(self.segments), generator=generator).tolist()
+
+
+class Stream:
+    """Segments without end that are computed when they are needed.
+
+    Args:
+        function: "module:name" of a function from (number, seconds, sample rate in Hz) to float32[N].
+        seconds: length of a segment.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, function: str, seconds: float, sample_rate: int):
+        self.function, self.seconds, self.sample_rate = function, seconds, sample_rate
+        self.hours: float | None = None
+        self.refused: dict[str, str] = {}
+
+    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+        """Yield for each number its name and samples float32[N], in order.
+
+        Raises:
+            MarbleError: a segment cannot be computed, as a rule for want of memory.
+        """
+        asked, named = tee(numbers)
+        with WorkerPool(workers, self.function) as pool:
+            requests = ((number, self.seconds, self.sample_rate) for number in asked)
+            for number, waveform in zip(named, pool.map(requests, ahead), strict=False):
+                if isinstance(waveform, BadAudioError):
+                    raise MarbleError(f"Segment {number} of the stream {waveform}: use fewer --workers if memory is short.")
+                yield f"segment {number}", waveform
 
 
 class Batch(NamedTuple):
