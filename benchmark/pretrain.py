@@ -68,7 +68,7 @@ def pretrain(
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
         device: ``auto``, ``cpu`` or ``cuda``.
-        workers: decoding processes; None leaves one core to the training.
+        workers: processes that decode or render; None leaves one core to the training.
         reporter: says what happens; None is silent.
 
     Raises:
@@ -84,7 +84,6 @@ def pretrain(
     for task in probe:
         registry.load_task(task)
     checkpoint = _checkpoint(folder, resume)
-    workers = workers or max(1, (os.cpu_count() or 2) - 1)
     here = join_processes(choose_device(device))
     try:
         torch.manual_seed(stream_seed("pretraining", how.seed))
@@ -121,7 +120,7 @@ def _untrained(name: str) -> SavedUpstream:
     return upstream
 
 
-def _calibrate(objective: Objective, recipe: Recipe, source: Source, workers: int) -> None:
+def _calibrate(objective: Objective, recipe: Recipe, source: Source, workers: int | None) -> None:
     """Measure what the recipe wants to know of the data, on the same clips in every process."""
     if not isinstance(objective, MaskedPrediction) or not (recipe.standardise or recipe.frozen_stem):
         return

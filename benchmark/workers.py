@@ -37,18 +37,24 @@ class Request(NamedTuple):
     stop: float | None
 
 
+def spare_cores() -> int:
+    """Return how many workers fit beside this process: the cores that it may use, shared with its siblings under torchrun."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(32, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+
+
 class WorkerPool:
     """Worker processes that answer requests ahead of whoever needs the answers, in order; a context manager.
 
     Args:
-        workers: how many processes; the default leaves one core to the encoder.
+        workers: how many processes; the default leaves one core to whoever asks.
         function: "module:name" of what they serve: from the parts of a request to float32[N], or to a `BadAudioError`. The
             default decodes a `Request`.
     """
 
     def __init__(self, workers: int | None = None, function: str = "marble.workers:decode"):
         self.function = function
-        self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
+        self.workers = workers or spare_cores()
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="worker")
         self._local = threading.local()
         self._processes: set[subprocess.Popen] = set()

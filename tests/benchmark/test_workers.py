@@ -178,6 +178,16 @@ def test_a_worker_needs_neither_torch_nor_the_current_folder(tmp_path, monkeypat
         assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
 
 
+@pytest.mark.parametrize(
+    ("cores", "siblings", "workers"), [(1, 1, 1), (2, 1, 1), (16, 1, 15), (256, 1, 32), (64, 8, 7), (4, 8, 1)]
+)
+def test_workers_leave_a_core_to_each_process_of_a_job(monkeypatch, cores, siblings, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(siblings))
+    with WorkerPool() as pool:
+        assert pool.workers == workers
+
+
 def test_nothing_starts_for_nothing():
     others = children(os.getpid())
     with WorkerPool() as pool:

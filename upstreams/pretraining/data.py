@@ -48,7 +48,7 @@ class Source(Protocol):
     hours: float | None
     refused: dict[str, str]
 
-    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+    def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
         """Yield for each number a name and its samples float32[N], or the reason why there are none, in order."""
         ...
 
@@ -84,7 +84,7 @@ class Files:
             raise MarbleError(f"None of the {len(paths)} audio files holds a segment of {seconds:g} s{reason}.")
         self.hours: float | None = len(self.segments) * seconds / 3600
 
-    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+    def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
         """Yield for each number its place and samples float32[N], or the reason why there are none, in order."""
         waiting: deque[str] = deque()
 
@@ -122,7 +122,7 @@ class Stream:
         self.hours: float | None = None
         self.refused: dict[str, str] = {}
 
-    def decoded(self, numbers: Iterator[int], workers: int, ahead: int) -> Generator[tuple[str, Waveform]]:
+    def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
         """Yield for each number its name and samples float32[N], in order.
 
         Raises:
@@ -153,7 +153,7 @@ class Loader:
         waited: seconds spent waiting for audio since the trainer set it to 0.
     """
 
-    def __init__(self, source: Source, size: int, samples: int, position: int, stride: int, workers: int):
+    def __init__(self, source: Source, size: int, samples: int, position: int, stride: int, workers: int | None):
         self.size, self.samples, self.stride, self.position = size, samples, stride, position
         self.refused: dict[str, str] = {}
         self.waited = 0.0

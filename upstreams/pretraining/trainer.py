@@ -65,7 +65,7 @@ class Trainer:
         source: segments of `recipe.seconds`.
         folder: where checkpoints and the log are written.
         device: where the training runs.
-        workers: decoding processes.
+        workers: processes that decode or render; None leaves one core to the training.
         about: what the manifest of a checkpoint says of training data and licence.
         reporter: says what happens.
         on_checkpoint: called with (step, folder of the checkpoint) on the first process.
@@ -82,7 +82,7 @@ class Trainer:
         folder: Path,
         *,
         device: torch.device,
-        workers: int,
+        workers: int | None,
         reporter: Reporter,
         checkpoint_every: int,
         log_every: int = 20,
