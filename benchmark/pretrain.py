@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from marble import registry
 from marble.audio import is_audio_name
@@ -36,7 +35,7 @@ from marble.upstreams.pretraining.data import Files, Loader, Source, Stream
 from marble.upstreams.pretraining.journal import LOG
 from marble.upstreams.pretraining.objective import MaskedPrediction, Objective, make_objective
 from marble.upstreams.pretraining.recipes import Recipe, load_recipe
-from marble.upstreams.pretraining.trainer import Trainer, join_processes
+from marble.upstreams.pretraining.trainer import Stopped, Trainer, join_processes, leave_processes
 from marble.upstreams.saved import SavedUpstream
 
 _COLUMNS = ("step", "task", "metric", "layer", "validation")
@@ -85,32 +84,34 @@ def pretrain(
         registry.load_task(task)
     checkpoint = _checkpoint(folder, resume)
     here = join_processes(choose_device(device))
+    torch.manual_seed(stream_seed("pretraining", how.seed))
+    upstream = _untrained(how.upstream)
+    source = find_source(data, how, upstream.info.sample_rate)
+    if isinstance(source, Files):
+        reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
+    objective = make_objective(how, upstream)
+    if checkpoint is None:
+        _calibrate(objective, how, source, workers)
+    trainer = Trainer(
+        how,
+        objective,
+        source,
+        folder,
+        device=here,
+        workers=workers,
+        reporter=reporter,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+        about=_about(upstream, data, source, recipe, settings),
+        on_checkpoint=lambda step, path: _probe(folder, step, path, probe, str(here), reporter),
+    )
     try:
-        torch.manual_seed(stream_seed("pretraining", how.seed))
-        upstream = _untrained(how.upstream)
-        source = find_source(data, how, upstream.info.sample_rate)
-        if isinstance(source, Files):
-            reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
-        objective = make_objective(how, upstream)
-        if checkpoint is None:
-            _calibrate(objective, how, source, workers)
-        trainer = Trainer(
-            how,
-            objective,
-            source,
-            folder,
-            device=here,
-            workers=workers,
-            reporter=reporter,
-            checkpoint_every=checkpoint_every,
-            log_every=log_every,
-            about=_about(upstream, data, source, recipe, settings),
-            on_checkpoint=lambda step, path: _probe(folder, step, path, probe, str(here), reporter),
-        )
-        return trainer.train(checkpoint)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        last = trainer.train(checkpoint)
+    except Stopped:
+        leave_processes()
+        raise
+    leave_processes()
+    return last
 
 
 def _untrained(name: str) -> SavedUpstream:
@@ -173,8 +174,8 @@ def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, sett
 
 def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], device: str, reporter: Reporter) -> None:
     """Probe a checkpoint, add its validation scores to the curve, and draw it; the training goes on whatever happens here."""
-    rows = [row for row in read_curve(folder) if int(row["step"]) < step]
     try:
+        rows = [row for row in read_curve(folder) if int(row["step"]) < step]
         for task in tasks:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".probing-") as scratch:
                 place = Path(scratch)
@@ -192,8 +193,8 @@ def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], devi
                 writer.writerows(rows)
             log = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
             save_figure(training_curve(log, rows), folder / "curve")
-    except MarbleError as error:
-        reporter.say(f"step {step} is not probed: {error}")
+    except Exception as error:  # a training of weeks must not end for want of a score
+        reporter.say(f"step {step} is not probed: {error or type(error).__name__}")
 
 
 def read_curve(folder: Path) -> list[dict[str, str]]:

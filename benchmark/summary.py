@@ -132,11 +132,12 @@ def _metrics(logits: Tensor, window_logits: Tensor, tracks: Tracks, task: Task) 
 
 
 def _interval(chosen: list[Trained], tracks: Tracks, metric: Metric) -> tuple[float, float]:
-    """Return the bootstrap interval over test tracks of a metric averaged over seeds."""
+    """Return the bootstrap interval over test tracks of a metric averaged over seeds, computed where the probes were."""
     if metric.of_windows:
-        stacked = torch.stack([one.test_windows for one in chosen])
-        return bootstrap_interval(stacked, tracks.windows().targets.cpu(), metric, track=tracks.track)
-    return bootstrap_interval(torch.stack([one.test for one in chosen]), tracks.targets.cpu(), metric)
+        stacked = torch.stack([one.test_windows for one in chosen]).to(tracks.track.device)
+        return bootstrap_interval(stacked, tracks.windows().targets, metric, track=tracks.track)
+    stacked = torch.stack([one.test for one in chosen]).to(tracks.track.device)
+    return bootstrap_interval(stacked, tracks.targets, metric)
 
 
 def _summary(values: list[float | None], interval: tuple[float, float] | None = None) -> Summary:

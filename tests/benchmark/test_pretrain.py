@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from marble.cli import app
 from marble.errors import MarbleError
 from marble.pretrain import pretrain, read_curve
+from marble.progress import Reporter
 from marble.registry import load_upstream
 from marble.tasks.synth_stream import segment
 
@@ -65,6 +66,22 @@ def test_a_folder_becomes_an_upstream_whose_curve_is_drawn(music, tmp_path):
     train(music, out, "steps=4", resume=True, **options)
     assert [row["step"] for row in read_curve(out)] == ["2", "4"]
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no space left"), MarbleError("no clip is left")])
+def test_a_probing_that_fails_ends_no_training(music, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    class Noted(Reporter):
+        def say(self, text):
+            said.append(text)
+
+    said = []
+    monkeypatch.setattr("marble.pretrain.run", fail)
+    train(music, tmp_path, "steps=2", probe=["gtzan"], checkpoint_every=1, reporter=Noted())
+    failures = [text for text in said if "not probed" in text]
+    assert failures == [f"step {step} is not probed: {error or 'MemoryError'}" for step in (1, 2)]
 
 
 def test_what_was_trained_is_not_called_as_what_was_published():

@@ -161,7 +161,7 @@ def restore(trainer: Trainer, folder: Path) -> int:
             state = {key: spread_like(moments[f"state.{name}.{key}"], weight) for key in ("exp_avg", "exp_avg_sq")}
             trainer.optimiser.state[weight] = {"step": moments[f"state.{name}.step"]} | state
     trainer.step, trainer.skipped_in_a_row = document["step"], document["skipped_in_a_row"]
-    trainer.meter.flops = document.get("flops")
+    trainer.meter.flops = document.get("flops") if len(positions) == trainer.world else None
     if trainer.rank == 0:
         trainer.meter.totals = part("meter")
     if len(positions) != trainer.world:

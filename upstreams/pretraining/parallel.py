@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.nn.functional import all_reduce
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -27,29 +28,71 @@ class SynchronisedBatchNorm(nn.BatchNorm1d):
         """Norm ``Tensor[B, C, ...]`` over all axes but the second, and over the processes."""
         if not self.training:
             return super().forward(input)
-        axes = [axis for axis in range(input.ndim) if axis != 1]
-        x = input.float()
-        count = all_reduce(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        mean = all_reduce(x.sum(axes)) / count
-        centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        normed, mean, variance, count = _Normed.apply(input, self.weight, self.bias, self.eps)
         assert self.momentum is not None
         with torch.no_grad():
             for name, value in {"running_mean": mean, "running_var": variance * count / (count - 1)}.items():
                 self.get_buffer(name).lerp_(value, self.momentum)
             self.get_buffer("num_batches_tracked").add_(1)
-        normed = centred * (variance + self.eps).rsqrt().view(shape)
-        return (normed * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+        return normed
+
+
+class _Normed(torch.autograd.Function):
+    """The norm over all processes: ``(x - mean) / sqrt(variance + eps) * weight + bias``, computed in float32.
+
+    What it keeps for the backward pass is its input, in the type that it has, and a few numbers a channel: the float32
+    tensors in between would double the memory of a stem.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: A002
+        """Return ``Tensor[B, C, ...]``, and mean, variance and count of values of each channel, ``Tensor[C]``."""
+        axes, shape = _other_axes(input)
+        x = input.float()
+        total = x.sum(axes)
+        count, total = _over_processes(torch.full_like(total, x.numel() // x.shape[1]), total)
+        mean = total / count
+        centred = x - mean.view(shape)
+        variance = _over_processes(centred.square().sum(axes))[0] / count
+        scale = (variance + eps).rsqrt()
+        ctx.save_for_backward(input, weight, mean, scale, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        normed = centred * (scale * weight).view(shape) + bias.view(shape)
+        return normed.to(input.dtype), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *upper: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of input, weight and bias (Ioffe & Szegedy 2015, section 3)."""
+        x, weight, mean, scale, count = ctx.saved_tensors
+        axes, shape = _other_axes(x)
+        of_normed = upper[0].float()
+        normed = (x.float() - mean.view(shape)) * scale.view(shape)
+        of_bias, of_weight = of_normed.sum(axes), (of_normed * normed).sum(axes)
+        first, second = (total / count for total in _over_processes(of_bias, of_weight))
+        of_input = (of_normed - first.view(shape) - normed * second.view(shape)) * (scale * weight).view(shape)
+        return of_input.to(x.dtype), of_weight, of_bias, None
+
+
+def _other_axes(x: Tensor) -> tuple[list[int], list[int]]:
+    """Return all axes of ``Tensor[B, C, ...]`` but the second, and the shape that spreads ``Tensor[C]`` over them."""
+    return [axis for axis in range(x.ndim) if axis != 1], [1, -1] + [1] * (x.ndim - 2)
+
+
+def _over_processes(*values: Tensor) -> tuple[Tensor, ...]:
+    """Return the sums of some ``Tensor[C]`` over the processes."""
+    joint = torch.stack(values)
+    dist.all_reduce(joint)
+    return joint.unbind()
 
 
 def synchronise_batch_norms(module: nn.Module) -> None:
-    """Let every batch norm inside a module share its statistics, in place."""
+    """Let every batch norm inside a module share its statistics, in place; one that is frozen stays so."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                 shared = SynchronisedBatchNorm(child.num_features, child.eps, child.momentum)
                 shared.load_state_dict(child.state_dict())
+                shared.requires_grad_(child.weight.requires_grad).train(child.training)
                 setattr(parent, name, shared.to(child.weight.device))
 
 

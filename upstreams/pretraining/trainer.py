@@ -115,7 +115,7 @@ class Trainer:
         if self.world == 1:
             return self.objective
         parallel.synchronise_batch_norms(self.objective)
-        if self.recipe.shard:
+        if self.recipe.shard and len(blocks):  # a quantiser is small, and replaces its codes itself
             return parallel.shard(self.objective, blocks)
         return DistributedDataParallel(self.objective, broadcast_buffers=False)
 
@@ -148,7 +148,7 @@ class Trainer:
                 advance(1)
                 self.journal.refuse(loader.refused)
                 stop, finished = self._asked_to_stop(), self.step == self.recipe.steps
-                diverged = self.skipped_in_a_row == MAX_SKIPPED
+                diverged = self.skipped_in_a_row >= MAX_SKIPPED
                 if self.step % self.log_every == 0 or finished:
                     self._log(self.meter.line(self, loader, peak))
                 if self.step % self.checkpoint_every == 0 or finished or stop or diverged:
@@ -189,7 +189,7 @@ class Trainer:
             for name, tensor in self._changing():
                 tensor.copy_(state[name])
             self.skipped_in_a_row += 1
-            self._log({"step": self.step + 1, "skipped": batch.numbers, "gradient_norm": str(norm)})
+            self._log({"step": self.step + 1, "skipped": self._together(batch.numbers), "gradient_norm": str(norm)})
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
 
@@ -220,6 +220,14 @@ class Trainer:
             dist.all_reduce(value)
         return value
 
+    def _together(self, numbers: list[int]) -> list[int]:
+        """Return the numbers of the clips of all processes."""
+        if self.world == 1:
+            return numbers
+        found: list[list[int]] = [[]] * self.world
+        dist.all_gather_object(found, numbers)
+        return sorted(number for one in found for number in one)
+
     @torch.no_grad()
     def _update_average(self) -> None:
         if self.average is not None and self.recipe.average is not None:
@@ -228,11 +236,12 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Generator[None]:
-        """Note SIGTERM and the first Ctrl-C instead of dying of them; the second is the usual one."""
+        """Note SIGTERM, which torchrun repeats, and the first Ctrl-C instead of dying of them; the second is the usual one."""
 
         def note(number: int, _: object) -> None:
             self._signal = number
-            signal.signal(number, before[number])
+            if number == signal.SIGINT:
+                signal.signal(number, before[number])
 
         before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in before:
@@ -269,3 +278,9 @@ def join_processes(device: torch.device) -> torch.device:
     # The others wait while the first process waits for a full disk, or probes.
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=4 * PATIENCE))
     return device
+
+
+def leave_processes() -> None:
+    """Part from the other processes, which all do so at the same step; after an error they may wait for what never comes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -46,10 +46,10 @@ def two_processes(monkeypatch):
     return importlib.import_module("two_processes")
 
 
-@pytest.mark.parametrize("how", ["copied", "sharded", "recomputed"])
+@pytest.mark.parametrize("how", ["copied", "sharded", "recomputed", "frozen"])
 def test_two_processes_give_the_step_of_one(together, two_processes, tmp_path, how):
     """Gradients and running statistics; masks hide other numbers of tokens in the two halves of the batch."""
-    alone = two_processes.trainer(tmp_path)
+    alone = two_processes.trainer(tmp_path, f"frozen_stem={how == 'frozen'}")
     first, second = (int(alone.objective.draw_masks(numbers).sum()) for numbers in ([0, 2], [1, 3]))
     assert first != second
     expected, found = two_processes.gradients(alone), torch.load(together / f"{how}.pt")
@@ -80,11 +80,45 @@ def test_their_checkpoint_is_that_of_one_process_and_goes_on_anywhere(together, 
     near(found, load_file(last / "upstream.safetensors"))
 
 
+def test_a_skipped_step_names_the_clips_of_all_processes(together):
+    lines = [json.loads(line) for line in (together / "poisoned" / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["skipped"]) for line in lines if "skipped" in line] == [(2, [4, 5, 6, 7])]
+
+
+def test_stale_codes_are_replaced_where_weights_are_sharded(together):
+    first, second = (torch.load(together / f"codes-{rank}.pt") for rank in range(2))
+    assert int((first > 1e-3).sum()) > 10
+    assert torch.equal(first, second)
+
+
 def near(one, other):
     """Compare all but what has no gradient but rounding, which Adam divides by its size: biases before a norm or softmax."""
     for name, tensor in one.items():
         if not name.endswith(("bias", "running_mean")):
             torch.testing.assert_close(other[name], tensor, rtol=1e-2, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 7), (4, 3, 5, 2)])
+def test_the_norm_over_one_process_is_that_of_torch(tmp_path, shape):
+    """Values, gradients and running statistics; its backward pass is written out, not derived."""
+    torch.manual_seed(0)
+    kind = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    plain, norm = kind(3).double(), SynchronisedBatchNorm(3)
+    nn.init.normal_(plain.weight)
+    norm.load_state_dict(plain.state_dict())
+    x = torch.randn(shape, requires_grad=True)
+    y = x.detach().double().requires_grad_()
+    upper = torch.randn(shape)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        found, expected = norm(x), plain(y)
+        found.backward(upper)
+        expected.backward(upper.double())
+    finally:
+        torch.distributed.destroy_process_group()
+    pairs = [(found, expected), (x.grad, y.grad), (norm.weight.grad, plain.weight.grad), (norm.bias.grad, plain.bias.grad)]
+    for one, other in [*pairs, *zip(norm.buffers(), plain.buffers(), strict=True)]:
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-5, atol=1e-5)
 
 
 def test_every_batch_norm_is_synchronised_and_stays_as_it_is_at_inference():

@@ -104,6 +104,8 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(make_trainer, small, number,
         taken(batch)
         if stopped.step == 3:
             os.kill(os.getpid(), number)
+            if number == signal.SIGTERM:  # torchrun passes on what the processes have got already
+                os.kill(os.getpid(), number)
 
     stopped.train_step = step
     before = signal.getsignal(number)
@@ -163,6 +165,9 @@ def test_ten_such_steps_in_a_row_end_it_with_the_last_good_weights(make_trainer,
     ]
     assert len(weights) > 100
     assert all(torch.equal(expected[key], left[key]) for key in weights)
+    again = make_trainer("musicfm-tiny", upstream=small(), source=source, recipe=trainer.recipe)
+    with pytest.raises(MarbleError, match=r"diverged: .* up to step 13"):
+        again.train(found)
 
 
 def test_micro_batches_add_up_to_the_batch(make_trainer, small):
