@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load_task", "load_upstream", "results", "run"]
 
-_HOMES = {
-    "run": "marble.runner",
-    "load_task": "marble.registry",
-    "load_upstream": "marble.registry",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
     if name == "results":
         return import_module("marble.results")
+    if name in __all__:
+        return getattr(import_module("marble.runner" if name == "run" else "marble.registry"), name)
     raise AttributeError(f"module 'marble' has no attribute '{name}'")

@@ -10,7 +10,7 @@ from typing import Any
 
 from marble import registry
 from marble.errors import MarbleError
-from marble.plan import Plan, make_plan
+from marble.plan import make_plan
 from marble.progress import Reporter
 from marble.results import Result
 from marble.runner import BadClipsError, prepare, run
@@ -28,7 +28,7 @@ class Outcome:
     result: Result | None
     complaint: str | None
     here: bool = True
-    plan: Plan | None = None
+    plan: dict[str, object] | None = None
 
     @property
     def failed(self) -> bool:

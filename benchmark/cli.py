@@ -109,7 +109,7 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
             word = "error" if outcome.failed else "left out"
             print(f"{word}: {outcome.upstream} on {outcome.task}: {outcome.complaint}", file=sys.stderr)
     if options["plan"]:
-        print_rows([outcome.plan.document() for outcome in outcomes if outcome.plan], as_json)
+        print_rows([outcome.plan for outcome in outcomes if outcome.plan], as_json)
     elif as_json:
         print(json.dumps([outcome.result.document() for outcome in outcomes if outcome.result], indent=1))
     elif len(outcomes) > 1:
@@ -162,8 +162,7 @@ def info(
         print(json.dumps([document], indent=1))
         return
     for key, value in document.items():
-        text = ", ".join(map(listing.plain, value)) if isinstance(value, list) else listing.plain(value)
-        print(f"{key.replace('_', ' ')}: {text}")
+        print(f"{key.replace('_', ' ')}: {listing.plain(value)}")
 
 
 @app.command()
@@ -184,9 +183,7 @@ def check(
     for result in check_upstream(model):
         checks.append(vars(result))
         if not as_json:
-            stdout().print(
-                f"{'ok    ' if result.holds else 'BROKEN'}  {result.promise}: {result.seen}", markup=False, highlight=False
-            )
+            print(f"{'ok    ' if result.holds else 'BROKEN'}  {result.promise}: {result.seen}")
     if as_json:
         print(json.dumps(checks, indent=1))
     broken = sum(not one["holds"] for one in checks)
@@ -266,10 +263,11 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _draw_heatmaps(results: Path) -> list[Path]:
     """Draw one heatmap for each upstream and protocol below `results`, and say where."""
-    from marble.figures import save_heatmap
+    from marble.figures import heatmap as draw
+    from marble.figures import save_figure
     from marble.listing import by_upstream
 
-    paths = [path for stem, group in by_upstream(results) for path in save_heatmap(group, stem)]
+    paths = [path for stem, group in by_upstream(results) for path in save_figure(draw(group), stem)]
     for path in paths:
         print(f"heatmap: {path}", file=sys.stderr)
     return paths

@@ -53,17 +53,10 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
     paths = list(dict.fromkeys(paths))
     known = _remembered()
     fresh: list[tuple[str, str, str]] = []
-
-    def find(path: Path) -> str | OSError:
-        try:
-            return _hash(path, known, fresh)
-        except OSError as error:
-            return error
-
     found = {}
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        for path, answer in zip(paths, threads.map(find, paths), strict=True):
+        for path, answer in zip(paths, threads.map(lambda path: _hash(path, known, fresh), paths), strict=True):
             found[path] = answer
             on_file()
     finally:
@@ -72,16 +65,19 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
     return found
 
 
-def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, str, str]]) -> str:
-    """Return the remembered or computed hash of a file; what is worth remembering joins `fresh`."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "Not a file")
-    name = readable(path.absolute())
-    stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-    if known.get(name, ("",))[0] == stamp:
-        return known[name][1]
-    digest = file_hash(path)
+def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, str, str]]) -> str | OSError:
+    """Return the remembered or computed hash of a file, or the error; what is worth remembering joins `fresh`."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return OSError(errno.EINVAL, "Not a file")
+        name = readable(path.absolute())
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        if known.get(name, ("",))[0] == stamp:
+            return known[name][1]
+        digest = file_hash(path)
+    except OSError as error:
+        return error
     if max(status.st_mtime, status.st_ctime) < time.time() - 2:
         fresh.append((name, stamp, digest))
     return digest

@@ -147,27 +147,22 @@ def extract(
         busy = 0
         while turns:
             shard = turns.popleft()
-            absent = set(space.missing([excerpt.key for excerpt in shard], layers))
-            if not absent:
-                _report(shard, on_clip)
-                continue
-            path = space.shard_path([excerpt.key for excerpt in shard], layers)
-            with space.lock(path, wait=busy > len(turns)) as held:
-                if not held:
-                    turns.append(shard)
-                    busy += 1
-                    continue
-                busy = 0
-                space.refresh()
-                absent = set(space.missing([excerpt.key for excerpt in shard], layers))
-                _report([excerpt for excerpt in shard if excerpt.key not in absent], on_clip)
-                encoder.fill(space, [excerpt for excerpt in shard if excerpt.key in absent])
+            keys = [excerpt.key for excerpt in shard]
+            absent = space.missing(keys, layers)
+            if absent:
+                with space.lock(space.shard_path(keys, layers), wait=busy > len(turns)) as held:
+                    if not held:
+                        turns.append(shard)
+                        busy += 1
+                        continue
+                    busy = 0
+                    space.refresh()
+                    absent = space.missing(keys, layers)
+                    encoder.fill(space, [excerpt for excerpt in shard if excerpt.key in absent])
+            for key in keys:
+                if key not in absent:
+                    on_clip(key)
     return done
-
-
-def _report(shard: Sequence[Excerpt], on_clip: Callable[[str], object]) -> None:
-    for excerpt in shard:
-        on_clip(excerpt.key)
 
 
 @dataclass

@@ -40,6 +40,7 @@ def relative_scores(result: Result) -> list[float]:
     return list((means - low) / (high - low)) if high > low else [0.5] * len(means)
 
 
+@rc_context(_STYLE)
 def heatmap(results: Sequence[Result]) -> Figure:
     """Return the heatmap of one upstream's results, one for each task, all under one protocol.
 
@@ -70,43 +71,35 @@ def heatmap(results: Sequence[Result]) -> Figure:
     axes.set_xticks(range(len(results)), [f"{result.task['name']}\n{result.task['main_metric']}" for result in results])
     axes.set_yticks(range(len(names)), [rows[name] for name in names])
     axes.tick_params(length=0)
-    about = f"mean test score of {_seeds(results)} seeds, protocol {results[0].protocol['label']}"
+    counts = sorted({len(layer.runs) for result in results for layer in result.layers})
+    about = f"mean test score of {' or '.join(map(str, counts))} seeds, protocol {results[0].protocol['label']}"
     figure.suptitle(f"{results[0].upstream['name']}: {about}\nred frame: layer chosen on validation", fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _MAP), ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)
     bar.ax.set_yticklabels(["worst layer\nof the task", "best layer\nof the task"])
     return figure
 
 
-def save_heatmap(results: Sequence[Result], path: Path) -> list[Path]:
-    """Write the heatmap of one upstream's results as PNG (200 dpi) and SVG; return both paths.
+@rc_context(_STYLE)
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG (200 dpi) and SVG; return both paths.
 
     Args:
-        results: of one upstream.
+        figure: drawn by this module.
         path: without extension.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
-    with rc_context(_STYLE):
-        return save_figure(heatmap(results), path)
-
-
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and SVG; return both paths.
-
-    Raises:
-        MarbleError: the disk is full or the folder cannot be written.
-    """
     written = []
-    with rc_context(_STYLE):
-        for kind in ("png", "svg"):
-            target = path.with_name(f"{path.name}.{kind}")
-            with written_whole(target) as beside:
-                figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
-            written.append(target)
+    for kind in ("png", "svg"):
+        target = path.with_name(f"{path.name}.{kind}")
+        with written_whole(target) as beside:
+            figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+        written.append(target)
     return written
 
 
+@rc_context(_STYLE)
 def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str]]) -> Figure:
     """Return the curves of a pretraining over its steps: the loss, and for each probed task the validation score.
 
@@ -115,17 +108,16 @@ def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str
         scores: rows with step, task, metric and validation.
     """
     tasks = list(dict.fromkeys(row["task"] for row in scores))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(3.2 * (1 + len(tasks)), 2.6), layout="constrained")
-        first, *others = figure.subplots(1, 1 + len(tasks), sharex=True, squeeze=False)[0]
-        lines = [line for line in log if "loss" in line]
-        first.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="black", linewidth=1)
-        first.set(xlabel="step", ylabel="nats + squared error", title="training loss")
-        for axes, task in zip(others, tasks, strict=True):
-            points = [row for row in scores if row["task"] == task]
-            steps, values = [int(row["step"]) for row in points], [float(row["validation"]) for row in points]
-            axes.plot(steps, values, color="#0072b2", marker="o", markersize=4)
-            axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=task.rpartition("/")[2])
+    figure = Figure(figsize=(3.2 * (1 + len(tasks)), 2.6), layout="constrained")
+    first, *others = figure.subplots(1, 1 + len(tasks), sharex=True, squeeze=False)[0]
+    lines = [line for line in log if "loss" in line]
+    first.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="black", linewidth=1)
+    first.set(xlabel="step", ylabel="nats + squared error", title="training loss")
+    for axes, task in zip(others, tasks, strict=True):
+        points = [row for row in scores if row["task"] == task]
+        steps, values = [int(row["step"]) for row in points], [float(row["validation"]) for row in points]
+        axes.plot(steps, values, color="#0072b2", marker="o", markersize=4)
+        axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=task.rpartition("/")[2])
     return figure
 
 
@@ -136,8 +128,3 @@ def _row_names(results: Sequence[Result]) -> dict[str, str]:
         for layer in result.layers:
             rows[str(layer.layer)] = layer.name if layer.layer == "weighted" else f"{layer.layer}  {layer.name}"
     return dict(sorted(rows.items(), key=lambda item: (item[0] == "weighted", int(item[0]) if item[0].isdigit() else 0)))
-
-
-def _seeds(results: Sequence[Result]) -> str:
-    counts = sorted({len(layer.runs) for result in results for layer in result.layers})
-    return " or ".join(map(str, counts))

@@ -17,14 +17,9 @@ from marble.upstreams.pretraining.recipes import RECIPES, load_recipe
 
 def upstreams() -> list[dict[str, Any]]:
     """Return one row for each upstream."""
-    rows = []
-    for name in registry.upstream_names():
-        document = upstream(name)
-        rows.append(
-            {key: document[key] for key in ("name", "parameters", "sample_rate", "frame_rate")}
-            | {"layers": len(document["layers"]), "licence": document["licence"], "training_data": document["training_data"]}
-        )
-    return rows
+    keys = ("name", "parameters", "sample_rate", "frame_rate", "layers", "licence", "training_data")
+    infos = [registry.upstream_class(name).info for name in registry.upstream_names()]
+    return [{key: getattr(info, key) for key in keys} | {"layers": len(info.layers)} for info in infos]
 
 
 def upstream(name: str) -> dict[str, Any]:
@@ -33,8 +28,7 @@ def upstream(name: str) -> dict[str, Any]:
     Raises:
         MarbleError: nothing has this name.
     """
-    info = registry.upstream_class(name).info
-    return asdict(info) | {"layers": [asdict(layer) for layer in info.layers], "precisions": list(info.precisions)}
+    return asdict(registry.upstream_class(name).info)
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -56,8 +50,7 @@ def task(name: str) -> dict[str, Any]:
     """
     found = registry.load_task(name)
     fields = {key: value for key, value in vars(found).items() if key != "clips"}
-    fields |= {"labels": list(found.labels), "metrics": list(found.metrics), "main_metric": found.main_metric}
-    return fields | {"resources": [resource.path for resource in found.resources]}
+    return fields | {"main_metric": found.main_metric, "resources": [resource.path for resource in found.resources]}
 
 
 def protocols() -> list[dict[str, Any]]:

@@ -86,18 +86,10 @@ def provenance(device: torch.device) -> dict[str, object]:
 
 def _commit() -> str | None:
     """Return the commit of marble's own source, with "+changes" where it was edited; None where it is no checkout."""
-    folder = Path(__file__).resolve().parent
-    ask = ["git", "-C", str(folder)]
+    root = Path(__file__).resolve().parents[1]
+    ask = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        top = subprocess.run(
-            [*ask, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-        root, commit = top.stdout.split("\n")[:2]
-        if Path(root).resolve() != folder.parent.resolve():
-            return None
-        changed = subprocess.run(
-            [*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10, check=True
-        )
-        return commit + ("+changes" if changed.stdout.strip() else "")
+        answer = subprocess.run([*ask, "--dirty=+changes"], capture_output=True, text=True, timeout=10, check=True)
+        return answer.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

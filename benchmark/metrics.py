@@ -6,10 +6,10 @@ Conventions
   (any monotone map of them gives the same value), for regression the predicted values, for ordinal tasks what `grades` reads.
 - ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass, ordinal), ``[N, C]`` of
   0 and 1 (multilabel), ``[N, C]`` values (regression).
-- ``weights`` is ``Tensor[..., N]``, not negative: a track of weight 2 counts as two equal tracks, a track of weight 0 as none.
-  Its leading dimensions broadcast with those of the scores, so that ``weights[R, 1, N]`` with ``scores[S, N, C]`` evaluates R
-  resamples of S probes: each probe is sorted once. None counts every track once.
-- A metric returns ``Tensor[...]`` in float64 on the device of the scores, computed in float64. Working memory is bounded,
+- ``weights`` is ``Tensor[N]`` or ``Tensor[R, N]``, not negative: a track of weight 2 counts as two equal tracks, a track of
+  weight 0 as none. R weightings (resamples) are evaluated for every probe, and each probe is sorted once. None counts every
+  track once.
+- A metric returns ``Tensor[...]``, or ``Tensor[R, ...]``, in float64 on the device of the scores. Working memory is bounded,
   however many probes and resamples there are. On a CPU a probe's value does not depend on the probes beside it.
 - A value that does not exist is NaN: no track has weight, no label is defined, or the probe has a NaN among its scores.
 - Macro means leave out what is undefined under the weights: a class without a track (`balanced_accuracy`), a label without
@@ -44,7 +44,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -76,12 +75,12 @@ class Metric:
     of_windows: bool = False
 
     def __call__(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the metric of every probe under every weighting, ``Tensor[...]`` in float64.
+        """Return the metric of every probe under every weighting, ``Tensor[...]`` or ``Tensor[R, ...]`` in float64.
 
         Args:
             scores: ``Tensor[..., N, C]``.
             targets: ``Tensor[N]`` (multiclass) or ``Tensor[N, C]``.
-            weights: ``Tensor[..., N]`` whose leading dimensions broadcast with those of the scores, or None.
+            weights: ``Tensor[N]``, ``Tensor[R, N]``, or None.
 
         Raises:
             ValueError: the numbers of tracks or of labels differ.
@@ -92,40 +91,23 @@ class Metric:
                 f"{self.name} got scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and weights "
                 f"{None if weights is None else tuple(weights.shape)}, which do not fit each other."
             )
-        targets = targets.to(scores.device)
-        if weights is None:
-            weights = torch.ones(tracks)
-        leading = torch.broadcast_shapes(tuple(probes), weights.shape[:-1])
-        sizes = (1,) * (len(leading) - len(probes)) + tuple(probes)
-        probe_dims = [dim for dim, size in enumerate(sizes) if size != 1]
-        resample_dims = [dim for dim, size in enumerate(sizes) if size == 1]
-
-        # Weights as [K, P or 1, N], so that each probe is prepared once for all K weightings that it meets.
-        weights = weights.to(scores.device, torch.float64)
-        weights = weights.reshape((1,) * (len(leading) + 1 - weights.ndim) + tuple(weights.shape))
-        shared = all(weights.shape[dim] == 1 for dim in probe_dims)
-        target_shape = [1 if shared and dim in probe_dims else leading[dim] for dim in range(len(leading))]
-        resamples = prod(leading[dim] for dim in resample_dims)
-        weights = weights.expand(*target_shape, tracks).permute(*resample_dims, *probe_dims, len(leading))
-        weights = weights.reshape(resamples, 1 if shared else prod(probes), tracks)
-
-        values = self._by_chunks(scores.reshape(-1, tracks, width), targets, weights)
-        order = resample_dims + probe_dims
-        return values.reshape([leading[dim] for dim in order]).permute([order.index(dim) for dim in range(len(leading))])
+        held = torch.ones(tracks) if weights is None else weights
+        rows = held.reshape(-1, tracks).to(scores.device, torch.float64)
+        values = self._by_chunks(scores.reshape(-1, tracks, width), targets.to(scores.device), rows)
+        return values.reshape([*held.shape[:-1], *probes])
 
     def _by_chunks(self, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Return values ``[K, P]`` of ``scores[P, N, C]`` under ``weights[K, P or 1, N]`` in bounded memory."""
-        resamples, weightings, tracks = weights.shape
+        """Return values ``[K, P]`` of ``scores[P, N, C]`` under ``weights[K, N]`` in bounded memory."""
+        resamples, tracks = weights.shape
         values = torch.empty(resamples, len(scores), dtype=torch.float64, device=scores.device)
         size = max(tracks * scores.shape[-1], 1)
-        probe_step = 1 if weightings > 1 else max(_CHUNK // (size * max(resamples, 1)), 1)
+        probe_step = max(_CHUNK // (size * max(resamples, 1)), 1)
         for probe in range(0, len(scores), probe_step):
             some = scores[probe : probe + probe_step]
             weigh = self.prepare(some, targets)
             step = max(_CHUNK // (size * len(some)), 1)
             for first in range(0, resamples, step):
-                chunk = weights[first : first + step, probe if weightings > 1 else 0]
-                values[first : first + step, probe : probe + probe_step] = weigh(chunk)
+                values[first : first + step, probe : probe + probe_step] = weigh(weights[first : first + step])
             values[:, probe : probe + probe_step].masked_fill_(some.isnan().flatten(1).any(1), torch.nan)
         return values
 
@@ -293,26 +275,22 @@ def _r2_of(dimension: int) -> Callable[[Tensor, Tensor], _Weigh]:
     return lambda scores, targets: _r2(scores[..., part].contiguous(), targets[:, part].contiguous())
 
 
-def _key_scores(*, both_fifths: bool = False) -> Tensor:
-    """Return the score of each pair of keys, ``float64[reference, estimated]``."""
-    number = torch.arange(24)
+def _key_metric(*, both_fifths: bool = False) -> Callable[[Tensor, Tensor], _Weigh]:
+    """Return a metric from the score of each pair of keys, ``float64[reference, estimated]``."""
+    number = torch.arange(24, device="cpu")
     minor = number >= 12
     step = (number[None] - number[:, None]) % 12
     same_mode = minor[:, None] == minor
     fifth = (step == 7) | ((step == 5) & both_fifths)
     relative = step == torch.where(minor[:, None], 3, 9)
-    scores = torch.zeros(24, 24, dtype=torch.float64)
-    scores[same_mode & (step == 0)] = 1.0
-    scores[same_mode & fifth] = 0.5
-    scores[~same_mode & relative] = 0.3
-    scores[~same_mode & (step == 0)] = 0.2
-    return scores
+    table = torch.zeros(24, 24, dtype=torch.float64, device="cpu")
+    table[same_mode & (step == 0)] = 1.0
+    table[same_mode & fifth] = 0.5
+    table[~same_mode & relative] = 0.3
+    table[~same_mode & (step == 0)] = 0.2
 
-
-def _key_metric(*, both_fifths: bool = False) -> Callable[[Tensor, Tensor], _Weigh]:
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
-        table = _key_scores(both_fifths=both_fifths).to(scores.device)
-        values = table[targets, scores.argmax(-1)]
+        values = table.to(scores.device)[targets, scores.argmax(-1)]
         return lambda weights: _total(weights[:, None] * values) / weights.sum(-1, keepdim=True)
 
     return prepare

@@ -7,7 +7,6 @@ probes takes a few steps on random numbers. Nothing is written but the descripti
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 
 import torch
 
@@ -20,37 +19,13 @@ from marble.runner import Job
 _SAMPLES = 2
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a job needs; `encode_minutes` and `probe_minutes` are estimates (the latter for probes that use all epochs).
+def make_plan(job: Job) -> dict[str, object]:
+    """Return what a job needs, as one row of plain data.
 
-    Attributes:
-        clips: distinct excerpts of the task.
-        cached: those whose features are in the cache already.
-        audio_hours: length of those that are not.
-        feature_gigabytes: what their features add to the cache.
-        bad_headers: files whose length cannot be read; the run will tell why.
+    Its `clips` are the distinct excerpts of the task, `cached` those whose features are in the cache already; `audio_hours` and
+    `feature_gigabytes` are of those that are not, `bad_headers` files whose length cannot be read (the run will tell why).
+    `encode_minutes` and `probe_minutes` are estimates, the latter for probes that use all epochs.
     """
-
-    upstream: str
-    task: str
-    layers: int
-    probes: int
-    clips: int
-    cached: int
-    audio_hours: float
-    feature_gigabytes: float
-    bad_headers: int
-    encode_minutes: float
-    probe_minutes: float
-
-    def document(self) -> dict[str, object]:
-        """Return the plan as JSON data."""
-        return asdict(self)
-
-
-def make_plan(job: Job) -> Plan:
-    """Return the plan of a job."""
     job.space.refresh()
     excerpts = list({excerpt.key: excerpt for excerpt in job.excerpts}.values())
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
@@ -62,19 +37,19 @@ def make_plan(job: Job) -> Plan:
     )
     groups = (len(job.layers) + job.weighted) * len(job.seeds)
     readable = [excerpt for excerpt in excerpts if lengths.get(excerpt.key)]
-    return Plan(
-        upstream=job.upstream.info.name,
-        task=job.task.name,
-        layers=len(job.layers) + job.weighted,
-        probes=groups * len(job.protocol.probe.learning_rates),
-        clips=len(excerpts),
-        cached=len(excerpts) - len(absent),
-        audio_hours=seconds / 3600,
-        feature_gigabytes=4 * width * windows / 1e9,
-        bad_headers=sum(length is None for length in lengths.values()),
-        encode_minutes=_encoder_speed(job, readable[:_SAMPLES], lengths) * seconds / 60,
-        probe_minutes=_probe_seconds(job) * groups / 60,
-    )
+    return {
+        "upstream": job.upstream.info.name,
+        "task": job.task.name,
+        "layers": len(job.layers) + job.weighted,
+        "probes": groups * len(job.protocol.probe.learning_rates),
+        "clips": len(excerpts),
+        "cached": len(excerpts) - len(absent),
+        "audio_hours": seconds / 3600,
+        "feature_gigabytes": 4 * width * windows / 1e9,
+        "bad_headers": sum(length is None for length in lengths.values()),
+        "encode_minutes": _encoder_speed(job, readable[:_SAMPLES]) * seconds / 60,
+        "probe_minutes": _probe_seconds(job) * groups / 60,
+    }
 
 
 def _length(excerpt: Excerpt) -> float | None:
@@ -87,10 +62,10 @@ def _length(excerpt: Excerpt) -> float | None:
         return None
 
 
-def _encoder_speed(job: Job, samples: list[Excerpt], lengths: dict[str, float | None]) -> float:
+def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
     """Return the seconds of work that one second of audio costs."""
     rate = job.upstream.info.sample_rate
-    longest = round((job.windows.seconds or 30.0) * rate)
+    longest, shortest = round((job.windows.seconds or 30.0) * rate), round(job.upstream.info.min_seconds * rate)
     heard, spent = 0.0, 0.0
     for turn, excerpt in enumerate(samples[:1] + samples):
         begin = time.perf_counter()
@@ -100,11 +75,8 @@ def _encoder_speed(job: Job, samples: list[Excerpt], lengths: dict[str, float | 
             continue
         piece = torch.from_numpy(waveform[:longest])[None]
         decoded = time.perf_counter() - begin
-        pooled_layers(
-            job.upstream,
-            torch.nn.functional.pad(piece, (0, max(0, round(job.upstream.info.min_seconds * rate) - piece.shape[1]))),
-            job.needed,
-        )
+        padded = torch.nn.functional.pad(piece, (0, max(0, shortest - piece.shape[1])))
+        pooled_layers(job.upstream, padded, job.needed)
         if turn:
             share = piece.shape[1] / len(waveform)
             heard += piece.shape[1] / rate

@@ -27,8 +27,6 @@ class ProbeStore:
     def load(self, key: str) -> Trained | None:
         """Return a trained group, or None where it is not there or its file is damaged."""
         path = self._path(key)
-        if not path.exists():
-            return None
         try:
             with safe_open(path, framework="pt") as file:
                 choice = json.loads(file.metadata()["choice"])

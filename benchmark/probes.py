@@ -116,7 +116,7 @@ def train_probes(
     groups: Sequence[Group],
     question: Question,
     settings: Probe,
-    on_epoch: Callable[[int, int], object] = lambda epoch, alive: None,
+    on_epochs: Callable[[int], object] = lambda epochs: None,
 ) -> list[Trained]:
     """Train all groups together and return them in their order.
 
@@ -126,15 +126,16 @@ def train_probes(
         groups: what to train; single layers must be among `layers`, "weighted" sums over all of them.
         question: the task.
         settings: the probe of the protocol.
-        on_epoch: called after each epoch with its number and how many members still learn.
+        on_epochs: called after each epoch with 1, and after the last one with all that are left where nobody learns on.
     """
     bank = _Bank(features, layers, groups, question, settings)
     for epoch in range(1, settings.epochs + 1):
         bank.train_epoch()
         bank.judge(epoch)
-        on_epoch(epoch, bank.alive)
-        if not bank.alive:
+        if not len(bank.member):
+            on_epochs(settings.epochs - epoch + 1)
             break
+        on_epochs(1)
     return bank.choose()
 
 
@@ -202,14 +203,10 @@ class _Bank:
         self.seed_of_group = torch.tensor([self.seeds.index(group.seed) for group in groups], device=device)
         count = len(groups) * len(settings.learning_rates)
         self.member = torch.arange(count, device=device)
-        drawn = {
-            seed: initial_weights(question.task, seed, features.shape[2], settings.hidden, question.outputs)
-            for seed in self.seeds
-        }
-        stacked = [torch.stack([drawn[group.seed][number] for group in groups]) for number in range(4)]
+        sizes = (features.shape[2], settings.hidden, question.outputs)
+        drawn = {seed: [*initial_weights(question.task, seed, *sizes), torch.zeros(1, len(layers))] for seed in self.seeds}
         stacked = [
-            _padded(values, rows=number == 2)
-            for number, values in enumerate([*stacked, torch.zeros(len(groups), 1, len(layers))])
+            _padded(torch.stack([drawn[group.seed][number] for group in groups]), rows=number == 2) for number in range(5)
         ]
         self.weights = [values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1) for values in stacked]
         self._learn()
@@ -223,11 +220,6 @@ class _Bank:
         self.orders = [order_generator(question.task, seed) for seed in self.seeds]
         self.dropouts = [dropout_generator(question.task, seed, device) for seed in self.seeds]
         self.train_targets, self.target_mean, self.target_scale = self._training_targets()
-
-    @property
-    def alive(self) -> int:
-        """How many members still learn."""
-        return len(self.member)
 
     def train_epoch(self) -> None:
         """Let every member see every training window once."""

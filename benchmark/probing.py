@@ -68,33 +68,26 @@ class Probing:
         title = f"{self.job.upstream.info.name} on {self.job.task.name}: probing"
         with reporter.stage(title, len(missing) * rates * settings.epochs, "probe epochs") as advance:
             for chunk in self._chunks(missing):
-                members = len(chunk) * rates
-                left = [members * settings.epochs]
-
-                def count(epoch: int, alive: int, members: int = members, left: list[int] = left) -> None:
-                    left[0] -= members
-                    advance(members)
-
                 layers = self.job.needed if chunk[0].layer == "weighted" else sorted({int(group.layer) for group in chunk})
-                features = self._features(layers)
-                for group, result in zip(
-                    chunk, train_probes(features, layers, chunk, self.question, settings, count), strict=True
-                ):
+                members = len(chunk) * rates
+                results = train_probes(
+                    self._features(layers), layers, chunk, self.question, settings,
+                    lambda epochs, members=members: advance(epochs * members),
+                )  # fmt: skip
+                for group, result in zip(chunk, results, strict=True):
                     self.store.save(keys[group], result)
                     trained[group] = result
-                advance(left[0])
         return {group: trained[group] for group in self.groups}
 
     def _tracks(self, split: Split) -> Tracks:
         """Return the windows and targets of a split and note the names of its tracks, in the order of the clips."""
-        first = {clip.track: clip for clip in reversed(self.clips) if clip.split == split}
-        names = list(dict.fromkeys(clip.track for clip in self.clips if clip.split == split))
+        own = np.array([clip.split == split for clip in self.clips])
+        clips = [clip for clip in self.clips if clip.split == split]
+        first = {clip.track: clip for clip in reversed(clips)}
+        self.tracks[split] = names = list(dict.fromkeys(clip.track for clip in clips))
         number = {name: place for place, name in enumerate(names)}
-        self.tracks[split] = names
-        begins = np.cumsum(self.windows) - self.windows
-        chosen = [place for place, clip in enumerate(self.clips) if clip.split == split]
-        rows = np.concatenate([np.arange(begins[place], begins[place] + self.windows[place]) for place in chosen])
-        track = np.repeat([number[self.clips[place].track] for place in chosen], self.windows[chosen])
+        rows = np.flatnonzero(np.repeat(own, self.windows))
+        track = np.repeat([number[clip.track] for clip in clips], self.windows[own])
         targets = self.job.task.encode([first[name] for name in names])
         return Tracks(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))
 

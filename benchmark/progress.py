@@ -69,11 +69,9 @@ class _Lines:
         """Count steps and say so from time to time."""
         self.done += steps
         now = time.monotonic()
-        if not steps:
-            return
-        if now - self.last < _LINE_EVERY and self.done < self.total:
+        if not steps or (now - self.last < _LINE_EVERY and self.done < self.total):
             return
         self.last = now
         rate = self.done / max(now - self.began, 1e-9)
-        left = (self.total - self.done) / rate if rate else 0
+        left = (self.total - self.done) / rate
         self.reporter.say(f"{self.title}: {self.done:g} of {self.total:g} {self.unit}, {rate:.1f} a second, {left:.0f} s left")

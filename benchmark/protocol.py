@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,7 @@ from marble.errors import MarbleError
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Windows(BaseModel):
@@ -172,35 +173,55 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     if name not in PROTOCOLS:
         raise MarbleError(f"There is no protocol called '{name}': known are {', '.join(PROTOCOLS)}.")
     document = PROTOCOLS[name].model_dump()
+    parts = {part: document[part] for part in ("windows", "probe")}
+    known = "among " + ", ".join(f"{part}.{field}" for part, fields in parts.items() for field in fields)
     for setting in PROTOCOLS[name].by_task.get(task, ()):
-        _set(document, setting)
+        change(parts, setting, known)
     for setting in settings:
-        document["changes"] |= _set(document, setting)
+        document["changes"] |= change(parts, setting, known)
+    return validated(Protocol, document)
+
+
+def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]:
+    """Replace one value of a document in place, and return its key and value.
+
+    Args:
+        document: of a pydantic model; objects and tuples inside it are reached by ``part.field`` and ``part.0.field``.
+        setting: ``KEY=VALUE``; a tuple takes values joined by commas, "none" is None, the rest is for pydantic to convert.
+        known: which keys there are, in words.
+
+    Raises:
+        MarbleError: there is no such value.
+    """
+    key, equals, value = setting.partition("=")
+    *path, last = key.split(".")
+    place: Any = document
+    for part in path:
+        if isinstance(place, tuple):
+            place = dict(zip(map(str, range(len(place))), place, strict=True))
+        place = place.get(part) if isinstance(place, dict) else None
+    if not (equals and isinstance(place, dict) and last in place) or isinstance(place[last], dict):
+        raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key {known}.")
+    if isinstance(place[last], tuple):
+        place[last] = tuple(part for part in value.split(",") if part)
+    else:
+        place[last] = None if value.lower() == "none" else value
+    return {key: place[last]}
+
+
+def validated(kind: type[Model], document: dict[str, Any]) -> Model:
+    """Return the model of a changed document.
+
+    Raises:
+        MarbleError: a value is impossible.
+    """
     try:
-        return Protocol.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         raise MarbleError(
-            f"--set {'.'.join(map(str, first['loc'][:2]))}: {first['msg'].lower()}, got {first['input']!r}."
+            f"--set {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}, got {first['input']!r}."
         ) from error
-
-
-def _set(document: dict[str, Any], setting: str) -> dict[str, Any]:
-    """Replace one value of a protocol, and return its key and value."""
-    key, equals, value = setting.partition("=")
-    part, dot, field = key.partition(".")
-    if not (equals and dot and part in ("windows", "probe") and field in document[part]):
-        known = ", ".join(f"{part}.{field}" for part in ("windows", "probe") for field in document[part])
-        raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key among {known}.")
-    document[part][field] = _value(value, document[part][field])
-    return {key: document[part][field]}
-
-
-def _value(text: str, present: Any) -> Any:
-    """Return a setting's value: a tuple in place of a tuple, None for "none", else the text for pydantic to convert."""
-    if isinstance(present, tuple):
-        return tuple(part for part in text.split(",") if part)
-    return None if text.lower() == "none" else text
 
 
 def parse_layers(text: str, count: int) -> tuple[list[int], bool]:

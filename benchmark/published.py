@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.resources import files
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,11 @@ def _read() -> Iterator[PublishedNumber]:
     tables = (file for file in files("marble.papers").iterdir() if file.name.endswith(".csv"))
     for file in sorted(tables, key=lambda file: file.name):
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
-            yield PublishedNumber(
-                paper=row["paper"],
-                table=int(row["table"]),
-                system=row["system"],
-                task=row["task"],
-                metric=row["metric"],
-                value=_converted(row["value"], row["unit"]),
-                spread=_converted(row["spread"], row["unit"]) if row["spread"] else None,
-                layer=row["layer"],
-                note=row["note"],
-            )
+            unit = row.pop("unit")
+            spread = _converted(row["spread"], unit) if row["spread"] else None
+            value = _converted(row["value"], unit)
+            fields: dict[str, Any] = {**row, "table": int(row["table"]), "value": value, "spread": spread}
+            yield PublishedNumber(**fields)
 
 
 def _converted(printed: str, unit: str) -> float:

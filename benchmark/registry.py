@@ -159,9 +159,8 @@ def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any,
     name, colon, argument = spec.partition(":")
     if name in table:
         return _attribute(table[name]), argument if colon else None
-    for point in entry_points(group=group):
-        if point.name == name:
-            return point.load(), argument if colon else None
+    for point in entry_points(group=group, name=name):
+        return point.load(), argument if colon else None
     if colon and argument.isidentifier():
         return _from_module(spec, kind), None
     raise _unknown(kind, name, _names(table, group))

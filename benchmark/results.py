@@ -76,7 +76,7 @@ class Selected(_Part):
 
     layer: int | str
     name: str
-    rule: str
+    rule: str = "best mean main metric on validation"
     validation: dict[str, Summary]
     test: dict[str, Summary]
 

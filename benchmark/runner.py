@@ -153,8 +153,7 @@ def prepare(
     for clip in clips:
         content = contents[clip.path]
         if isinstance(content, OSError):
-            reason = f"cannot be read ({(content.strerror or str(content)).lower()})"
-            bad.append(BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=reason))
+            bad.append(_bad_clip(clip, f"cannot be read ({(content.strerror or str(content)).lower()})"))
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop))
@@ -208,19 +207,23 @@ def run(
         reporter.say(f"{job.upstream.info.name} on {job.task.name}: already done, {Path(results) / done.path}")
         return done
     extraction = encode(job, workers, reporter)
-    bad = job.bad + _bad_clips(job, extraction)
-    refused = set(extraction.bad)
-    kept = [(clip, key) for clip, key in zip(job.clips, job.keys, strict=True) if key not in refused]
-    _refuse_empty_splits(job, [clip for clip, _ in kept], bad)
+    bad, clips, keys = list(job.bad), [], []
+    for clip, key in zip(job.clips, job.keys, strict=True):
+        if key in extraction.bad:
+            bad.append(_bad_clip(clip, extraction.bad[key]))
+        else:
+            clips.append(clip)
+            keys.append(key)
+    _refuse_empty_splits(job, clips, bad)
     begin = time.perf_counter()
-    probing = Probing(job, [clip for clip, _ in kept], [key for _, key in kept])
+    probing = Probing(job, clips, keys)
     trained = probing.train(reporter)
     cost = Cost(
         encoder_seconds=extraction.encoder_seconds,
         probe_seconds=time.perf_counter() - begin,
         audio_hours=extraction.audio_seconds / 3600,
         clips_encoded=extraction.clips,
-        clips_cached=len(set(job.keys)) - extraction.clips - len(refused),
+        clips_cached=len(set(job.keys)) - extraction.clips - len(extraction.bad),
         peak_memory_bytes=memory_peak(),
         cache_bytes=job.space.size()[2],
     )
@@ -245,23 +248,16 @@ def find_result(job: Job, results: Path) -> Result | None:
 def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
     """Bring the features of a job into the cache."""
     job.space.refresh()
-    absent = job.space.missing(dict.fromkeys(job.keys), job.needed)
-    title = f"{job.upstream.info.name} on {job.task.name}: encoding"
-    wanted = set(absent)
-    excerpts = job.excerpts
-    with reporter.stage(title, len(absent), "clips") as advance:
+    wanted = set(job.space.missing(job.keys, job.needed))
+    with reporter.stage(f"{job.upstream.info.name} on {job.task.name}: encoding", len(wanted), "clips") as advance:
         return extract(
-            job.upstream, job.space, excerpts, job.needed, job.windows, workers=workers,
+            job.upstream, job.space, job.excerpts, job.needed, job.windows, workers=workers,
             on_clip=lambda key: advance(key in wanted),
         )  # fmt: skip
 
 
-def _bad_clips(job: Job, extraction: Extraction) -> list[BadClip]:
-    return [
-        BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=extraction.bad[key])
-        for clip, key in zip(job.clips, job.keys, strict=True)
-        if key in extraction.bad
-    ]
+def _bad_clip(clip: Clip, reason: str) -> BadClip:
+    return BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=reason)
 
 
 def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None:

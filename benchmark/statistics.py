@@ -47,7 +47,7 @@ def bootstrap_interval(
     counts = np.random.default_rng(seed).multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
     if track is not None:
         counts = counts[:, track.cpu().numpy()]
-    values = metric(scores, targets, torch.from_numpy(counts)[:, None]).mean(-1)
+    values = metric(scores, targets, torch.from_numpy(counts)).mean(-1)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=values.device)
     low, high = values.nanquantile(ends).tolist()
     return low, high

@@ -25,30 +25,21 @@ from marble.task import Task
 if TYPE_CHECKING:
     from marble.runner import Job
 
-RULE = "best mean main metric on validation"
-
 
 def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad: list[BadClip], cost: Cost) -> Result:
     """Return the result of a job whose probes are trained."""
     layers = [_layer_result(job, probing, trained, layer) for layer in dict.fromkeys(group.layer for group in trained)]
-    selected = select(layers, job.task)
-    info = job.upstream.info
     return Result(
         identity=job.identity,
-        upstream=asdict(info) | {"weights_sha256": job.upstream.weights, "layers": [asdict(layer) for layer in info.layers]},
+        upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
         task=_describe_task(job, probing),
         protocol=job.protocol.model_dump(mode="json")
         | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
         layers=layers,
-        selected=Selected(
-            layer=selected.layer, name=selected.name, rule=RULE, validation=selected.validation, test=selected.test
-        ),
+        selected=Selected.model_validate(select(layers, job.task), from_attributes=True),
         bad_clips=bad,
         provenance=provenance(job.upstream.device)
-        | {
-            "space": job.space.description,
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
+        | {"space": job.space.description, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
         cost=cost,
     )
 
@@ -72,40 +63,32 @@ def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[
         MarbleError: the disk is full or the folder cannot be written.
     """
     path = (results / result.path).with_suffix(".parquet")
-    with written_whole(path) as beside:
-        writer = None
-        try:
-            for batch in _prediction_tables(job, probing, trained):
-                writer = writer or parquet.ParquetWriter(beside, batch.schema, compression="zstd")
-                writer.write_table(batch)
-        finally:
-            if writer:
-                writer.close()
+    text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
+    schema = pyarrow.schema({
+        "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
+        "target": numbers if job.task.kind == "regression" else pyarrow.list_(text), "prediction": text, "logits": numbers,
+    })  # fmt: skip
+    with written_whole(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
+        for rows in _predictions(job.task, probing, trained):
+            writer.write_table(pyarrow.table(rows, schema))
 
 
 def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], layer: int | str) -> LayerResult:
     chosen = [trained[Group(layer, seed)] for seed in job.seeds]
     validation, test = probing.question.valid, probing.question.test
-    scores = [
-        (
-            _metrics(one.validation, one.validation_windows, validation, job.task),
-            _metrics(one.test, one.test_windows, test, job.task),
-        )
-        for one in chosen
-    ]
     runs = [
         Run(
             seed=seed,
             learning_rate=one.learning_rate,
             epoch=one.epoch,
-            validation=on_validation,
-            test=on_test,
+            validation=_metrics(one.validation, one.validation_windows, validation, job.task),
+            test=_metrics(one.test, one.test_windows, test, job.task),
             grid=[
                 GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score)))
                 for rate, epoch, score in zip(job.protocol.probe.learning_rates, one.grid_epochs, one.grid_scores, strict=True)
             ],
         )
-        for seed, one, (on_validation, on_test) in zip(job.seeds, chosen, scores, strict=True)
+        for seed, one in zip(job.seeds, chosen, strict=True)
     ]
     weights = torch.stack([one.layer_weights for one in chosen]).double().mean(0).tolist() if layer == "weighted" else None
     return LayerResult(
@@ -154,10 +137,7 @@ def _number(value: float) -> float | None:
 
 def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
     task = job.task
-    undefined = {}
-    if task.kind == "multilabel":
-        undefined = {"labels_without_roc_auc": undefined_labels(probing.question.test.targets)}
-    return {
+    described = {
         "name": task.name,
         "version": task.version,
         "kind": task.kind,
@@ -169,40 +149,29 @@ def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
         "synthetic": task.synthetic,
         "licence": task.licence,
         "citation": task.citation,
-        **undefined,
     }
+    if task.kind == "multilabel":
+        described["labels_without_roc_auc"] = undefined_labels(probing.question.test.targets)
+    return described
 
 
-def _prediction_tables(job: Job, probing: Probing, trained: dict[Group, Trained]) -> Iterator[pyarrow.Table]:
-    """Yield one table for each layer, seed and split."""
-    labels = job.task.labels
+def _predictions(task: Task, probing: Probing, trained: dict[Group, Trained]) -> Iterator[dict[str, list]]:
+    """Yield the columns of one table for each layer, seed and split."""
     target_of = {clip.track: clip.target for clip in reversed(probing.clips)}
     for group, one in trained.items():
         for split, logits in (("valid", one.validation), ("test", one.test)):
             tracks = probing.tracks[split]
+            named: list[str | None] = [None] * len(tracks)
+            if task.kind in ("multiclass", "ordinal"):
+                places = logits.argmax(dim=1) if task.kind == "multiclass" else grades(logits)
+                named = [task.labels[place] if place >= 0 else None for place in places.tolist()]
             targets = [target_of[track] for track in tracks]
-            if job.task.kind in ("multiclass", "ordinal"):
-                places = logits.argmax(dim=1) if job.task.kind == "multiclass" else grades(logits)
-                named = [labels[place] if place >= 0 else None for place in places.tolist()]
-                prediction = pyarrow.array(named, pyarrow.string())
-            else:
-                prediction = pyarrow.nulls(len(tracks), pyarrow.string())
-            yield pyarrow.table(
-                {
-                    "layer": pyarrow.array([str(group.layer)] * len(tracks), pyarrow.string()),
-                    "seed": pyarrow.array([group.seed] * len(tracks), pyarrow.int32()),
-                    "split": pyarrow.array([split] * len(tracks), pyarrow.string()),
-                    "track": pyarrow.array(tracks, pyarrow.string()),
-                    "target": pyarrow.array([_as_list(target) for target in targets], pyarrow.list_(_target_type(job.task))),
-                    "prediction": prediction,
-                    "logits": pyarrow.array(logits.double().tolist(), pyarrow.list_(pyarrow.float64())),
-                }
-            )
-
-
-def _target_type(task: Task) -> pyarrow.DataType:
-    return pyarrow.float64() if task.kind == "regression" else pyarrow.string()
-
-
-def _as_list(target: Any) -> list:
-    return [target] if isinstance(target, str) else list(target)
+            yield {
+                "layer": [str(group.layer)] * len(tracks),
+                "seed": [group.seed] * len(tracks),
+                "split": [split] * len(tracks),
+                "track": tracks,
+                "target": [[target] if isinstance(target, str) else list(target) for target in targets],
+                "prediction": named,
+                "logits": logits.double().tolist(),
+            }

@@ -25,8 +25,9 @@ def result_table(result: Result) -> Table:
     metric = result.task["main_metric"]
     tracks = result.task["tracks"]["test"]
     seeds = len(result.layers[0].runs)
+    direction = result.task["metrics"][metric]
     table = Table(
-        title=f"{result.upstream['name']} on {result.task['name']}: {metric} of {tracks} test tracks, {_direction(metric)}",
+        title=f"{result.upstream['name']} on {result.task['name']}: {metric} of {tracks} test tracks, {direction}",
         caption=f"protocol {result.protocol['label']}, {seeds} seeds; * chosen on validation; 95 % interval over tracks",
     )
     table.add_column("layer")
@@ -79,9 +80,8 @@ def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_publ
     direction = board["metric"].map(lambda name: -1 if METRICS[name].higher_is_better else 1)
     measured = (
         board.assign(order=pandas.to_numeric(board["test_mean"]) * direction)
-        .sort_values(["task", "protocol", "order", "upstream"], kind="stable")
+        .sort_values(["task", "protocol", "order", "upstream"], kind="stable", ignore_index=True)
         .drop(columns="order")
-        .reset_index(drop=True)
     )
     if not with_published:
         return measured
@@ -151,7 +151,3 @@ def _mean(summary: Summary) -> str:
 
 def _three(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _direction(metric: str) -> str:
-    return "higher is better" if METRICS[metric].higher_is_better else "lower is better"

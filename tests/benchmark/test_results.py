@@ -7,7 +7,7 @@ import pytest
 import marble
 from marble import results
 from marble.errors import MarbleError
-from marble.figures import heatmap, relative_scores, save_heatmap
+from marble.figures import heatmap, relative_scores, save_figure
 from marble.results import Summary
 from marble.tables import leaderboard, result_table
 
@@ -89,10 +89,10 @@ def test_the_heatmap_scales_each_task_and_frames_the_choice_of_validation(result
     assert [(round(frame.get_x() + 0.47), round(frame.get_y() + 0.46)) for frame in frames] == [(0, 2), (1, 2)]
     assert [text.get_text() for text in axes.texts] == ["0.200", "0.900", "0.550"] * 2
     assert [label.get_text() for label in axes.get_xticklabels()] == ["folder:tones\naccuracy", "other\naccuracy"]
-    paths = save_heatmap([result], tmp_path / "figure")
+    paths = save_figure(heatmap([result]), tmp_path / "figure")
     assert [path.suffix for path in paths] == [".png", ".svg"]
     first = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in save_heatmap([result], tmp_path / "figure")] == first
+    assert [path.read_bytes() for path in save_figure(heatmap([result]), tmp_path / "figure")] == first
 
 
 def test_a_layer_without_a_value_is_shown_as_such(result):

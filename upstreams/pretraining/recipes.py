@@ -16,9 +16,10 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from marble.errors import MarbleError
+from marble.protocol import change, validated
 from marble.upstreams.pretraining.masking import Fill, WindowMask
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -366,30 +367,5 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         raise MarbleError(f"There is no recipe called '{name}': known are {', '.join(RECIPES)}.")
     document = RECIPES[name].model_dump()
     for setting in settings:
-        _set(document, setting)
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise MarbleError(
-            f"--set {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}, got {first['input']!r}."
-        ) from error
-
-
-def _set(document: dict[str, Any], setting: str) -> None:
-    """Replace one value of a recipe's document, in place."""
-    key, equals, value = setting.partition("=")
-    *path, last = key.split(".")
-    place: Any = document
-    for part in path:
-        place = (
-            place[int(part)]
-            if isinstance(place, tuple | list) and part.isdigit() and int(part) < len(place)
-            else (place.get(part) if isinstance(place, dict) else None)
-        )
-    if not (equals and isinstance(place, dict) and last in place) or isinstance(place[last], dict):
-        raise MarbleError(
-            f"'{setting}' sets nothing: write KEY=VALUE with a key of the recipe, such as optimiser.learning_rate=1e-3."
-        )
-    present = place[last]
-    place[last] = tuple(value.split(",")) if isinstance(present, tuple) else None if value.lower() == "none" else value
+        change(document, setting, "of the recipe, such as optimiser.learning_rate=1e-3")
+    return validated(Recipe, document)
