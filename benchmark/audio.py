@@ -171,7 +171,7 @@ def _sound_file(source: bytes | io.BytesIO) -> soundfile.SoundFile:
 
 
 def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> None:
-    expected = EXTENSIONS.get(path.suffix.lower())
+    expected = promised_formats(path)
     if file.format == "RAW":
         raise BadAudioError("is not audio that libsndfile reads, or is corrupt")
     if expected and file.format not in expected:
@@ -181,6 +181,11 @@ def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> No
     missing = missing_bytes(path, file.format)
     if missing > 0:
         raise BadAudioError(f"is truncated: at least {missing} bytes of its audio are missing")
+
+
+def promised_formats(path: Path) -> tuple[str, ...]:
+    """Return the formats that the name of a file promises, as libsndfile calls them; none where it promises none."""
+    return EXTENSIONS.get(path.suffix.lower(), ())
 
 
 def is_audio_name(name: str) -> bool:

@@ -90,16 +90,23 @@ def run_all(
                 yield Outcome(upstream, task, None, f"{type(error).__name__}: {error}")
 
 
-def split_specs(text: str, everything: Sequence[str]) -> list[str]:
+def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
     """Return the specs in ``NAME[,NAME…]`` or ``all``; a comma inside an existing path does not split.
 
     Args:
         text: as typed.
         everything: what ``all`` means.
+        what: is named, such as "task".
+
+    Raises:
+        MarbleError: nothing is named.
     """
     if text == "all":
         return list(everything)
     name, colon, argument = text.partition(":")
     if colon and "," not in name and Path(argument).exists():
         return [text]
-    return [part.strip() for part in text.split(",") if part.strip()]
+    specs = [part.strip() for part in text.split(",") if part.strip()]
+    if not specs:
+        raise MarbleError(f"'{text}' names no {what}: write NAME[,NAME…] or all; marble ls {what}s lists the names.")
+    return specs

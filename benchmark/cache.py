@@ -4,7 +4,8 @@ Conventions
 -----------
 - A *space* is one way of turning audio into features: weights, code versions, sample rate, windows, reduction, precision.
   Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
-- A *clip key* is the sha256 of a file's content and of the excerpt's times. File names, tasks and results do not count.
+- A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
+  wrong name makes a file bad. What else it is called, tasks and results do not count.
 - A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
   ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys and, for each
   tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
@@ -42,9 +43,9 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def clip_key(content: str, start: float, stop: float | None) -> str:
-    """Return the key of an excerpt: its file's sha256 and its times in seconds."""
-    return digest([content, start, stop])
+def clip_key(content: str, start: float, stop: float | None, formats: Sequence[str] = ()) -> str:
+    """Return the key of an excerpt: its file's sha256, its times in seconds, and the formats that its name promises."""
+    return digest([content, start, stop, formats])
 
 
 @contextmanager
@@ -180,7 +181,7 @@ class Space:
         tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
         clips = json.dumps(list(keys))
         metadata = {"format": str(FORMAT), "keys": clips}
-        metadata |= {f"sha256.{name}": _checksum(name, clips, values) for name, values in tensors.items()}
+        metadata |= {f"sha256.{name}": checksum(name, clips, values) for name, values in tensors.items()}
         path = self.shard_path(keys, list(features))
         with written_whole(path) as beside:
             beside.write_bytes(save(tensors, metadata))
@@ -293,11 +294,11 @@ class Space:
             raise _cannot_write(path.with_suffix(".damaged"), error) from error
 
 
-def _checksum(name: str, keys: str, values: np.ndarray) -> str:
-    """Return the sha256 of all that says what a tensor is: the clips of its shard, its name, type, shape and content."""
-    checksum = hashlib.sha256(f"{keys} {name} {values.dtype} {values.shape} ".encode())
-    checksum.update(np.ascontiguousarray(values).data)
-    return checksum.hexdigest()
+def checksum(name: str, about: str, values: np.ndarray) -> str:
+    """Return the sha256 of all that says what a tensor is: what it is about, its name, type, shape and content."""
+    content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
+    content.update(np.ascontiguousarray(values).data)
+    return content.hexdigest()
 
 
 def _read_tensor(path: Path, name: str) -> np.ndarray:
@@ -305,6 +306,6 @@ def _read_tensor(path: Path, name: str) -> np.ndarray:
     with safe_open(path, framework="np") as shard:
         values = shard.get_tensor(name)
         metadata = shard.metadata() or {}
-    if _checksum(name, metadata.get("keys", ""), values) != metadata.get(f"sha256.{name}"):
+    if checksum(name, metadata.get("keys", ""), values) != metadata.get(f"sha256.{name}"):
         raise ValueError(f"{name} does not match its checksum")
     return values

@@ -60,7 +60,7 @@ def _check_shapes(upstream: Upstream, states: list[Tensor], noise: Tensor) -> It
     info = upstream.info
     expected = [layer.width for layer in info.layers]
     shaped = all(state.ndim == 3 and len(state) == 1 for state in states)
-    widths = [state.shape[-1] for state in states]
+    widths = [state.shape[-1] if state.ndim == 3 else list(state.shape) for state in states]
     yield Check(
         "yields the layers of its info, [B, T, D] each", shaped and widths == expected, f"widths {widths}, info says {expected}"
     )

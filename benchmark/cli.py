@@ -84,8 +84,8 @@ def run(
         from marble import registry
         from marble.batch import split_specs
 
-        upstreams = split_specs(upstream, registry.complete_upstream_names())
-        tasks = split_specs(task, registry.complete_task_names())
+        upstreams = split_specs(upstream, registry.complete_upstream_names(), "upstream")
+        tasks = split_specs(task, registry.complete_task_names(), "task")
         if not plan:
             options |= {"workers": workers, "skip_bad": skip_bad, "results": results}
         _run_all(upstreams, tasks, options, as_json)
@@ -115,7 +115,10 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
     elif len(outcomes) > 1:
         stdout().print(outcome_table(outcomes))
     if any(outcome.result for outcome in outcomes):
-        _draw_heatmaps(options["results"])
+        try:
+            _draw_heatmaps(options["results"])
+        except MarbleError as error:  # an old file; what was asked for is done
+            print(f"warning: no heatmap is drawn, since {error}", file=sys.stderr)
     failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.here for outcome in outcomes)
     if failed:
         if asked > 1:
@@ -233,16 +236,20 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
 
 @cache_app.command("verify")
 def cache_verify(cache_dir: CacheDir = None) -> None:
-    """Check every shard against its checksums."""
+    """Check all features and trained probes against their checksums."""
+    from marble.probe_store import ProbeStore
+
     cache = _cache(cache_dir)
-    damaged = [(path, reason) for space in cache.spaces() for path, reason in space.damaged()]
+    if not cache.root.is_dir():
+        raise MarbleError(f"There is no cache in {cache.root.absolute()}: name its folder with --cache-dir.")
+    damaged = [found for space in cache.spaces() for found in space.damaged()] + ProbeStore(cache.root / "probes").damaged()
     for path, reason in damaged:
         print(f"damaged: {path} ({reason})")
     if damaged:
         raise MarbleError(
-            f"{len(damaged)} shards are damaged: marble cache gc removes them, and the next run encodes their clips again."
+            f"{len(damaged)} files of the cache are damaged: marble cache gc removes them, and the next run makes them anew."
         )
-    print(f"{len(cache.spaces())} spaces in {cache.root}: every shard is as it was written")
+    print(f"{len(cache.spaces())} spaces in {cache.root}: features and trained probes are as they were written")
 
 
 @cache_app.command("gc")
@@ -250,8 +257,14 @@ def cache_gc(
     cache_dir: CacheDir = None,
     older_than: Annotated[float | None, typer.Option(min=0, help="Also remove spaces not used for this many days.")] = None,
 ) -> None:
-    """Remove interrupted writes and damaged shards."""
-    removed = _cache(cache_dir).collect(older_than)
+    """Remove interrupted writes, damaged features and damaged probes."""
+    from marble.probe_store import ProbeStore
+
+    cache = _cache(cache_dir)
+    removed = cache.collect(older_than)
+    for path, reason in ProbeStore(cache.root / "probes").damaged():
+        path.unlink()
+        removed.append((path, reason))
     for path, reason in removed:
         print(f"removed: {path} ({reason})")
     print(f"{len(removed)} files removed")

@@ -19,8 +19,8 @@ def stdout() -> Console:
     """Return the console of tables; without a terminal its lines are 160 characters wide."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    width = None if Console().is_terminal else 160
+    return Console(width=width, emoji=False, markup=False)  # names are written as they are: no emoji for folder:guitar
 
 
 def reporter() -> Reporter:
@@ -29,7 +29,7 @@ def reporter() -> Reporter:
 
     from marble.progress import Reporter
 
-    return Reporter(Console(stderr=True))
+    return Reporter(Console(stderr=True, emoji=False, markup=False))
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

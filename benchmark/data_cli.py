@@ -85,7 +85,7 @@ def _tasks(text: str) -> list[Task]:
     from marble import registry
     from marble.batch import split_specs
 
-    specs = registry.open_suites(split_specs(text, registry.complete_task_names()))
+    specs = registry.open_suites(split_specs(text, registry.complete_task_names(), "task"))
     return [registry.load_task(name) for name, missing in specs.items() if not missing]
 
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upst
 def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
     """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
 
-    A class from outside marble counts with its source file, since nobody raises a version while experimenting.
+    A class from outside marble counts with its source file, and with the files beside or below this one whose modules it
+    uses, since nobody raises a version while experimenting.
 
     Raises:
         MarbleError: such a class has no source file.
@@ -103,12 +105,31 @@ def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
     }
     if not kind.__module__.startswith("marble."):
         try:
-            description["source"] = file_hash(Path(inspect.getfile(sys.modules[kind.__module__])))
+            description["source"] = [file_hash(path) for path in _sources(sys.modules[kind.__module__])]
         except (TypeError, OSError) as error:
             raise MarbleError(
                 f"The class {kind.__qualname__} has no source file, so a change of it would go unnoticed: put it into a module."
             ) from error
     return description
+
+
+def _sources(module: ModuleType) -> list[Path]:
+    """Return the file of a module, and those beside or below it of the modules that it uses, directly or through others.
+
+    Used is what stands in a module's namespace. Installed packages and marble itself are not looked into.
+    """
+    home = Path(inspect.getfile(module)).parent
+    found = {module.__name__: Path(inspect.getfile(module))}
+    waiting = [module]
+    while waiting:
+        for value in vars(waiting.pop()).values():
+            name = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", None))
+            path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+            own = path.is_relative_to(home) and "site-packages" not in (home.name, *path.relative_to(home).parts)
+            if own and name not in found and name.partition(".")[0] != "marble":
+                found[name] = path
+                waiting.append(sys.modules[name])
+    return [found[name] for name in sorted(found)]
 
 
 def extract(
@@ -252,14 +273,20 @@ def pooled_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int]) -
 
     Returns:
         For each layer float32[B, D]. Where a GPU's memory does not hold the batch, it is encoded in halves.
+
+    Raises:
+        MarbleError: what the upstream yields is not what its `info` says.
     """
     pooled: dict[int, Tensor] = {}
     try:
         for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
             if layer in layers:
+                _refuse_shape(upstream, layer, hidden, len(waveform))
                 pooled[layer] = hidden.float().mean(dim=1)
             if layer == layers[-1]:
                 break
+        if len(pooled) < len(layers):
+            raise _broken(upstream, f"yields fewer layers than the {len(upstream.info.layers)} of its info")
         return {layer: values.cpu().numpy() for layer, values in pooled.items()}
     except torch.OutOfMemoryError:
         if len(waveform) == 1:
@@ -267,3 +294,13 @@ def pooled_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int]) -
         torch.cuda.empty_cache()
     halves = [pooled_layers(upstream, half, layers) for half in waveform.tensor_split(2)]
     return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}
+
+
+def _refuse_shape(upstream: Upstream, layer: int, hidden: Tensor, clips: int) -> None:
+    width, shape = upstream.info.layers[layer].width, tuple(hidden.shape)
+    if len(shape) != 3 or not shape[1] or (shape[0], shape[2]) != (clips, width):
+        raise _broken(upstream, f"yields {list(shape)} as layer {layer}, where [{clips}, frames, {width}] is promised")
+
+
+def _broken(upstream: Upstream, seen: str) -> MarbleError:
+    return MarbleError(f"{upstream.info.name} {seen}: marble check --upstream tells what else it breaks.")

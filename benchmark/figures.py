@@ -42,7 +42,7 @@ def relative_scores(result: Result) -> list[float]:
 
 @rc_context(_STYLE)
 def heatmap(results: Sequence[Result]) -> Figure:
-    """Return the heatmap of one upstream's results, one for each task, all under one protocol.
+    """Return the heatmap of one upstream's results, one for each task, all under one protocol and one limit.
 
     Args:
         results: of one upstream; tasks stand in this order.
@@ -73,6 +73,8 @@ def heatmap(results: Sequence[Result]) -> Figure:
     axes.tick_params(length=0)
     counts = sorted({len(layer.runs) for result in results for layer in result.layers})
     about = f"mean test score of {' or '.join(map(str, counts))} seeds, protocol {results[0].protocol['label']}"
+    if limit := results[0].task["limit"]:
+        about += f", at most {limit} tracks of each split"
     figure.suptitle(f"{results[0].upstream['name']}: {about}\nred frame: layer chosen on validation", fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _MAP), ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)
     bar.ax.set_yticklabels(["worst layer\nof the task", "best layer\nof the task"])

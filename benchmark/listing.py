@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marble import registry
-from marble.cache import FeatureCache
+from marble.cache import FeatureCache, digest
 from marble.protocol import PROTOCOLS
 from marble.results import Result, read_all
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
@@ -108,6 +108,7 @@ def results(root: Path) -> list[dict[str, Any]]:
                 "metric": metric,
                 "test": None if mean is None else round(mean, 4),
                 "bad_clips": len(result.bad_clips),
+                "data": result.task.get("data"),
                 "date": result.provenance["date"],
                 "file": str(root / result.path),
             }
@@ -138,10 +139,16 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
 
 
 def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
-    """Return for each upstream and protocol the stem of its heatmap and its newest result on each task."""
+    """Return for each upstream and protocol the stem of its heatmap and its newest result on each task.
+
+    Results under a changed protocol or a limit share no figure with others; its name ends with a hash of both.
+    """
     groups: dict[Path, dict[str, Result]] = {}
     for result in sorted(read_all(root), key=lambda result: result.provenance["date"]):
         stem = root / result.path.parts[0] / f"heatmap-{result.path.stem.rpartition('-')[0]}"
+        changes = [result.protocol["changes"], result.task["limit"]]
+        if any(changes):
+            stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
         groups.setdefault(stem, {})[result.task["name"]] = result
     return [(stem, list(group.values())) for stem, group in sorted(groups.items())]
 

@@ -90,6 +90,7 @@ def pretrain(
     if isinstance(source, Files):
         reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
     objective = make_objective(how, upstream)
+    _refuse_unwritable(folder)
     if checkpoint is None:
         _calibrate(objective, how, source, workers)
     trainer = Trainer(
@@ -112,6 +113,17 @@ def pretrain(
         raise
     leave_processes()
     return last
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say at once what a training that is under way would wait for."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MarbleError(f"Cannot write into {folder} ({reason}): name another folder with --out.") from error
 
 
 def _untrained(name: str) -> SavedUpstream:

@@ -36,7 +36,13 @@ class Reporter:
         if self.console is None or not total:
             yield lambda steps: None
         elif self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(unit),
+                TimeRemainingColumn(),
+            )
             with Progress(*columns, console=self.console) as progress:
                 bar = progress.add_task(title, total=total)
                 yield lambda steps: progress.advance(bar, steps)

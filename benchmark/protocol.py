@@ -25,15 +25,16 @@ from marble.errors import MarbleError
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 Model = TypeVar("Model", bound=BaseModel)
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Windows(BaseModel):
     """How a clip is cut, in seconds; None leaves it to the task, then to the upstream."""
 
     model_config = _STRICT
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    hop: Annotated[float, Field(gt=0)] | None = None
-    tail: Annotated[float, Field(ge=0)] = 1.0
+    seconds: Positive | None = None
+    hop: Positive | None = None
+    tail: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
 class Probe(BaseModel):
@@ -42,7 +43,7 @@ class Probe(BaseModel):
     model_config = _STRICT
     hidden: Annotated[int, Field(gt=0)] = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    learning_rates: Annotated[tuple[float, ...], Field(min_length=1)] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
     batch_size: Annotated[int, Field(gt=0)] = 64
     epochs: Annotated[int, Field(gt=0)] = 100
     patience: Annotated[int, Field(gt=0)] = 20

@@ -70,8 +70,18 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     Raises:
         MarbleError: nothing has this name, it is not an `Upstream`, or its weights cannot be loaded.
     """
+    from marble.upstream import UpstreamInfo
+
     found, argument = _upstream(spec)
-    return found.load(argument, offline=offline)
+    try:
+        upstream = found.load(argument, offline=offline)
+    except Exception as error:
+        if isinstance(error, MarbleError) or found.__module__.startswith("marble."):
+            raise
+        raise MarbleError(f"The upstream '{spec}' cannot be loaded ({_said(error)}): mend its module.") from error
+    if not isinstance(getattr(upstream, "info", None), UpstreamInfo):
+        raise MarbleError(f"The upstream '{spec}' tells nothing of itself: give its class an info, see marble.upstream.")
+    return upstream
 
 
 def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) -> Task:
@@ -91,8 +101,9 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
         raise MarbleError(f"{spec} is several tasks ({', '.join(load_suite(spec).tasks)}): give it to marble.batch.run_all.")
     found, argument = _find(spec, TASKS, "marble.tasks", "task")
     if callable(found) and not isinstance(found, Task):
-        if argument is None:
-            raise MarbleError(f"The task '{spec}' needs an argument: write {spec}:{TASK_ARGUMENTS.get(spec, 'ARGUMENT')}.")
+        if not argument:
+            name = spec.partition(":")[0]
+            raise MarbleError(f"The task '{name}' needs an argument: write {name}:{TASK_ARGUMENTS.get(name, 'ARGUMENT')}.")
         found = found(argument)
     elif argument is not None:
         raise MarbleError(f"The task '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
@@ -191,6 +202,12 @@ def _from_module(spec: str, kind: str) -> Any:
         ) from error
     except AttributeError as error:
         raise MarbleError(f"The {kind} '{spec}' does not exist: {error}.") from error
+    except Exception as error:  # whatever the module of a user raises while it is imported
+        raise MarbleError(f"The {kind} '{spec}' cannot be imported ({_said(error)}): mend its module.") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _attribute(path: str) -> Any:

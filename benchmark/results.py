@@ -159,8 +159,12 @@ def read_all(root: Path) -> list[Result]:
     """Return all results below a folder, by path.
 
     Raises:
-        MarbleError: one of them cannot be read.
+        MarbleError: there is no such folder, or one of them cannot be read.
     """
+    if not root.is_dir():
+        raise MarbleError(
+            f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
+        )
     return [read(path) for path in sorted(root.glob("*/*/*-????????????.json"))]
 
 

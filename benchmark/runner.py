@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from pyarrow import ArrowInvalid
+from pyarrow.parquet import read_metadata
+
 from marble import probes, registry
+from marble.audio import promised_formats
 from marble.cache import FeatureCache, Space, clip_key, digest
 from marble.content import file_hashes, home, readable
 from marble.errors import MarbleError
@@ -24,7 +29,7 @@ from marble.progress import Reporter
 from marble.protocol import Protocol, Windows, load_protocol, parse_layers
 from marble.results import BadClip, Cost, Result, read
 from marble.summary import build_result, write_predictions
-from marble.task import SPLITS, Clip, Task
+from marble.task import SPLITS, Clip, Split, Task
 from marble.upstream import Upstream
 
 
@@ -76,15 +81,19 @@ class Job:
         return [Excerpt(key, clip.path, clip.start, clip.stop) for clip, key in zip(self.clips, self.keys, strict=True)]
 
     @property
+    def data(self) -> str:
+        """The hash of all clips with their audio, splits and targets."""
+        table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
+        return digest(table + [clip.id for clip in self.bad])
+
+    @property
     def identity(self) -> str:
         """The hash of everything that decides the numbers."""
-        table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
-        named = [clip.id for clip in self.bad]
         return digest(
             {
                 "space": self.space.description,
                 "task": [self.task.name, self.task.version, self.task.kind, self.task.labels, self.task.metrics],
-                "clips": table + named,
+                "clips": self.data,
                 "protocol": self.protocol.model_dump(mode="json"),
                 "layers": [self.layers, self.weighted],
                 "seeds": self.seeds,
@@ -156,7 +165,9 @@ def prepare(
             bad.append(_bad_clip(clip, f"cannot be read ({(content.strerror or str(content)).lower()})"))
         else:
             good.append(clip)
-            keys.append(clip_key(content, clip.start, clip.stop))
+            keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
+    for doubt in _doubts(loaded_task, good, keys):
+        reporter.say(f"{loaded_task.name}: {doubt}")
     return Job(
         upstream=model,
         task=loaded_task,
@@ -238,9 +249,10 @@ def run(
 
 
 def find_result(job: Job, results: Path) -> Result | None:
-    """Return the result of a job if it is already there, with its predictions."""
+    """Return the result of a job if it is already there, whole, with its predictions."""
     for path in results.glob(f"*/*/*-{job.identity[:12]}.json"):
-        if path.with_suffix(".parquet").exists():
+        with suppress(MarbleError, OSError, ArrowInvalid):
+            read_metadata(path.with_suffix(".parquet"))
             return read(path)
     return None
 
@@ -264,7 +276,24 @@ def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None
     for split in SPLITS:
         if not any(clip.split == split for clip in kept):
             example = f" ({bad[0].path} {bad[0].reason})" if bad else ""
-            raise MarbleError(f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio files.")
+            raise MarbleError(
+                f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio, and the upstream."
+            )
+
+
+def _doubts(task: Task, clips: list[Clip], keys: list[str]) -> Iterator[str]:
+    """Yield what makes the scores of a task worth less than they look."""
+    splits: dict[str, set[Split]] = {}
+    for clip, key in zip(clips, keys, strict=True):
+        splits.setdefault(key, set()).add(clip.split)
+    crossing = [clip.path for clip, key in zip(clips, keys, strict=True) if len(splits[key]) > 1]
+    if crossing:
+        yield f"{len(crossing)} clips have a copy in another split, first {crossing[0]}: their scores tell what was remembered."
+    if task.kind in ("multiclass", "ordinal"):
+        trained = {clip.target for clip in clips if clip.split == "train"}
+        unknown = sorted({str(clip.target) for clip in clips if clip.target not in trained})
+        if unknown:
+            yield f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them."
 
 
 def _limited(clips: list[Clip], limit: int | None) -> list[Clip]:

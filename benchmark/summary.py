@@ -146,6 +146,7 @@ def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
         "metrics": {name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
         "tracks": {split: len(names) for split, names in probing.tracks.items()},
         "limit": job.limit,
+        "data": job.data[:12],
         "synthetic": task.synthetic,
         "licence": task.licence,
         "citation": task.citation,

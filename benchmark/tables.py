@@ -24,11 +24,11 @@ def result_table(result: Result) -> Table:
     """Return the layers of a result as a table for a terminal, coloured like the heatmap; ``*`` marks the selected layer."""
     metric = result.task["main_metric"]
     tracks = result.task["tracks"]["test"]
-    seeds = len(result.layers[0].runs)
+    seeds = f"{len(result.layers[0].runs)} seed{'s' * (len(result.layers[0].runs) > 1)}"
     direction = result.task["metrics"][metric]
     table = Table(
         title=f"{result.upstream['name']} on {result.task['name']}: {metric} of {tracks} test tracks, {direction}",
-        caption=f"protocol {result.protocol['label']}, {seeds} seeds; * chosen on validation; 95 % interval over tracks",
+        caption=f"protocol {result.protocol['label']}, {seeds}; * chosen on validation; 95 % interval over tracks",
     )
     table.add_column("layer")
     others = [name for name in result.task["metrics"] if name != metric]
@@ -93,7 +93,7 @@ def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_publ
 
 _BOARD_COLUMNS = [
     "task", "protocol", "metric", "upstream", "layer", "layer_name", "test_mean", "test_std", "test_low", "test_high",
-    "validation_mean", "seeds", "test_tracks", "bad_clips", "identity", "source", "note",
+    "validation_mean", "seeds", "test_tracks", "bad_clips", "data", "identity", "source", "note",
 ]  # fmt: skip
 
 
@@ -116,6 +116,7 @@ def _board_row(result: Result) -> dict[str, object]:
         "seeds": len(result.layers[0].runs),
         "test_tracks": result.task["tracks"]["test"],
         "bad_clips": len(result.bad_clips),
+        "data": result.task.get("data"),
         "identity": result.identity[:12],
         "source": "measured",
         "note": "",

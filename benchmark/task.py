@@ -129,8 +129,8 @@ class Task:
         """Return the clips under a data root, checked.
 
         Raises:
-            MarbleError: a clip id stands twice, a track stands in two splits, a target is not among the labels,
-                a split is empty, or a split has not the declared size.
+            MarbleError: a clip id stands twice, a track stands in two splits or has two targets, a target is not among the
+                labels, a split is empty, or a split has not the declared size.
         """
         clips = list(self.clips(root))
         repeated = [name for name, times in Counter(clip.id for clip in clips).items() if times > 1]
@@ -139,11 +139,17 @@ class Task:
                 f"The task {self.name} has {len(repeated)} clip ids twice, '{repeated[0]}' first: make ids unique."
             )
         split_of: dict[str, Split] = {}
+        target_of: dict[str, Target] = {}
         for clip in clips:
             if split_of.setdefault(clip.track, clip.split) != clip.split:
                 raise MarbleError(
                     f"The track '{clip.track}' of {self.name} stands in {split_of[clip.track]} and in {clip.split}: "
                     "put all clips of a track into one split."
+                )
+            if target_of.setdefault(clip.track, clip.target) != clip.target:
+                raise MarbleError(
+                    f"The track '{clip.track}' of {self.name} has the targets {target_of[clip.track]} and {clip.target}: "
+                    "give all its clips one, or leave out the group."
                 )
         sizes = {split: sum(held == split for held in split_of.values()) for split in SPLITS}
         for split in SPLITS:

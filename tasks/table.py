@@ -14,6 +14,7 @@ Metrics
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from marble.errors import MarbleError
 from marble.task import Clip, Kind, Target, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 
+# Text as it stands: "01" is not "1", and a tag may be called "None". What is a number is said by its column.
+_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
 READERS = {
-    ".csv": pandas.read_csv,
-    ".tsv": lambda path: pandas.read_csv(path, sep="\t"),
+    ".csv": lambda path: pandas.read_csv(path, **_TEXT),
+    ".tsv": lambda path: pandas.read_csv(path, sep="\t", **_TEXT),
     ".parquet": pandas.read_parquet,
     ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),  # ty: ignore[invalid-argument-type]
 }
@@ -80,7 +83,8 @@ def read_table(file: Path) -> pandas.DataFrame:
     try:
         table = READERS[file.suffix.lower()](file)
     except (OSError, ValueError) as error:
-        raise MarbleError(f"The table {file} cannot be read: {str(error).splitlines()[0]}.") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
+        raise MarbleError(f"The table {file.absolute()} cannot be read ({reason}): check its path and its format.") from error
     if "path" not in table.columns or table["path"].isna().any() or not len(table):
         raise MarbleError(
             f"The table {file} needs rows with a 'path' in each; its columns are {', '.join(map(str, table.columns))}."
@@ -102,9 +106,13 @@ def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], t
                 f"The table {file} has no label in row {int(table['label'].isna().to_numpy().argmax()) + 1}: fill it in."
             )
         classes = [str(label) for label in table["label"]]
+        if len(set(classes)) < 2:
+            raise MarbleError(f"The table {file} has one class, '{classes[0]}': a task needs at least two.")
         return "multiclass", list(classes), tuple(sorted(set(classes)))
     if kinds == ["labels"]:
         tags = [_tags(value) for value in table["labels"]]
+        if not any(tags):
+            raise MarbleError(f"The table {file} has no tag in its column labels: fill it in.")
         return "multilabel", list(tags), tuple(sorted({tag for row in tags for tag in row}))
     try:
         values = table[numbers].astype(float).to_numpy()
@@ -121,28 +129,33 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target]) -> list[Clip]:
     clips = []
-    paths = [file.parent / Path(str(path)).expanduser() for path in table["path"]]
+    paths = [file.parent / os.path.expanduser(str(path)) for path in table["path"]]  # noqa: PTH111  (takes an unknown ~user)
     rows = table.to_dict("records")
+    if "id" in table.columns and table["id"].isna().any():
+        raise MarbleError(f"The table {file} has no id in row {int(table['id'].isna().to_numpy().argmax()) + 1}: fill it in.")
     splits = _given_splits(file, rows) if "split" in table.columns else _made_splits(file, rows, paths, kind, targets)
     for row, path, target, split in zip(rows, paths, targets, splits, strict=True):
-        start, stop, group = (None if pandas.isna(row.get(name)) else row[name] for name in ("start", "stop", "group"))
-        times = (
-            f"@{float(start or 0):g}-{'end' if stop is None else f'{float(stop):g}'}"
-            if start is not None or stop is not None
-            else ""
-        )
+        start, stop = (_seconds(file, len(clips), name, row.get(name)) for name in ("start", "stop"))
+        times = "" if start is None and stop is None else f"@{start or 0:g}-{'end' if stop is None else f'{stop:g}'}"
         clips.append(
             Clip(
                 id=str(row["id"]) if "id" in row else f"{row['path']}{times}",
                 path=path,
                 split=split,
                 target=target,
-                start=float(start or 0.0),
-                stop=None if stop is None else float(stop),
-                group=None if group is None else str(group),
+                start=start or 0.0,
+                stop=stop,
+                group=None if pandas.isna(row.get("group")) else str(row["group"]),
             )
         )
     return clips
+
+
+def _seconds(file: Path, row: int, column: str, value: Any) -> float | None:
+    try:
+        return None if pandas.isna(value) else float(value)
+    except (TypeError, ValueError) as error:
+        raise MarbleError(f"The table {file} has the {column} '{value}' in row {row + 1}: write seconds.") from error
 
 
 def _given_splits(file: Path, rows: list[dict]) -> list:

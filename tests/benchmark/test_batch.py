@@ -127,6 +127,9 @@ def test_suites_are_listed_and_told(suite):
 
 def test_commas_split_but_not_within_a_path_that_exists(tmp_path):
     (tmp_path / "a,b").mkdir()
-    assert split_specs("all", ["x", "y"]) == ["x", "y"]
-    assert split_specs(" gtzan, suite:muq ,", []) == ["gtzan", "suite:muq"]
-    assert split_specs(f"folder:{tmp_path}/a,b", []) == [f"folder:{tmp_path}/a,b"]
+    assert split_specs("all", ["x", "y"], "task") == ["x", "y"]
+    assert split_specs(" gtzan, suite:muq ,", [], "task") == ["gtzan", "suite:muq"]
+    assert split_specs(f"folder:{tmp_path}/a,b", [], "task") == [f"folder:{tmp_path}/a,b"]
+    for nothing in ("", " , "):
+        with pytest.raises(MarbleError, match=r"names no upstream: .* marble ls upstreams"):
+            split_specs(nothing, ["x"], "upstream")

@@ -40,7 +40,8 @@ def test_run_prints_a_table_and_with_json_nothing_else(tones, tmp_path):
     assert "fbank+chroma" in first.stdout
     assert "chosen on validation" in first.stdout
     assert "protocol marble (probe.epochs=3)" in first.stdout
-    assert (tmp_path / "results/fbank-chroma/heatmap-marble.png").stat().st_size > 10_000
+    (figure,) = (tmp_path / "results/fbank-chroma").glob("heatmap-marble-*.png")  # of a changed protocol
+    assert figure.stat().st_size > 10_000
     again = marble(*words, "--json")
     documents = json.loads(again.stdout)
     assert [document["upstream"]["name"] for document in documents] == ["fbank-chroma", "constant"]
@@ -83,6 +84,10 @@ def test_one_failure_does_not_stop_the_others_and_shows_in_the_status(tones, tmp
         (["ls", "nonsense"], "write marble ls"),
         (["leaderboard", "--format", "xml"], "write --format csv"),
         (["heatmap", "--results", "/no/such/place"], "no results in /no/such/place"),
+        (["leaderboard", "--results", "/no/such/place"], "no results in /no/such/place"),
+        (["cache", "verify", "--cache-dir", "/no/such/place"], "no cache in /no/such/place"),
+        (["run", "--upstream", "", "--task", "gtzan"], "'' names no upstream"),
+        (["run", "--upstream", "constant", "--task", " ,"], "' ,' names no task"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(tones, words, message):
@@ -109,6 +114,19 @@ def test_bad_clips_are_named_and_the_status_tells(tones, tmp_path):
     for done in (refused, accepted):
         assert f"bad clip: {tones}/low/text.wav is not audio" in done.stderr
     assert "1 bad clip was left out" in refused.stderr
+
+
+def test_an_old_result_that_cannot_be_read_fails_no_run(tones, tmp_path):
+    """Names are written as they are: no emoji, no markup."""
+    folder = tones.rename(tones.with_name("guitar[b]"))
+    (tmp_path / "results/old/task").mkdir(parents=True)
+    (tmp_path / "results/old/task/marble-0123456789ab.json").write_text("{")
+    words = ["run", "--upstream", "constant", "--task", f"folder:{folder}", "--results", tmp_path / "results", *QUICK]
+    done = invoke(*words)
+    assert done.exit_code == 0
+    assert "warning: no heatmap is drawn, since" in done.stderr
+    assert "constant on folder:guitar[b]: accuracy" in done.stdout
+    assert "constant on folder:guitar[b]: encoding" in done.stderr
 
 
 def test_a_full_disk_is_one_sentence(tones, tmp_path):
@@ -172,8 +190,12 @@ def test_the_cache_is_listed_verified_and_cleaned(tones, tmp_path):
     broken = marble("cache", "verify", "--cache-dir", cache)
     assert broken.returncode == 1
     assert "does not match its checksum" in broken.stdout
-    assert "1 files removed" in invoke("cache", "gc", "--cache-dir", cache).stdout
+    probe, *_ = cache.glob("probes/*/*.safetensors")
+    probe.write_bytes(probe.read_bytes()[:-1])
+    assert invoke("cache", "verify", "--cache-dir", cache).stdout.count("damaged:") == 2
+    assert "2 files removed" in invoke("cache", "gc", "--cache-dir", cache).stdout
     assert not shard.exists()
+    assert not probe.exists()
 
 
 def test_check_tells_what_holds_and_what_does_not(tmp_path):

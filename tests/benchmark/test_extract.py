@@ -1,5 +1,6 @@
 """Real sounds through a small net: what is computed, how often, and what is told about the rest."""
 
+import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -242,3 +243,51 @@ def test_a_class_without_a_file_is_refused(net):
     typed = type("Typed", (type(net),), {"__module__": "builtins"})  # as in an interactive session
     with pytest.raises(MarbleError, match="The class Typed has no source file"):
         describe_space(typed().prepare("cpu"), Windows())
+
+
+HELPED = """
+import numpy, torch
+from marble.upstream import Layer, Upstream, UpstreamInfo
+from {helper} import scale
+class Mine(Upstream):
+    info = UpstreamInfo("mine", 1, 8000, 100.0, (Layer("a", 2),), 0, "x", "x", "x", "x")
+"""
+
+
+def test_the_modules_that_a_class_uses_count_with_it(net, tmp_path, monkeypatch):
+    """Those beside it, directly or through others; not those that it does not use, nor installed ones."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = [f"{tmp_path.name}_{part}".replace("-", "_") for part in ("model", "helper", "deep", "other")]
+    (tmp_path / f"{names[0]}.py").write_text(HELPED.format(helper=names[1]))
+    (tmp_path / f"{names[1]}.py").write_text(f"import {names[2]}\n\ndef scale(x):\n    return x\n")
+    for name in names[2:]:
+        (tmp_path / f"{name}.py").write_text("NUMBER = 1\n")
+        importlib.import_module(name)
+    mine = importlib.import_module(names[0]).Mine().prepare("cpu")
+    before = describe_space(mine, windows(net))
+    assert len(before["source"]) == 3
+    (tmp_path / f"{names[3]}.py").write_text("NUMBER = 2\n")
+    assert describe_space(mine, windows(net)) == before
+    for name in names[:3]:
+        (tmp_path / f"{name}.py").write_text((tmp_path / f"{name}.py").read_text() + "# changed\n")
+        after = describe_space(mine, windows(net))
+        assert after != before
+        before = after
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda states: [state[..., :15] for state in states], r"yields \[1, \d+, 15\] as layer 0, where \[1, frames, 16\]"),
+        (lambda states: [state[0] for state in states], r"yields \[\d+, 16\] as layer 0"),
+        (lambda states: [torch.cat([state, state]) for state in states], r"yields \[2, \d+, 16\] as layer 0"),
+        (lambda states: [state[:, :0] for state in states], r"yields \[1, 0, 16\] as layer 0"),
+        (lambda states: list(states)[:3], "yields fewer layers than the 5 of its info"),
+    ],
+)
+def test_an_upstream_that_breaks_its_word_stores_nothing(net, space, tmp_path, monkeypatch, change, sentence):
+    excerpts, layers = sounds(tmp_path / "a", 0.5), net.layers
+    monkeypatch.setattr(net, "layers", lambda waveform: iter(change(layers(waveform))))
+    with pytest.raises(MarbleError, match=f"small-net {sentence}.*: marble check --upstream tells"):
+        run(net, space, excerpts)
+    assert space.missing([one.key for one in excerpts], ALL)

@@ -84,6 +84,12 @@ def test_a_probing_that_fails_ends_no_training(music, tmp_path, monkeypatch, err
     assert failures == [f"step {step} is not probed: {error or 'MemoryError'}" for step in (1, 2)]
 
 
+def test_a_place_that_is_no_folder_is_said_at_once(music, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(MarbleError, match=r"Cannot write into .*out \(file exists\): name another folder with --out"):
+        train(music, tmp_path / "out", "steps=1")
+
+
 def test_what_was_trained_is_not_called_as_what_was_published():
     from marble.pretrain import _about
     from marble.registry import upstream_class
@@ -121,6 +127,7 @@ def test_a_calibrated_training_is_resumed_as_it_was(music, tmp_path):
         ({"name": "mel-rvq-tiny", "probe": ["synth-key"]}, "trains a quantiser, which has no layers to probe"),
         ({"resume": True}, "There is no checkpoint in .*: start without --resume"),
         ({"settings": ("upstream=fbank-chroma",)}, "fbank-chroma has no weights to draw"),
+        ({"settings": ("seconds=0.001",)}, "--set seconds: input should be greater than or equal to 0.5"),
         ({"settings": ("seconds=60",)}, "None of the 5 audio files holds a segment of 60 s"),
     ],
 )

@@ -130,6 +130,13 @@ def test_a_setting_goes_before_what_a_preset_says_for_the_task_and_alone_stands_
         "probe.hidden=1,2",
         "probe.learning_rates=",
         "windows.seconds=0",
+        "windows.seconds=inf",
+        "windows.hop=nan",
+        "windows.tail=inf",
+        "probe.learning_rates=1e-3,nan",
+        "probe.learning_rates=inf",
+        "probe.learning_rates=-1e-3",
+        "probe.learning_rates=0",
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(setting):

@@ -36,6 +36,8 @@ def test_unknown_tasks_and_missing_or_needless_arguments_are_explained():
         registry.load_task("gtzen")
     with pytest.raises(MarbleError, match="folder:PATH"):
         registry.load_task("folder")
+    with pytest.raises(MarbleError, match="folder:PATH"):
+        registry.load_task("folder:")
     with pytest.raises(MarbleError, match="takes no argument"):
         registry.load_task("gtzan:x")
     with pytest.raises(MarbleError, match="takes no argument"):
@@ -56,6 +58,26 @@ def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, mo
     (tmp_path / "needy_plugin_of_a_test.py").write_text("import surely_not_installed\n")
     with pytest.raises(MarbleError, match=r"surely_not_installed.*pip install"):
         registry.load_upstream("needy_plugin_of_a_test:Model")
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        ("import torch\nx = = 1\n", r"cannot be imported \(SyntaxError: invalid syntax \(.*line 2\)\): mend"),
+        ("raise RuntimeError('no luck')\n", r"cannot be imported \(RuntimeError: no luck\)"),
+        (PLUGIN + "    def __init__(self): raise KeyError('weights')\n", r"cannot be loaded \(KeyError: 'weights'\)"),
+        (PLUGIN.replace("    info = ", "    about = "), "tells nothing of itself: give its class an info"),
+    ],
+)
+def test_what_is_wrong_in_a_module_of_ones_own_is_one_sentence(tmp_path, monkeypatch, module, sentence):
+    name = f"faulty_{tmp_path.name}".replace("-", "_")
+    text = module if "NOT_A_MODEL" not in module else module.replace("NOT_A_MODEL = 3\n", "")
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(MarbleError, match=sentence) as caught:
+        registry.load_upstream(f"{name}:Model")
+    assert "\n" not in str(caught.value)
 
 
 def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import marble
 from marble import results
 from marble.errors import MarbleError
 from marble.figures import heatmap, relative_scores, save_figure
+from marble.listing import by_upstream
 from marble.results import Summary
 from marble.tables import leaderboard, result_table
 
@@ -100,3 +101,26 @@ def test_a_layer_without_a_value_is_shown_as_such(result):
     (axes, _) = heatmap([result]).axes
     assert [text.get_text() for text in axes.texts][1] == "–"
     assert result_table(result).row_count == 3
+
+
+def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path):
+    def saved(folder, date, **task):
+        copy = changed(result, "fbank-chroma", 0.5, **task)
+        copy.identity = date.replace("-", "") + copy.identity
+        copy.provenance["date"] = date
+        copy.protocol |= {"changes": {"probe.epochs": 3} if folder else {}}
+        copy.save(tmp_path / "several")
+
+    saved(False, "2026-01-01", name="a")
+    saved(False, "2026-01-02", name="a")
+    saved(False, "2026-01-03", name="b")
+    saved(False, "2026-01-04", name="a", limit=3)
+    saved(True, "2026-01-05", name="a")
+    figures = {
+        stem.name: [(one.task["name"], one.provenance["date"][-1]) for one in group]
+        for stem, group in by_upstream(tmp_path / "several")
+    }
+    assert figures.pop("heatmap-marble") == [("a", "2"), ("b", "3")]
+    assert sorted(figures.values()) == [[("a", "4")], [("a", "5")]]
+    limited = changed(result, "fbank-chroma", 0.5, limit=3)
+    assert "at most 3 tracks of each split" in heatmap([limited]).get_suptitle()

@@ -1,6 +1,7 @@
 """The main job on real files: numbers, identity, resuming, honest choices, bad clips."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import accuracy_score
 import marble
 from marble import results
 from marble.errors import MarbleError
+from marble.probe_store import ProbeStore
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
 from marble.runner import BadClipsError, prepare
@@ -210,3 +212,69 @@ def test_bfloat16_on_a_cpu_that_has_none_is_said(tones, tmp_path, monkeypatch, c
     where = {"precision": "bf16", "device": "cpu", "cache_dir": tmp_path, "reporter": reporter}
     prepare("random-init:branchformer-summarymixing-tiny", f"folder:{tones}", **where)
     assert any("in software" in text for text in said) == warned
+
+
+def test_a_copy_with_a_wrong_name_is_bad_whatever_the_cache_holds(tones, tmp_path):
+    """It has the content of a good file, and neither makes that one bad nor becomes good by it."""
+    first = marble.run("constant", f"folder:{tones}", results=tmp_path / "first", **QUICK)
+    shutil.copy(tones / "low/3.wav", tones / "low/copy.mp3")
+    for name in ("warm", "cold"):
+        cache = tmp_path / "cold cache" if name == "cold" else None
+        result = marble.run(
+            "constant", f"folder:{tones}", results=tmp_path / name, cache_dir=cache, skip_bad=True, workers=2, **QUICK
+        )
+        assert [(clip.id, clip.reason) for clip in result.bad_clips] == [
+            ("low/copy.mp3", "is wrongly named: it holds WAV data")
+        ]
+        assert result.task["tracks"] == first.task["tracks"]
+
+
+@pytest.mark.parametrize(("file", "spoilt"), [(".json", b"{"), (".json", b""), (".parquet", b"PAR1"), (".parquet", None)])
+def test_a_damaged_result_is_made_again(tones, tmp_path, file, spoilt):
+    result = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
+    path = (tmp_path / result.path).with_suffix(file)
+    whole = path.read_bytes()
+    if spoilt is None:
+        path.unlink()
+    else:
+        path.write_bytes(spoilt)
+    again = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
+    assert again.layers == result.layers
+    assert file == ".json" or path.read_bytes() == whole
+
+
+def test_what_makes_scores_worth_less_is_said(tones, tmp_path):
+    """A recording in two splits, and a class that only the test split has."""
+    for number, split in enumerate(["train", "valid", "test"]):
+        (tones / split).mkdir()
+        for label in ("low", "high"):
+            (tones / split / label).mkdir()
+            for take in range(2):
+                shutil.copy(tones / f"{label}/{2 * number + take}.wav", tones / split / label)
+    shutil.copy(tones / "train/low/0.wav", tones / "test/low/again.wav")
+    (tones / "test/middle").mkdir()
+    shutil.copy(tones / "middle/0.wav", tones / "test/middle")
+    said = []
+    reporter = Reporter()
+    reporter.say = said.append
+    prepare("constant", f"folder:{tones}", reporter=reporter)
+    doubts = [text for text in said if "clip" in text and "looking" not in text]
+    assert len(doubts) == 2
+    assert "2 clips have a copy in another split, first" in doubts[0]
+    assert "1 labels have no clip to train on, first 'middle'" in doubts[1]
+
+
+def test_a_trained_probe_that_was_damaged_is_trained_again(tones, tmp_path):
+    def run(results):
+        result = marble.run("constant", f"folder:{tones}", results=tmp_path / results, cache_dir=tmp_path / "cache", **QUICK)
+        return (tmp_path / results / result.path).with_suffix(".parquet").read_bytes()
+
+    first = run("first")
+    store = ProbeStore(tmp_path / "cache/probes")
+    path, *_ = sorted(store.folder.glob("*/*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert [found for found, _ in store.damaged()] == [path]
+    assert run("second") == first
+    assert store.damaged() == []

@@ -49,6 +49,23 @@ def test_one_file_may_hold_many_clips(audio):
     assert len(load_task(f"table:{audio}/t.csv").read(audio)) == 12
 
 
+def test_text_stands_as_it_was_written(audio):
+    """What looks like a number or like nothing is a label all the same."""
+    rows(label=["01", "1", "1.0", "None", "NA", "nan"] * 2, split=["train", "valid", "test"] * 4, group=range(12)).to_csv(
+        audio / "t.csv", index=False
+    )
+    assert load_task(f"table:{audio}/t.csv").labels == ("01", "1", "1.0", "NA", "None", "nan")
+    rows(labels=["None;x", "NA", "", "null"] * 3).to_csv(audio / "t.tsv", index=False, sep="\t")
+    assert load_task(f"table:{audio}/t.tsv").labels == ("NA", "None", "null", "x")
+
+
+def test_a_path_may_begin_like_a_home_that_nobody_has(audio):
+    frame = rows(label=list("ab") * 6, split=["train", "valid", "test"] * 4)
+    frame.loc[0, "path"] = "~nobody-of-this-name/x.wav"
+    frame.to_csv(audio / "t.csv", index=False)
+    assert load_task(f"table:{audio}/t.csv").read(audio)[0].path == audio / "~nobody-of-this-name/x.wav"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_tags_in_every_format(audio, suffix):
     tags = [["rock", "loud"], ["calm"], []] * 4
@@ -73,7 +90,7 @@ def test_numbers(audio):
 
 
 def test_without_a_split_column_groups_stay_together(audio):
-    rows(label=list("ab") * 6, group=[f"g{number // 2}" for number in range(12)]).to_csv(audio / "t.csv", index=False)
+    rows(label=list("aabb") * 3, group=[f"g{number // 2}" for number in range(12)]).to_csv(audio / "t.csv", index=False)
     split_of = {}
     for clip in load_task(f"table:{audio}/t.csv").read(audio):
         assert split_of.setdefault(clip.group, clip.split) == clip.split
@@ -89,6 +106,11 @@ def test_without_a_split_column_groups_stay_together(audio):
         (rows(label=list("ab") * 6, split="holdout"), "the split 'holdout' in row 1"),
         (rows(label="a").drop(columns="path"), "needs rows with a 'path'"),
         (rows(label=list("ab") * 6).head(0), "needs rows with a 'path'"),
+        (rows(label=["a"] * 12), "has one class, 'a'"),
+        (rows(labels=[None] * 12), "has no tag in its column labels"),
+        (rows(label=list("ab") * 6, start=[0, "0:01"] * 6), "has the start '0:01' in row 2: write seconds"),
+        (rows(label=list("ab") * 6, id=["x", None] * 6), "has no id in row 2"),
+        (rows(label=list("ab") * 6, group="one", split="train"), "has the targets a and b"),
     ],
 )
 def test_a_wrong_table_is_explained(audio, frame, message):

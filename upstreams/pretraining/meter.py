@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,13 @@ class Meter:
         self.totals: dict[str, Tensor] = {}
         self._began = time.monotonic()
         self._clips = self._steps = 0
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Leave out the time of what is no training."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
 
     def count(self, clips: int) -> None:
         """Count one step of this many clips, taken or skipped."""

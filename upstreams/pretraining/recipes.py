@@ -119,7 +119,7 @@ class Recipe(BaseModel):
     standardise: bool = False
     frozen_stem: bool = False
     optimiser: Optimiser = Optimiser()
-    seconds: Annotated[float, Field(gt=0)] = 30.0
+    seconds: Annotated[float, Field(ge=0.5, allow_inf_nan=False)] = 30.0
     batch: Positive
     micro_batch: Positive
     steps: Positive

@@ -154,7 +154,8 @@ class Trainer:
                 if self.step % self.checkpoint_every == 0 or finished or stop or diverged:
                     last = checkpoint.save(self, loader)
                     if self.rank == 0 and not (stop or diverged):
-                        self.on_checkpoint(self.step, last)
+                        with self.meter.paused():
+                            self.on_checkpoint(self.step, last)
                 if stop:
                     raise Stopped(stop)
                 if diverged:

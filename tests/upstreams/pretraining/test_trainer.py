@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from marble.errors import MarbleError
 from marble.upstreams.pretraining import checkpoint
+from marble.upstreams.pretraining.meter import Meter
 from marble.upstreams.pretraining.trainer import MAX_SKIPPED, Stopped
 
 SPEED = {"clips_per_second", "audio_per_second", "waiting", "flop_share", "refused"}
@@ -250,3 +252,11 @@ def test_a_source_without_one_good_segment_ends_in_a_sentence(make_trainer, smal
     trainer = make_trainer("musicfm-tiny", upstream=small(), source=in_memory(1.0, 24_000, bad=range(5000)))
     with pytest.raises(MarbleError, match="1000 segments in a row cannot be used, the last because segment 999 is silent"):
         trainer.train()
+
+
+def test_time_spent_on_probing_is_no_time_of_training():
+    meter = Meter()
+    before = meter._began
+    with meter.paused():
+        time.sleep(0.05)
+    assert meter._began - before >= 0.05
