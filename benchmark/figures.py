@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from marble.cache import written_whole
 from marble.metrics import METRICS
 from marble.results import Result
 
+_LETTERS = 13.5  # of 9 points that an inch holds
 _MAP = colormaps["cividis"]
 _STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none"}
 
@@ -49,8 +51,10 @@ def heatmap(results: Sequence[Result]) -> Figure:
     """
     rows = _row_names(results)
     names = list(rows)
-    width, height = 2.4 + 1.25 * len(results), 1.9 + 0.3 * len(names)
-    figure = Figure(figsize=(max(width, 5.0), height), layout="constrained")
+    longest = max(len(label) for result in results for label in (result.task["name"], result.task["main_metric"]))
+    width = max(2.4 + len(results) * max(1.25, (longest + 2) / _LETTERS), 5.0)
+    title = _title(results, round(width * _LETTERS))
+    figure = Figure(figsize=(width, 1.5 + 0.15 * len(title) + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     for column, result in enumerate(results):
         metric = result.task["main_metric"]
@@ -71,11 +75,7 @@ def heatmap(results: Sequence[Result]) -> Figure:
     axes.set_xticks(range(len(results)), [f"{result.task['name']}\n{result.task['main_metric']}" for result in results])
     axes.set_yticks(range(len(names)), [rows[name] for name in names])
     axes.tick_params(length=0)
-    counts = sorted({len(layer.runs) for result in results for layer in result.layers})
-    about = f"mean test score of {' or '.join(map(str, counts))} seeds, protocol {results[0].protocol['label']}"
-    if limit := results[0].task["limit"]:
-        about += f", at most {limit} tracks of each split"
-    figure.suptitle(f"{results[0].upstream['name']}: {about}\nred frame: layer chosen on validation", fontsize=9)
+    figure.suptitle("\n".join(title), fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _MAP), ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)
     bar.ax.set_yticklabels(["worst layer\nof the task", "best layer\nof the task"])
     return figure
@@ -121,6 +121,16 @@ def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str
         axes.plot(steps, values, color="#0072b2", marker="o", markersize=4)
         axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=task.rpartition("/")[2])
     return figure
+
+
+def _title(results: Sequence[Result], letters: int) -> list[str]:
+    """Return the lines above a heatmap, of so many letters at most."""
+    counts = sorted({len(layer.runs) for result in results for layer in result.layers})
+    about = f"mean test score of {' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
+    about += f", protocol {results[0].protocol['label']}"
+    if limit := results[0].task["limit"]:
+        about += f", at most {limit} tracks of each split"
+    return [*wrap(f"{results[0].upstream['name']}: {about}", letters), "red frame: layer chosen on validation"]
 
 
 def _row_names(results: Sequence[Result]) -> dict[str, str]:

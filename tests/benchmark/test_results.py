@@ -1,5 +1,6 @@
 """Result files, tables and figures."""
 
+import io
 import json
 
 import pytest
@@ -123,4 +124,11 @@ def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path)
     assert figures.pop("heatmap-marble") == [("a", "2"), ("b", "3")]
     assert sorted(figures.values()) == [[("a", "4")], [("a", "5")]]
     limited = changed(result, "fbank-chroma", 0.5, limit=3)
-    assert "at most 3 tracks of each split" in heatmap([limited]).get_suptitle()
+    limited.protocol["label"] = f"marble ({', '.join(f'probe.hidden={number}' for number in range(9))})"
+    figure = heatmap([limited])
+    figure.savefig(io.BytesIO())
+    title, box = figure.get_suptitle(), figure.texts[0].get_window_extent()
+    assert "at most 3 tracks of each split" in title.replace("\n", " ")
+    assert title.count("probe.hidden") == 9
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
