@@ -14,8 +14,9 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).resolve().parent
-# Two test processes share the cores, so neither they nor what they start should use several.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes share the cores, so neither they nor what they start should use several.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("marble", deadline=None, derandomize=True)
 settings.load_profile("marble")
