@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,12 @@ def run_all(
         reporter.say(f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {protocol}")
     opened = registry.open_suites(tasks)
     for upstream in upstreams:
+        model = None  # lets go of the one before
         try:
             model = registry.load_upstream(upstream, offline=offline)
-        except MarbleError as error:
+        except Exception as error:
+            if not isinstance(error, MarbleError):
+                traceback.print_exc()
             yield from (Outcome(upstream, task, None, why or str(error), here=not why) for task, why in opened.items())
             continue
         for task, absent in opened.items():
@@ -104,8 +108,9 @@ def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
     if text == "all":
         return list(everything)
     name, colon, argument = text.partition(":")
-    if colon and "," not in name and Path(argument).exists():
-        return [text]
+    with suppress(OSError):  # longer than a path may be
+        if colon and "," not in name and Path(argument).exists():
+            return [text]
     specs = [part.strip() for part in text.split(",") if part.strip()]
     if not specs:
         raise MarbleError(f"'{text}' names no {what}: write NAME[,NAME…] or all; marble ls {what}s lists the names.")

@@ -15,7 +15,8 @@ Conventions
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -71,20 +72,33 @@ def prepare(
     if mirror and not mirror.is_dir():
         raise MarbleError(f"There is no folder {mirror.absolute()}: name one with the files for --mirror.")
     complaints = []
+    resources = {resource.path: resource for task in tasks for resource in task.resources}.values()
+    if all(state(resource, root) == "there" for resource in resources):
+        return complaints
+    with _alone(root):
+        for resource in resources:
+            try:
+                if state(resource, root) != "there":
+                    _Source(root, mirror, offline, reporter or Reporter()).obtain(resource)
+            except MarbleError as error:
+                complaints.append(str(error))
+    return complaints
+
+
+@contextmanager
+def _alone(root: Path) -> Generator[None]:
+    """Make a data root and keep other processes from preparing it."""
+    lock = FileLock(root / ".prepare.lock")
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".prepare.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise MarbleError(f"Another marble data prepare fills {root}: wait until it is done.") from error
     try:
-        with lock.acquire(blocking=False):
-            for resource in {resource.path: resource for task in tasks for resource in task.resources}.values():
-                try:
-                    if state(resource, root) != "there":
-                        _Source(root, mirror, offline, reporter or Reporter()).obtain(resource)
-                except MarbleError as error:
-                    complaints.append(str(error))
-    except Timeout as error:
-        raise MarbleError(f"Another marble data prepare fills {root}: wait until it is done.") from error
-    return complaints
+        yield
+    finally:
+        lock.release()
 
 
 def state(resource: Resource, root: Path, *, thorough: bool = False) -> str:
@@ -198,8 +212,17 @@ class _Source:
         archives = [self.root / part.path for part in parts]
         if archives and all(archive.is_file() for archive in archives):
             joined = _join(archives)
-            unpack(joined, folder, holds, resource.convert, self.reporter)
-            for archive in (*archives, joined):
+            try:
+                unpack(joined, folder, holds, resource.convert, self.reporter)
+            except MarbleError as error:
+                if joined in archives:
+                    raise
+                names = ", ".join(archive.name for archive in archives)
+                raise MarbleError(f"{error} It was joined from {names}: remove these.") from error
+            finally:
+                if joined not in archives:
+                    joined.unlink(missing_ok=True)
+            for archive in archives:
                 archive.unlink(missing_ok=True)
 
     def _mirrored(self, path: str) -> Path | None:

@@ -110,15 +110,17 @@ def _transfer(url: str, partial: Path, reporter: Reporter) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise NotTheFileError(f"{url} is no http or https address: fetch it by hand.")
     stamp = partial.with_suffix(".version")
-    known = stamp.read_text() if partial.exists() and stamp.exists() else ""
+    known = stamp.read_text(errors="replace") if partial.exists() and stamp.exists() else ""
+    known = known if known.isprintable() and known.isascii() else ""
     begun = partial.stat().st_size - 1 if known else 0  # the last byte is asked for again, so that there always is one to come
     headers = {"User-Agent": "marble", "Accept-Encoding": "identity"}
     if begun > 0:
         headers |= {"Range": f"bytes={begun}-", "If-Range": known}
     request = Request(url, headers=headers)  # noqa: S310  (the scheme is checked above)
-    with _talking(url), urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
+    with _talking(url, partial), urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
         version = _version(response)
-        total = int(response.headers.get("Content-Length") or 0)
+        length = response.headers.get("Content-Length") or ""
+        total = int(length) if length.isdecimal() else 0
         if response.status == 206:
             found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
             if not found or int(found[1]) != begun or version != known:
@@ -160,13 +162,15 @@ def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _talking(url: str) -> Generator[None]:
+def _talking(url: str, partial: Path | None = None) -> Generator[None]:
     """Turn what goes wrong between two machines into a sentence."""
     mirror = "or fetch it by hand and name its folder with --mirror"
     try:
         yield
     except HTTPError as error:
         error.close()
+        if error.code == 416 and partial:  # there is more here than there
+            _forget(partial)
         raise NotTheFileError(f"{url} answers {error.code} ({error.reason}): try later, {mirror}.") from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error

@@ -109,6 +109,7 @@ def results(root: Path) -> list[dict[str, Any]]:
                 "test": None if mean is None else round(mean, 4),
                 "bad_clips": len(result.bad_clips),
                 "data": result.task.get("data"),
+                "weights": result.upstream["weights_sha256"][:12],
                 "date": result.provenance["date"],
                 "file": str(root / result.path),
             }
@@ -141,16 +142,24 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
 def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
     """Return for each upstream and protocol the stem of its heatmap and its newest result on each task.
 
-    Results under a changed protocol or a limit share no figure with others; its name ends with a hash of both.
+    Results under a changed protocol or a limit, or of older weights of one name, share no figure with others; its name ends
+    with a hash of what is different.
     """
     groups: dict[Path, dict[str, Result]] = {}
-    for result in sorted(read_all(root), key=lambda result: result.provenance["date"]):
+    found = sorted(read_all(root), key=lambda result: result.provenance["date"])
+    newest = {result.upstream["name"]: result.upstream["weights_sha256"] for result in found}
+    for result in found:
         stem = root / result.path.parts[0] / f"heatmap-{result.path.stem.rpartition('-')[0]}"
-        changes = [result.protocol["changes"], result.task["limit"]]
+        changes = [result.protocol["changes"], result.task["limit"], _older_weights(result, newest)]
         if any(changes):
             stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
         groups.setdefault(stem, {})[result.task["name"]] = result
     return [(stem, list(group.values())) for stem, group in sorted(groups.items())]
+
+
+def _older_weights(result: Result, newest: dict[str, str]) -> str | None:
+    weights = result.upstream["weights_sha256"]
+    return None if weights == newest[result.upstream["name"]] else weights
 
 
 def plain(value: Any) -> str:

@@ -19,6 +19,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,8 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     found, argument = _upstream(spec)
     try:
         upstream = found.load(argument, offline=offline)
+    except OSError as error:
+        raise MarbleError(f"The upstream '{spec}' cannot be read ({error}): check its path and its permissions.") from error
     except Exception as error:
         if isinstance(error, MarbleError) or found.__module__.startswith("marble."):
             raise
@@ -152,8 +155,9 @@ def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
     """Return the class that a spec names, and its argument."""
     from marble.upstream import Upstream
 
-    if spec not in UPSTREAMS and Path(spec).expanduser().is_dir():
-        spec = f"saved:{spec}"
+    with suppress(OSError, RuntimeError):  # a name too long for a path, or the home of nobody
+        if spec not in UPSTREAMS and Path(spec).expanduser().is_dir():
+            spec = f"saved:{spec}"
     found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
     if not (isinstance(found, type) and issubclass(found, Upstream)):
         raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")

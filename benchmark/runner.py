@@ -136,7 +136,7 @@ def prepare(
     """Resolve names, read the task, hash its files and make the upstream ready; arguments as in `run`."""
     reporter = reporter or Reporter()
     loaded_task = registry.load_task(task) if isinstance(task, str) else task
-    chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()), loaded_task.name)
+    chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()), loaded_task.name.partition("@")[0])
     model = registry.load_upstream(upstream, offline=options.get("offline", False)) if isinstance(upstream, str) else upstream
     numbers, weighted = parse_layers(options.get("layers", "all"), len(model.info.layers))
     if weighted and len({layer.width for layer in model.info.layers}) > 1:
@@ -147,9 +147,15 @@ def prepare(
     seeds = options.get("seeds", 5)
     if seeds < 1:
         raise MarbleError(f"--seeds {seeds} trains nothing: ask for at least one seed.")
+    precision, device = options.get("precision", "auto"), options.get("device", "auto")
+    if model.precision is not None and (
+        precision not in ("auto", model.precision) or device not in ("auto", str(model.device))
+    ):
+        raise MarbleError(
+            f"{model.info.name} is prepared for {model.device} in {model.precision}, not {device} in {precision}: load it anew."
+        )
     if model.precision is None:
-        precision = options.get("precision", "auto")
-        model.prepare(choose_device(options.get("device", "auto")), "fp32" if precision == "auto" else precision)
+        model.prepare(choose_device(device), "fp32" if precision == "auto" else precision)
         if model.precision == "bf16" and not computes_bfloat16(model.device):
             reporter.say("This CPU computes bfloat16 in software, many times slower than float32: leave out --precision bf16.")
     windows = resolve_windows(chosen.windows, loaded_task.window, model)
@@ -291,7 +297,7 @@ def _doubts(task: Task, clips: list[Clip], keys: list[str]) -> Iterator[str]:
         yield f"{len(crossing)} clips have a copy in another split, first {crossing[0]}: their scores tell what was remembered."
     if task.kind in ("multiclass", "ordinal"):
         trained = {clip.target for clip in clips if clip.split == "train"}
-        unknown = sorted({str(clip.target) for clip in clips if clip.target not in trained})
+        unknown = [label for label in task.labels if label not in trained]
         if unknown:
             yield f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them."
 

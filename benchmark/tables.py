@@ -72,33 +72,42 @@ def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_publ
         results: any.
         synthetic: rows of the synthetic tasks instead of those of real data; the two never stand in one leaderboard. Results
             of a ``--limit`` run stand in neither.
-        with_published: add the numbers of the papers. They follow the measured rows of their task in the order of the papers,
-            with the papers' own protocols: they are ranked neither among these nor among themselves.
+        with_published: add the numbers of the papers, and measured rows of the metrics that papers state for a task. The
+            papers' rows follow the measured ones of their task in the order of the papers, with the papers' own protocols:
+            they are ranked neither among these nor among themselves.
     """
     chosen = [result for result in results if result.task["synthetic"] == synthetic and not result.task["limit"]]
-    board = pandas.DataFrame([_board_row(result) for result in chosen], columns=_BOARD_COLUMNS)
+    published = [number for number in published_numbers() if number.task != "average"] if with_published else []
+    stated = {(number.task, number.metric) for number in published}
+    board = pandas.DataFrame(
+        [
+            _board_row(result, metric)
+            for result in chosen
+            for metric in result.selected.test
+            if metric == result.task["main_metric"] or (result.task["name"], metric) in stated
+        ],
+        columns=_BOARD_COLUMNS,
+    )
     direction = board["metric"].map(lambda name: -1 if METRICS[name].higher_is_better else 1)
     measured = (
         board.assign(order=pandas.to_numeric(board["test_mean"]) * direction)
-        .sort_values(["task", "protocol", "order", "upstream"], kind="stable", ignore_index=True)
+        .sort_values(["task", "protocol", "metric", "order", "upstream"], kind="stable", ignore_index=True)
         .drop(columns="order")
     )
     if not with_published:
         return measured
-    published = [_published_row(number) for number in published_numbers() if number.task != "average"]
-    rows = [*measured.to_dict("records"), *published]
+    rows = [*measured.to_dict("records"), *map(_published_row, published)]
     both = pandas.DataFrame(rows, columns=_BOARD_COLUMNS, dtype=object)
     return both.sort_values("task", kind="stable", ignore_index=True)
 
 
 _BOARD_COLUMNS = [
     "task", "protocol", "metric", "upstream", "layer", "layer_name", "test_mean", "test_std", "test_low", "test_high",
-    "validation_mean", "seeds", "test_tracks", "bad_clips", "data", "identity", "source", "note",
+    "validation_mean", "seeds", "test_tracks", "bad_clips", "data", "weights", "identity", "source", "note",
 ]  # fmt: skip
 
 
-def _board_row(result: Result) -> dict[str, object]:
-    metric = result.task["main_metric"]
+def _board_row(result: Result, metric: str) -> dict[str, object]:
     test = result.selected.test[metric]
     low, high = test.ci95 or (None, None)
     return {
@@ -117,6 +126,7 @@ def _board_row(result: Result) -> dict[str, object]:
         "test_tracks": result.task["tracks"]["test"],
         "bad_clips": len(result.bad_clips),
         "data": result.task.get("data"),
+        "weights": result.upstream["weights_sha256"][:12],
         "identity": result.identity[:12],
         "source": "measured",
         "note": "",

@@ -118,11 +118,13 @@ class Upstream(nn.Module):
         it does so.
 
         Raises:
-            MarbleError: the upstream does not offer this precision.
+            MarbleError: the upstream does not offer this precision, or was prepared in another.
         """
         if precision not in self.info.precisions:
             offered = " or ".join(self.info.precisions)
             raise MarbleError(f"{self.info.name} does not run in {precision}: use --precision {offered}.")
+        if self.precision not in (None, precision):
+            raise MarbleError(f"{self.info.name} was prepared in {self.precision}: load it again for {precision}.")
         self.weights = self.weights or self.weights_hash()
         self.device, self.precision = torch.device(device), precision
         return self.eval().requires_grad_(False).to(self.device)

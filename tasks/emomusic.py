@@ -42,7 +42,10 @@ def _clips(root: Path) -> list[Clip]:
     home = root / "emomusic"
     songs, ratings = (_rows(home, name) for name in COLUMNS)
     audio = existing_folder([home / "clips_45seconds"], "the excerpts <id>.mp3", f"{ADDRESS}/clips_45sec.tar.gz")
-    rated = {row["song_id"]: (float(row["mean_arousal"]), float(row["mean_valence"])) for row in ratings}
+    try:
+        rated = {row["song_id"]: (float(row["mean_arousal"]), float(row["mean_valence"])) for row in ratings}
+    except ValueError as error:
+        raise MarbleError(f"A rating in {home.absolute()} is no number ({error}): unpack it anew.") from error
     unrated = [row["song_id"] for row in songs if row["song_id"] not in rated]
     if unrated:
         raise MarbleError(f"The song {unrated[0]} of {home.absolute()} has no row in static_annotations.csv: unpack it anew.")
@@ -63,8 +66,8 @@ def _clips(root: Path) -> list[Clip]:
 def _rows(home: Path, name: str) -> list[dict[str, str]]:
     """Return the rows of an annotation table, without the blanks around names and values."""
     file = next((path for path in (home / name, home / "annotations" / name) if path.is_file()), home / name)
-    text = official_bytes(file, None, f"{ADDRESS}/annotations.tar.gz, unpack it").decode("utf-8")
-    header, *lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines())] or [[]]
+    text = official_bytes(file, None, f"{ADDRESS}/annotations.tar.gz, unpack it").decode("utf-8", "replace")
+    header, *lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line] or [[]]
     if not COLUMNS[name] <= set(header) or any(len(line) != len(header) for line in lines):
         raise MarbleError(f"{file.absolute()} is not the table of EmoMusic: unpack {ADDRESS}/annotations.tar.gz anew.")
     return [dict(zip(header, line, strict=True)) for line in lines]

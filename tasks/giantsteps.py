@@ -69,8 +69,9 @@ def _clips(root: Path) -> list[Clip]:
 def _test_keys(repository: Path) -> dict[str, str]:
     """Return the key of each test track."""
     folder = existing_folder([repository / "annotations" / "key"], "the 604 keys of the test split", TEST)
-    files = sorted(folder.glob("*.LOFI.key"), key=lambda file: int(file.name.split(".")[0]))
-    keys = {file.name.split(".")[0]: file.read_text().strip() for file in files}
+    named = [file for file in folder.glob("*.LOFI.key") if file.name.split(".")[0].isdecimal()]
+    files = sorted(named, key=lambda file: int(file.name.split(".")[0]))
+    keys = {file.name.split(".")[0]: file.read_text(errors="replace").strip() for file in files}
     if hashlib.sha256("".join(f"{name}\t{key}\n" for name, key in keys.items()).encode()).hexdigest() != SHA256["key"]:
         raise MarbleError(f"The keys in {folder.absolute()} are not the published ones: fetch {TEST} anew.")
     return keys

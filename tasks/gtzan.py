@@ -35,7 +35,8 @@ FOLDERS = ("genres", "genres_original", "gtzan_genre/genres", "Data/genres_origi
 
 def _clips(root: Path) -> list[Clip]:
     home = root / "gtzan"
-    audio = next((home / name for name in FOLDERS if (home / name).is_dir()), None)
+    places = [home / name for name in FOLDERS if (home / name).is_dir()]
+    audio = next((place for place in places if next(place.glob("*/*.wav"), None)), places[0] if places else None)
     if audio is None:
         raise MarbleError(f"GTZAN is not there: put its folder 'genres' (one folder a genre) into {home.absolute()}.")
     clips = []

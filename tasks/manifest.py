@@ -151,8 +151,11 @@ def _datasets(path: Path) -> dict[str, Dataset]:
     saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         found = load_from_disk(str(path)) if saved else load_dataset(str(path), cache_dir=str(home() / "datasets"))
-    except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        root: BaseException = error
+        while root.__cause__:
+            root = root.__cause__
+        reason = (str(root).strip() or type(root).__name__).splitlines()[0]
         raise MarbleError(
             f"{path.absolute()} holds neither the JSONL manifests of three splits nor a dataset that can be loaded ({reason})."
         ) from error

@@ -22,7 +22,10 @@ def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
     """
     if not file.is_file():
         raise MarbleError(f"{file.absolute()} is missing: fetch {address} and put it there, or see marble data status.")
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise MarbleError(f"{file.absolute()} cannot be read ({(error.strerror or str(error)).lower()}): mend that.") from error
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         raise MarbleError(f"{file.absolute()} is not the published one: fetch {address} anew.")
     return content

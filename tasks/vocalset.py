@@ -47,9 +47,9 @@ def _recordings(root: Path) -> dict[str, tuple[Path, str, str]]:
     home = root / "vocalset"
     full = existing_folder([home / "FULL", home / "VocalSet" / "FULL"], "one folder a singer", ARCHIVE)
     found = {}
-    for file in sorted(full.glob("*/*/*/*.wav")):
+    for file in sorted(full.glob("*/*/*/*")):
         folder, _, technique, name = file.relative_to(full).parts
-        if name.startswith(".") or _is_left_out(file):
+        if file.suffix.lower() != ".wav" or name.startswith(".") or _is_left_out(file):
             continue
         if folder not in SINGERS:
             raise MarbleError(f"{file.parents[2].absolute()} is no singer of VocalSet: unpack {ARCHIVE} anew.")

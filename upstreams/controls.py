@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.registry import upstream_class
+from marble.registry import upstream_class, upstream_names
 from marble.streams import stream_seed
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
@@ -65,12 +65,16 @@ class RandomInit(Upstream):
         """
         if not argument:
             raise MarbleError("random-init needs the name of an upstream: write random-init:NAME, for example random-init:muq.")
+        name, colon, _ = argument.partition(":")
+        if colon and name in upstream_names():
+            raise MarbleError(f"Random weights need no file: write random-init:{name} without what follows.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed("random-init", argument))
             upstream = upstream_class(argument).random()
         upstream.info = replace(
             upstream.info,
             name=f"random-init:{argument}",
+            licence=cls.info.licence,
             training_data="none (random weights)",
             source="drawn from a fixed seed",
         )

@@ -15,7 +15,7 @@ from typing import Self
 
 import torch
 
-from marble.upstreams.in_house import CONFIGS, InHouse
+from marble.upstreams.in_house import CONFIGS, InHouse, InHouseConfig
 from marble.upstreams.official import OfficialUpstream
 from marble.upstreams.weights import Checkpoint, fill
 
@@ -75,7 +75,8 @@ class MelConformer(OfficialUpstream, InHouse):
             "channels": len(named["stem.first.conv1.weight"]),
         }
         name = cls.info.name
+        config = InHouseConfig.model_validate(CONFIGS[name].model_dump() | sizes | {"mean": mean, "std": std})
         with torch.device("meta"):
-            upstream = cls(name, CONFIGS[name].model_copy(update=sizes | {"mean": mean, "std": std}))
+            upstream = cls(name, config)
         fill(upstream, named, IGNORED)
         return upstream

@@ -101,7 +101,10 @@ class Mert95M(OfficialUpstream):
         """Return the upstream from ``pytorch_model.bin``, ``config.json`` and ``preprocessor_config.json``."""
         weights, config, preprocessor = paths
         read_json(preprocessor).demand(do_normalize=True, sampling_rate=SAMPLE_RATE)
-        return cls.from_checkpoint(read_checkpoint(weights), read_json(config))
+        settings = read_json(config)
+        upstream = cls.from_checkpoint(read_checkpoint(weights), settings)
+        settings.demand(num_hidden_layers=len(upstream.blocks))
+        return upstream
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, settings: Settings) -> Self:
@@ -112,6 +115,7 @@ class Mert95M(OfficialUpstream):
         settings.demand(
             conv_stride=list(SIZES_95M.strides), hidden_act="gelu", feat_extract_activation="gelu", layer_norm_eps=1e-5
         )
+        settings.demand(do_stable_layer_norm=cls.pre_norm)
         named = checkpoint.with_weight_norm_merged("encoder.pos_conv_embed.conv").renamed(NAMES)
         hidden, width = named["blocks.0.up.weight"].shape
         kernels = [named[f"features.convolutions.{i}.weight"] for i in range(named.depth("features.convolutions."))]
@@ -127,7 +131,7 @@ class Mert95M(OfficialUpstream):
             position_groups=width // position.shape[1],
         )
         with torch.device("meta"):
-            upstream = cls(sizes, settings["do_stable_layer_norm"])
+            upstream = cls(sizes, cls.pre_norm)
         fill(upstream, named, IGNORED)
         return upstream
 

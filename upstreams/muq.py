@@ -53,4 +53,6 @@ class MuQ(MelConformer):
         settings = read_json(config)
         settings.demand(label_rate=25, hop_length=240, n_mels=128, features=["melspec_2048"])
         mean, std = settings.inner("stat").numbers("melspec_2048_mean", "melspec_2048_std")
-        return cls.from_checkpoint(read_checkpoint(weights), mean, std)
+        upstream = cls.from_checkpoint(read_checkpoint(weights), mean, std)
+        settings.demand(encoder_depth=len(upstream.blocks))
+        return upstream

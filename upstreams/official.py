@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import torch
 
 from marble.content import file_hash
+from marble.errors import MarbleError
 from marble.upstream import Layer, Upstream
 from marble.upstreams.nn.precision import Foldable, cast_matrices
 from marble.upstreams.weights import HubFiles
@@ -62,8 +63,14 @@ class OfficialUpstream(NetworkUpstream):
             MarbleError: a file is missing, damaged, carries code, or does not fit.
         """
         paths = cls.hub.locate(argument, offline)
-        upstream = cls.from_files(*paths)
+        try:
+            upstream = cls.from_files(*paths)
+        except (ValueError, IndexError, ArithmeticError, RuntimeError, RecursionError) as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise MarbleError(f"{paths[0]} is not a checkpoint of {cls.info.name} ({said}): download it again.") from error
         upstream.settings = tuple(file_hash(path) for path in paths[1:])
+        if argument is not None:
+            upstream.info = replace(upstream.info, source=f"{paths[0].absolute()}, given for {upstream.info.source}")
         return upstream
 
     @classmethod

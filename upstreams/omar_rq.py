@@ -218,7 +218,10 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
     def from_files(cls, *paths: Path) -> Self:
         """Return the upstream from ``model.ckpt`` and ``config.gin``."""
         weights, config = paths
-        return cls.from_checkpoint(read_checkpoint(weights), read_gin(config))
+        settings = read_gin(config)
+        upstream = cls.from_checkpoint(read_checkpoint(weights), settings)
+        settings.demand(**{"Conformer.depth": len(upstream.blocks)})
+        return upstream
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, settings: Settings) -> Self:

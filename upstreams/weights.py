@@ -168,7 +168,7 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
+        if "nsupported" in str(error):
             raise MarbleError(f"{path} carries code or objects besides tensors and is not opened: get a plain one.") from error
         raise MarbleError(f"{path} is truncated or damaged: download it again.") from error
     except Exception as error:  # on a damaged file torch.load raises whatever its reader stumbles over, AssertionError too

@@ -214,6 +214,12 @@ def test_two_at_once_do_not_mix(toy, tmp_path):
         data.prepare([toy], tmp_path)
 
 
+def test_what_is_there_needs_no_writing(prepared, tmp_path):
+    (tmp_path / ".prepare.lock").unlink(missing_ok=True)
+    assert data.prepare([prepared], tmp_path) == []
+    assert not (tmp_path / ".prepare.lock").exists()
+
+
 def found(task: Task, root: Path) -> dict[str, data.Finding]:
     return {finding.check: finding for finding in data.verify(task, root, workers=1)}
 

@@ -60,6 +60,15 @@ def test_a_partial_file_that_is_complete_is_not_fetched_again(offered, tmp_path)
     assert offered.asked == [("/data/file.bin", "bytes=1000002-")]
 
 
+@pytest.mark.parametrize("stamp", [b"\xff\xfe", b'"1"\nX-Header: y'])
+def test_a_damaged_note_of_the_version_is_passed_over(offered, tmp_path, stamp):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/.file.bin.partial").write_bytes(CONTENT[:1000])
+    (tmp_path / "deep/.file.bin.version").write_bytes(stamp)
+    assert fetch(offered, tmp_path) == CONTENT
+    assert offered.asked == [("/data/file.bin", None)]
+
+
 @pytest.mark.parametrize("trouble", ["no ranges", "no version", "changed"])
 def test_what_cannot_be_continued_begins_anew(offered, tmp_path, trouble):
     offered.cut, offered.version = 400_000, "" if trouble == "no version" else '"1"'

@@ -256,3 +256,13 @@ def test_the_command_prints_them_and_refuses_them_beside_synthetic_tasks(tmp_pat
     refused = CliRunner().invoke(app, ["leaderboard", "--with-published", "--synthetic", "--results", str(tmp_path)])
     assert refused.exit_code == 1
     assert "leave out --synthetic or --with-published" in str(refused.exception)
+
+
+def test_metrics_that_papers_state_stand_beside_theirs(result):
+    rated = measured(result, "a", 0.1)
+    rated.task |= {"name": "emomusic", "main_metric": "r2", "metrics": {"r2": "", "r2_arousal": "", "mse": ""}}
+    rated.selected.test = rated.selected.validation = {name: Summary(mean=0.5, std=None) for name in rated.task["metrics"]}
+    board = leaderboard([rated], with_published=True)
+    board = board[board.task == "emomusic"]
+    assert board[board.source == "measured"].metric.tolist() == ["r2", "r2_arousal"]
+    assert leaderboard([rated]).metric.tolist() == ["r2"]

@@ -42,6 +42,11 @@ def test_unknown_tasks_and_missing_or_needless_arguments_are_explained():
         registry.load_task("gtzan:x")
     with pytest.raises(MarbleError, match="takes no argument"):
         registry.load_upstream("constant:5")
+    with pytest.raises(MarbleError, match="Random weights need no file: write random-init:muq-tiny without"):
+        registry.load_upstream("random-init:muq-tiny:/some/file")
+    for path in ("~nobody-of-this-name", "x" * 300):
+        with pytest.raises(MarbleError, match="no upstream called"):
+            registry.load_upstream(path)
 
 
 def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, monkeypatch):

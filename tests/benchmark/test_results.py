@@ -105,8 +105,9 @@ def test_a_layer_without_a_value_is_shown_as_such(result):
 
 
 def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path):
-    def saved(folder, date, **task):
+    def saved(folder, date, weights=None, **task):
         copy = changed(result, "fbank-chroma", 0.5, **task)
+        copy.upstream["weights_sha256"] = weights or copy.upstream["weights_sha256"]
         copy.identity = date.replace("-", "") + copy.identity
         copy.provenance["date"] = date
         copy.protocol |= {"changes": {"probe.epochs": 3} if folder else {}}
@@ -117,12 +118,14 @@ def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path)
     saved(False, "2026-01-03", name="b")
     saved(False, "2026-01-04", name="a", limit=3)
     saved(True, "2026-01-05", name="a")
+    saved(False, "2026-01-06", name="c", weights="older")
+    saved(False, "2026-01-07", name="d")
     figures = {
         stem.name: [(one.task["name"], one.provenance["date"][-1]) for one in group]
         for stem, group in by_upstream(tmp_path / "several")
     }
-    assert figures.pop("heatmap-marble") == [("a", "2"), ("b", "3")]
-    assert sorted(figures.values()) == [[("a", "4")], [("a", "5")]]
+    assert figures.pop("heatmap-marble") == [("a", "2"), ("b", "3"), ("d", "7")]
+    assert sorted(figures.values()) == [[("a", "4")], [("a", "5")], [("c", "6")]]
     limited = changed(result, "fbank-chroma", 0.5, limit=3)
     limited.protocol["label"] = f"marble ({', '.join(f'probe.hidden={number}' for number in range(9))})"
     figure = heatmap([limited])

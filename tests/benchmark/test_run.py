@@ -278,3 +278,11 @@ def test_a_trained_probe_that_was_damaged_is_trained_again(tones, tmp_path):
     assert [found for found, _ in store.damaged()] == [path]
     assert run("second") == first
     assert store.damaged() == []
+
+
+@pytest.mark.parametrize("asked", [{"precision": "bf16"}, {"device": "cuda"}])
+def test_a_prepared_upstream_is_asked_for_nothing_else(tones, tmp_path, asked):
+    upstream = load_upstream("constant").prepare("cpu")
+    with pytest.raises(MarbleError, match=r"constant is prepared for cpu in fp32, not .*: load it anew"):
+        prepare(upstream, f"folder:{tones}", cache_dir=tmp_path, **asked)
+    assert prepare(upstream, f"folder:{tones}", cache_dir=tmp_path, precision="fp32", device="cpu").upstream is upstream

@@ -80,7 +80,7 @@ def write_gtzan(root: Path) -> dict[str, str]:
         hashes[split] = write(root / f"gtzan/{split}_filtered.txt", "\n".join(names) + "\n")
         for name in names:
             program, key = bands[name.split("/")[0]]
-            sound(root / "gtzan/genres" / name, [(program, key), (program, key + 7)], int(name[-6]), 22_050)
+            sound(root / "gtzan/genres" / name, [(program, key), (program, key + 7)], int(name[-5]), 22_050)
     return hashes
 
 

@@ -58,6 +58,9 @@ def test_what_is_missing_is_said(tmp_path, stand_in):
     file.write_text("\n".join([*lines, "7,1.0"]))
     with pytest.raises(MarbleError, match=r"static_annotations.csv is not the table of EmoMusic"):
         load_task("emomusic").read(tmp_path)
+    file.write_text("\n".join([*lines[:-1], lines[-1].replace(lines[-1].split(",")[1], " ", 1)]))
+    with pytest.raises(MarbleError, match=r"A rating in .* is no number"):
+        load_task("emomusic").read(tmp_path)
     file.write_text("")
     with pytest.raises(MarbleError, match=r"static_annotations.csv is not the table of EmoMusic"):
         load_task("emomusic").read(tmp_path)

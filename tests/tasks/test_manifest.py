@@ -17,6 +17,7 @@ import marble
 from marble import audio
 from marble.errors import MarbleError
 from marble.registry import load_task
+from marble.runner import prepare
 from marble.tasks.manifest import with_manifest
 
 RATE = 16_000
@@ -69,6 +70,20 @@ def test_a_marble_v2_manifest_is_found_from_its_folder_its_data_folder_or_a_file
     assert [len([clip for clip in clips if clip.split == split]) for split in ("train", "valid", "test")] == [12, 6, 6]
     assert clips[0].id == "data/GTZAN/genres/blues/blues.00000.wav"
     assert (clips[0].path, clips[0].target) == (v2 / "GTZAN/genres/blues/blues.00000.wav", "blues")
+
+
+def test_a_preset_knows_a_task_of_a_manifest(v2, gtzan, tmp_path):
+    job = prepare("constant", with_manifest(gtzan, str(v2)), protocol="muq", cache_dir=tmp_path)
+    assert job.windows.seconds == 10.0
+    assert job.protocol.probe.learning_rates == (5e-3,)
+
+
+def test_a_dataset_with_a_script_is_one_sentence(gtzan, tmp_path):
+    (tmp_path / "scripted").mkdir()
+    (tmp_path / "scripted/scripted.py").write_text("raise SystemExit('the script ran')")
+    with pytest.raises(MarbleError, match="nor a dataset that can be loaded") as caught:
+        with_manifest(gtzan, str(tmp_path / "scripted")).read(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_audio_is_found_by_the_end_of_its_path_below_manifest_current_folder_and_data_root(v2, gtzan, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """VocalSet: singers and techniques from folders, doubles left out, splits that depend on no order."""
 
+import shutil
 from collections import Counter
 
 import pytest
@@ -31,6 +32,14 @@ def test_the_recordings_of_each_singer_are_dealt_twelve_eight_five(tmp_path):
     # The split is a fact of the names: pinned, so that no change goes unseen.
     tested = sorted(clip.path.stem for clip in clips if clip.target == "f1" and clip.split == "test")
     assert tested == ["1", "14", "18", "5", "6"]
+
+
+def test_the_case_of_an_extension_is_no_matter(stand_in, tmp_path):
+    task, root = stand_in("vocalset-singer")
+    shutil.copytree(root / "vocalset", tmp_path / "vocalset")
+    file = sorted((tmp_path / "vocalset").glob("FULL/female1/*/*/*.wav"))[0]
+    file.rename(file.with_suffix(".WAV"))
+    assert {(clip.id, clip.split) for clip in task.read(tmp_path)} == {(clip.id, clip.split) for clip in task.read(root)}
 
 
 def test_what_is_missing_or_foreign_is_said(tmp_path):

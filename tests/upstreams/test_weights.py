@@ -315,3 +315,49 @@ def test_the_cache_of_the_hub_is_read_and_compared_with_the_published_sha256(tmp
     (snapshot / "config.json").write_text("{}")
     with pytest.raises(MarbleError, match=r"config\.json is not the published config\.json \(another sha256\): delete it"):
         hub.locate(None, offline=True)
+
+
+# What a file given by hand must agree with
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "file", "before", "after", "sentence"),
+    [
+        (MuQ, "muq", "config.json", '"encoder_depth": 2', '"encoder_depth": 7', "says encoder_depth = 7, but"),
+        (Mert95M, "mert-95m", "config.json", '"num_hidden_layers": 2', '"num_hidden_layers": 3', "num_hidden_layers = 3, but"),
+        (OmarRQBase, "omar-rq-base", "config.gin", "Conformer.depth = 2", "Conformer.depth = 5", "Conformer.depth = 5, but"),
+    ],
+)
+def test_blocks_that_the_config_promises_are_missed(cls, name, file, before, after, sentence, folder):
+    path = folder(name) / file
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(MarbleError, match=sentence):
+        cls.load(str(path.parent))
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Mert95M, "mert-330m"), (Mert330M, "mert-95m")])
+def test_one_mert_is_not_taken_for_the_other(cls, name):
+    with pytest.raises(MarbleError, match="says do_stable_layer_norm"):
+        cls.load(str(DATA / name))
+
+
+def test_a_file_given_by_hand_is_the_source(folder):
+    muq = MuQ.load(str(folder("muq")))
+    assert muq.info.source.endswith(f"model.safetensors, given for {MuQ.info.source}")
+    assert muq.info.source.startswith("/")
+
+
+@pytest.mark.parametrize("std", [0, -3.0])
+def test_decibels_have_a_positive_deviation(folder, std):
+    path = folder("muq") / "config.json"
+    edit_json(path, stat=json.loads(path.read_text())["stat"] | {"melspec_2048_std": std})
+    with pytest.raises(MarbleError, match=r"model.safetensors is not a checkpoint of muq .*: download it again"):
+        MuQ.load(str(path.parent))
+
+
+def test_what_was_prepared_in_one_precision_is_not_prepared_in_another():
+    muq = MuQ.load(str(DATA / "muq")).prepare("cpu", "bf16")
+    assert muq.prepare("cpu", "bf16") is muq
+    with pytest.raises(MarbleError, match="muq was prepared in bf16: load it again for fp32"):
+        muq.prepare("cpu", "fp32")
