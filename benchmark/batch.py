@@ -71,7 +71,7 @@ def run_all(
         except Exception as error:
             if not isinstance(error, MarbleError):
                 traceback.print_exc()
-            yield from (Outcome(upstream, task, None, why or str(error), here=not why) for task, why in opened.items())
+            yield from (Outcome(upstream, task, None, why or _said(error), here=not why) for task, why in opened.items())
             continue
         for task, absent in opened.items():
             if absent:
@@ -91,7 +91,11 @@ def run_all(
                 yield Outcome(upstream, task, None, str(error))
             except Exception as error:  # what nobody foresaw on one task must not cost the others their night
                 traceback.print_exc()
-                yield Outcome(upstream, task, None, f"{type(error).__name__}: {error}")
+                yield Outcome(upstream, task, None, _said(error))
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, MarbleError) else f"{type(error).__name__}: {error}"
 
 
 def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:

@@ -27,6 +27,11 @@ def home() -> Path:
     return Path(os.environ.get("MARBLE_HOME") or Path.home() / ".cache" / "marble")
 
 
+def user_path(text: str) -> Path:
+    """Return the path that a user typed, ``~`` replaced; the home of nobody stays as it is, and does not exist."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (its namesake raises)
+
+
 def readable(path: Path) -> str:
     """Return a path as text that can be written anywhere; bytes that are no UTF-8 appear as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

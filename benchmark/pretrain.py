@@ -21,6 +21,7 @@ import torch
 from marble import registry
 from marble.audio import is_audio_name
 from marble.cache import written_whole
+from marble.content import user_path
 from marble.errors import MarbleError
 from marble.figures import save_figure, training_curve
 from marble.machine import choose_device
@@ -150,7 +151,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
     """
     if data in STREAMS:
         return Stream(STREAMS[data], recipe.seconds, sample_rate)
-    path = Path(data).expanduser()
+    path = user_path(data)
     if path.is_dir():
         paths = sorted(one for one in path.rglob("*") if is_audio_name(one.name))
         if not paths:

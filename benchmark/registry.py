@@ -24,6 +24,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marble.content import user_path
 from marble.errors import MarbleError
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks import TASKS
@@ -155,8 +156,8 @@ def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
     """Return the class that a spec names, and its argument."""
     from marble.upstream import Upstream
 
-    with suppress(OSError, RuntimeError):  # a name too long for a path, or the home of nobody
-        if spec not in UPSTREAMS and Path(spec).expanduser().is_dir():
+    with suppress(OSError):  # a name too long for a path
+        if spec not in UPSTREAMS and user_path(spec).is_dir():
             spec = f"saved:{spec}"
     found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
     if not (isinstance(found, type) and issubclass(found, Upstream)):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marble.audio import is_audio_name
-from marble.content import file_hashes, readable
+from marble.content import file_hashes, readable, user_path
 from marble.errors import MarbleError
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
@@ -27,7 +27,7 @@ def folder_task(argument: str) -> Task:
     Raises:
         MarbleError: the folder does not exist or holds fewer than two class folders with audio.
     """
-    root = Path(argument).expanduser()
+    root = user_path(argument)
     if not root.is_dir():
         raise MarbleError(f"folder:{argument} cannot be read: there is no folder {root.absolute()}.")
     files = _files(root)

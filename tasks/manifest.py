@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.cache import written_whole
-from marble.content import home
+from marble.content import home, user_path
 from marble.errors import MarbleError
 from marble.task import SPLITS, Clip, Target, Task
 from marble.tasks.splits import ALIASES
@@ -61,7 +61,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
     Raises:
         MarbleError: there is no manifest, or more than one could be meant; reading it names what is wrong by file and line.
     """
-    path = Path(source.removeprefix("hf:")).expanduser()
+    path = user_path(source.removeprefix("hf:"))
     name = path.absolute().name.partition("@")[0]
     if source.startswith("hf:") and not path.exists():
         path = _from_hub(source.removeprefix("hf:"), offline)

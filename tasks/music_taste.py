@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas
 
+from marble.content import user_path
 from marble.errors import MarbleError
 from marble.task import Task
 from marble.tasks.table import read_table, task_of_table
@@ -42,7 +42,7 @@ def _maker(
     """
 
     def make(argument: str) -> Task:
-        file = Path(argument).expanduser()
+        file = user_path(argument)
         table = read_table(file)
         if "score" not in table.columns:
             raise MarbleError(f"The table {file} needs a column 'score': the mean rating of each track, 0 to {highest:g}.")

@@ -14,14 +14,13 @@ Metrics
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas
 
-from marble.content import file_hashes
+from marble.content import file_hashes, user_path
 from marble.errors import MarbleError
 from marble.task import Clip, Kind, Target, Task
 from marble.tasks.splits import ALIASES, stratified_splits
@@ -47,7 +46,7 @@ def table_task(argument: str) -> Task:
     Raises:
         MarbleError: the file cannot be read as a table, or a column is missing or holds what it must not.
     """
-    file = Path(argument).expanduser()
+    file = user_path(argument)
     return task_of_table(file, read_table(file))
 
 
@@ -129,7 +128,7 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target]) -> list[Clip]:
     clips = []
-    paths = [file.parent / os.path.expanduser(str(path)) for path in table["path"]]  # noqa: PTH111  (takes an unknown ~user)
+    paths = [file.parent / user_path(str(path)) for path in table["path"]]
     rows = table.to_dict("records")
     if "id" in table.columns and table["id"].isna().any():
         raise MarbleError(f"The table {file} has no id in row {int(table['id'].isna().to_numpy().argmax()) + 1}: fill it in.")

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from marble.cache import written_whole
-from marble.content import file_hash
+from marble.content import file_hash, user_path
 from marble.errors import MarbleError
 from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams import SHIPPED
@@ -102,7 +102,7 @@ class SavedUpstream(NetworkUpstream):
             MarbleError: there are no weights, or they are damaged or those of another upstream.
         """
         name = cls.info.name
-        folder = SHIPPED / name if argument is None else Path(argument).expanduser()
+        folder = SHIPPED / name if argument is None else user_path(argument)
         if argument is None and not folder.is_dir():
             raise MarbleError(
                 f"{name} has no public weights: pretrain it (marble pretrain {name} --data DIR), give the folder of your own "
@@ -161,7 +161,7 @@ class Saved(Upstream):
         """
         if not argument:
             raise MarbleError(f"saved needs a folder with {MANIFEST}: write saved:PATH, or the path alone.")
-        folder = Path(argument).expanduser()
+        folder = user_path(argument)
         manifest = _read_manifest(folder)
         module, _, name = ARCHITECTURES[manifest.architecture].partition(":")
         found: type[SavedUpstream] = getattr(importlib.import_module(module), name)

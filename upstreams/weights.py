@@ -28,7 +28,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from marble.content import file_hash
+from marble.content import file_hash, user_path
 from marble.errors import MarbleError
 
 
@@ -61,7 +61,7 @@ class HubFiles:
         """
         if argument is None:
             return [self._from_hub(name, digest, offline) for name, digest in self.files.items()]
-        given = Path(argument).expanduser()
+        given = user_path(argument)
         weights, *others = self.files
         if not given.exists():
             raise MarbleError(f"{given} does not exist: give {self.upstream}:PATH the file or folder of {self.repository}.")

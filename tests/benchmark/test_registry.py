@@ -47,6 +47,11 @@ def test_unknown_tasks_and_missing_or_needless_arguments_are_explained():
     for path in ("~nobody-of-this-name", "x" * 300):
         with pytest.raises(MarbleError, match="no upstream called"):
             registry.load_upstream(path)
+    for spec in ("muq:~nobody-of-this-name/x", "saved:~nobody-of-this-name/x"):
+        with pytest.raises(MarbleError, match="~nobody-of-this-name/x"):
+            registry.load_upstream(spec)
+    with pytest.raises(MarbleError, match="there is no folder"):
+        registry.load_task("folder:~nobody-of-this-name/x")
 
 
 def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, monkeypatch):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
+from marble.content import user_path
 from marble.errors import MarbleError
 from marble.registry import load_upstream
 from marble.upstream import Upstream
@@ -98,7 +97,7 @@ def load_quantiser(quantiser: MelRVQ, path: str) -> MelRVQ:
     Raises:
         MarbleError: the file is missing, damaged, carries code, or does not fit.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     file = file / QUANTISER_FILE if file.is_dir() else file
     if not file.is_file():
         raise MarbleError(f"There is no quantiser at {path}: name the folder of a checkpoint, or a file.")
