@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marble import registry
-from marble.errors import MarbleError
+from marble.errors import MarbleError, one_line
 from marble.plan import make_plan
 from marble.progress import Reporter
 from marble.results import Result
@@ -95,7 +95,7 @@ def run_all(
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, MarbleError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, MarbleError) else one_line(error)
 
 
 def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:

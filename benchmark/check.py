@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marble.errors import one_line
 from marble.upstream import Upstream
 
 BATCH_TOLERANCE = 1e-5
@@ -40,7 +41,7 @@ def check_upstream(upstream: Upstream) -> Iterator[Check]:
     try:
         states = _encode(upstream, noise)
     except Exception as error:
-        yield Check("encodes noise", False, f"{type(error).__name__}: {error}")
+        yield Check("encodes noise", False, one_line(error))
         return
     yield Check("encodes noise", True, f"{seconds:g} s")
     yield from _check_shapes(upstream, states, noise)
@@ -106,7 +107,7 @@ def _attempt(promise: str, trial: Callable[[], tuple[bool, str]]) -> Check:
     try:
         return Check(promise, *trial())
     except Exception as error:
-        return Check(promise, False, f"{type(error).__name__}: {error}")
+        return Check(promise, False, one_line(error))
 
 
 @torch.inference_mode()

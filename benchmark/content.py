@@ -1,4 +1,4 @@
-"""The sha256 of files' contents, computed once per version of a file; and where marble keeps what it makes.
+"""The sha256 of files' contents, computed once per version of a file; and paths: those that users type, and marble's own.
 
 A small SQLite table in marble's home remembers (size, modification time, change time, inode) of every hashed file; a file whose
 four numbers are unchanged is not read again. A file touched within the last two seconds is not remembered, since a second

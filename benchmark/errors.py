@@ -8,3 +8,8 @@ else that is raised is a defect of marble and keeps its traceback.
 
 class MarbleError(Exception):
     """A mistake that the user can repair; its text is one sentence that says what, where and what to do."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the type of an error that is not marble's, and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

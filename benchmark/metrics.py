@@ -176,6 +176,7 @@ class _Ranking:
 
     @classmethod
     def of(cls, scores: Tensor, targets: Tensor) -> _Ranking:
+        """Return the ranking of ``scores[P, N, C]`` for ``targets[N, C]``."""
         values, order = scores.transpose(1, 2).sort(-1, descending=True)
         positive = targets.T.bool().expand(len(scores), -1, -1).gather(-1, order)
         most = max(int(targets.bool().sum(0).max()), 1) if len(targets) else 0

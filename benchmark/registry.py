@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.content import user_path
-from marble.errors import MarbleError
+from marble.errors import MarbleError, one_line
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks import TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
@@ -82,7 +82,7 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     except Exception as error:
         if isinstance(error, MarbleError) or found.__module__.startswith("marble."):
             raise
-        raise MarbleError(f"The upstream '{spec}' cannot be loaded ({_said(error)}): mend its module.") from error
+        raise MarbleError(f"The upstream '{spec}' cannot be loaded ({one_line(error)}): mend its module.") from error
     if not isinstance(getattr(upstream, "info", None), UpstreamInfo):
         raise MarbleError(f"The upstream '{spec}' tells nothing of itself: give its class an info, see marble.upstream.")
     return upstream
@@ -208,11 +208,7 @@ def _from_module(spec: str, kind: str) -> Any:
     except AttributeError as error:
         raise MarbleError(f"The {kind} '{spec}' does not exist: {error}.") from error
     except Exception as error:  # whatever the module of a user raises while it is imported
-        raise MarbleError(f"The {kind} '{spec}' cannot be imported ({_said(error)}): mend its module.") from error
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        raise MarbleError(f"The {kind} '{spec}' cannot be imported ({one_line(error)}): mend its module.") from error
 
 
 def _attribute(path: str) -> Any:

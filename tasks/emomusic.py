@@ -66,6 +66,7 @@ def _clips(root: Path) -> list[Clip]:
 def _rows(home: Path, name: str) -> list[dict[str, str]]:
     """Return the rows of an annotation table, without the blanks around names and values."""
     file = next((path for path in (home / name, home / "annotations" / name) if path.is_file()), home / name)
+    # Other letters than those of ASCII decide nothing here, so a table in another encoding is read all the same.
     text = official_bytes(file, None, f"{ADDRESS}/annotations.tar.gz, unpack it").decode("utf-8", "replace")
     header, *lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line] or [[]]
     if not COLUMNS[name] <= set(header) or any(len(line) != len(header) for line in lines):

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import torch
 
 from marble.content import file_hash
-from marble.errors import MarbleError
+from marble.errors import MarbleError, one_line
 from marble.upstream import Layer, Upstream
 from marble.upstreams.nn.precision import Foldable, cast_matrices
 from marble.upstreams.weights import HubFiles
@@ -59,6 +59,8 @@ class OfficialUpstream(NetworkUpstream):
     def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
         """Return the upstream with its official weights, from a file or folder, or else from the hub or its cache.
 
+        Nobody has compared a file given by hand with the published one, so `info.source` names it.
+
         Raises:
             MarbleError: a file is missing, damaged, carries code, or does not fit.
         """
@@ -66,8 +68,9 @@ class OfficialUpstream(NetworkUpstream):
         try:
             upstream = cls.from_files(*paths)
         except (ValueError, IndexError, ArithmeticError, RuntimeError, RecursionError) as error:
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise MarbleError(f"{paths[0]} is not a checkpoint of {cls.info.name} ({said}): download it again.") from error
+            raise MarbleError(
+                f"{paths[0]} is not a checkpoint of {cls.info.name} ({one_line(error)}): download it again."
+            ) from error
         upstream.settings = tuple(file_hash(path) for path in paths[1:])
         if argument is not None:
             upstream.info = replace(upstream.info, source=f"{paths[0].absolute()}, given for {upstream.info.source}")
