@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 from http.server import ThreadingHTTPServer
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -58,6 +59,20 @@ def test_a_partial_file_that_is_complete_is_not_fetched_again(offered, tmp_path)
     (tmp_path / "deep/.file.bin.version").write_text(offered.version)
     assert fetch(offered, tmp_path) == CONTENT
     assert offered.asked == [("/data/file.bin", "bytes=1000002-")]
+
+
+def test_a_partial_file_longer_than_the_offered_one_is_forgotten(tmp_path, monkeypatch):
+    """The answer 416: what was asked for lies behind the end, and would be asked for again for ever."""
+
+    def refuse(request, timeout):
+        raise HTTPError(request.full_url, 416, "Range Not Satisfiable", request.headers, None)
+
+    monkeypatch.setattr("marble.download.urlopen", refuse)
+    (tmp_path / ".file.bin.partial").write_bytes(CONTENT)
+    (tmp_path / ".file.bin.version").write_text('"1"')
+    with pytest.raises(NotTheFileError, match="answers 416"):
+        download("http://127.0.0.1/file.bin", tmp_path / "file.bin")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stamp", [b"\xff\xfe", b'"1"\nX-Header: y'])

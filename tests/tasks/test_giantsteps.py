@@ -63,6 +63,13 @@ def test_what_is_missing_is_said(tmp_path, stand_in):
         task.read(tmp_path)
 
 
+def test_a_copy_of_another_system_is_no_key(tmp_path, stand_in):
+    task, root = stand_in("giantsteps-key")
+    shutil.copytree(root / "giantsteps", tmp_path / "giantsteps")
+    (tmp_path / "giantsteps/giantsteps-key-dataset/annotations/key/._2000.LOFI.key").write_bytes(b"\xff\x00")
+    assert [clip.id for clip in task.read(tmp_path)] == [clip.id for clip in task.read(root)]
+
+
 def test_the_splits_of_a_stand_in(stand_in):
     task, root = stand_in("giantsteps-key")
     clips = task.read(root)

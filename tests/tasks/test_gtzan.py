@@ -56,3 +56,8 @@ def test_a_corrupt_file_of_the_training_list_is_left_out_without_the_real_lists(
         file.write_text(text)
         monkeypatch.setitem(gtzan.SHA256, split, file_hash(file))
     assert [clip.id for clip in gtzan.GTZAN.clips(tmp_path)] == ["blues.00001", "rock.00001", "pop.00002"]
+    # An empty folder does not stand for the full one beside it.
+    full = tmp_path / "gtzan/genres_original/blues/blues.00001.wav"
+    full.parent.mkdir(parents=True)
+    full.write_text("sound")
+    assert gtzan.GTZAN.clips(tmp_path)[0].path == full
