@@ -49,11 +49,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Elements of the largest temporary tensor: 32 MB in float64.
+# Probes × tracks × weightings at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
 
-# What is left to do for weights[K, N] once the scores of P probes are prepared: give values[K, P].
+# What is left to do for weights[N, K] once the scores of P probes are prepared: give values[P, K].
 _Weigh = Callable[[Tensor], Tensor]
+_Prepare = Callable[[Tensor, Tensor], _Weigh]
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Metric:
 
     Attributes:
         name: how tasks, results and tables call it.
-        prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[K, N]`` to values ``[K, P]``.
+        prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[N, K]`` to values ``[P, K]``.
         higher_is_better: False for errors.
         description: one line for people, with the unit or range.
         of_windows: asked of single windows, not of tracks; such a metric chooses nothing.
     """
 
     name: str
-    prepare: Callable[[Tensor, Tensor], _Weigh]
+    prepare: _Prepare
     higher_is_better: bool
     description: str
     of_windows: bool = False
@@ -92,23 +93,23 @@ class Metric:
                 f"{None if weights is None else tuple(weights.shape)}, which do not fit each other."
             )
         held = torch.ones(tracks) if weights is None else weights
-        rows = held.reshape(-1, tracks).to(scores.device, torch.float64)
-        values = self._by_chunks(scores.reshape(-1, tracks, width), targets.to(scores.device), rows)
-        return values.reshape([*held.shape[:-1], *probes])
+        columns = held.reshape(-1, tracks).T.to(scores.device, torch.float64)
+        values = self._by_chunks(scores.reshape(-1, tracks, width), targets.to(scores.device), columns)
+        return values.T.reshape([*held.shape[:-1], *probes])
 
     def _by_chunks(self, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Return values ``[K, P]`` of ``scores[P, N, C]`` under ``weights[K, N]`` in bounded memory."""
-        resamples, tracks = weights.shape
-        values = torch.empty(resamples, len(scores), dtype=torch.float64, device=scores.device)
-        size = max(tracks * scores.shape[-1], 1)
-        probe_step = max(_CHUNK // (size * max(resamples, 1)), 1)
+        """Return values ``[P, K]`` of ``scores[P, N, C]`` under ``weights[N, K]`` in bounded memory."""
+        tracks, resamples = weights.shape
+        values = torch.empty(len(scores), resamples, dtype=torch.float64, device=scores.device)
+        size = max(tracks, 1)
+        probe_step = max(_CHUNK // (size * max(resamples * scores.shape[-1], 1)), 1)
+        step = max(_CHUNK // (size * probe_step), 1)
+        parts = [some.contiguous() for some in weights.split(step, dim=1)]
         for probe in range(0, len(scores), probe_step):
             some = scores[probe : probe + probe_step]
             weigh = self.prepare(some, targets)
-            step = max(_CHUNK // (size * len(some)), 1)
-            for first in range(0, resamples, step):
-                values[first : first + step, probe : probe + probe_step] = weigh(weights[first : first + step])
-            values[:, probe : probe + probe_step].masked_fill_(some.isnan().flatten(1).any(1), torch.nan)
+            answer = torch.cat([weigh(part) for part in parts], dim=1)
+            values[probe : probe + probe_step] = answer.masked_fill(some.isnan().flatten(1).any(1)[:, None], torch.nan)
         return values
 
 
@@ -128,155 +129,147 @@ def grades(scores: Tensor) -> Tensor:
 
 
 def _total(values: Tensor) -> Tensor:
-    """Return the sum over the last dimension, added from first to last.
+    """Return the sum over the last dimension but one, added from first to last; ``[..., N, K]`` gives ``[..., K]``.
 
     `Tensor.sum` splits a single row over threads, so that its rounding would depend on how many probes stand beside.
     """
-    return values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1)
+    return values.cumsum(-2)[..., -1, :] if values.shape[-2] else values.sum(-2)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Return the mean over the last dimension but one of what is not NaN, added like `_total`."""
+    return _total(values.nan_to_num(nan=0.0)) / (~values.isnan()).sum(-2)
 
 
 def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
     correct = (scores.argmax(-1) == targets).double()
-    return lambda weights: (weights @ correct.T) / weights.sum(-1, keepdim=True)
+    return lambda weights: correct @ weights / weights.sum(0)
 
 
 def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
     probes, tracks, classes = scores.shape
     member = functional.one_hot(targets, classes).double()
     found = (scores.argmax(-1) == targets)[..., None] * member
-    found = found.permute(1, 0, 2).reshape(tracks, probes * classes)
+    found = found.transpose(1, 2).reshape(probes * classes, tracks)
 
     def weigh(weights: Tensor) -> Tensor:
-        recall = (weights @ found).unflatten(-1, (probes, classes)) / (weights @ member)[:, None]
-        return recall.nanmean(-1)
+        recall = (found @ weights).unflatten(0, (probes, classes)) / (member.T @ weights)
+        return _mean(recall)
 
     return weigh
+
+
+def _macro(column: _Prepare) -> _Prepare:
+    """Return the mean over labels, undefined ones left out, of what `column` makes of ``scores[P, N]`` and ``target[N]``."""
+
+    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        columns = [column(one.contiguous(), target) for one, target in zip(scores.unbind(-1), targets.unbind(-1), strict=True)]
+        return lambda weights: _mean(torch.stack([weigh(weights) for weigh in columns], dim=1))
+
+    return prepare
 
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The positives of each label, ``[P, C, M]``, from the highest score down; tracks of equal scores make a group.
+    """The tracks of one label from the highest score down, cut into stretches whose inner order changes nothing.
 
-    Few tracks have a given label, so what weights change is summed over positives alone, but for one running sum over all.
+    Each group of equal scores with a positive makes three: the negatives above it that are below the group before, its
+    positives, its negatives. Few tracks have a given label, so all but the sums over stretches deals with few numbers. M is
+    one more than the largest number of groups: behind its last one a probe has stretches for the rest, and empty ones.
 
     Attributes:
-        order: number of the track at each place, ``[P, C, N]``.
-        track: number of the track of each positive; where a label has fewer than M, the rest repeats some track.
-        real: 1 for a positive, 0 for that rest.
-        places: flat indices of the last place before the own group, and of its last place, into running sums that begin with
-            a 0, ``[P, C, N + 1]``.
-        found: the same into running sums over the positives, ``[P, C, M + 1]``.
+        order: number of the track at each place, ``[P, N]``.
+        begins: where in it each stretch begins, as flat indices ``[P * M * 3]``.
     """
 
     order: Tensor
-    track: Tensor
-    real: Tensor
-    places: tuple[Tensor, Tensor]
-    found: tuple[Tensor, Tensor]
+    begins: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor) -> _Ranking:
-        """Return the ranking of ``scores[P, N, C]`` for ``targets[N, C]``."""
-        values, order = scores.transpose(1, 2).sort(-1, descending=True)
-        positive = targets.T.bool().expand(len(scores), -1, -1).gather(-1, order)
-        most = max(int(targets.bool().sum(0).max()), 1) if len(targets) else 0
-        place = positive.to(torch.uint8).sort(dim=-1, descending=True, stable=True).indices[..., :most]
-        real = positive.gather(-1, place)
-        changes = values[..., 1:] != values[..., :-1]
-        edge = torch.ones_like(values[..., :1], dtype=torch.bool)
-        position = torch.arange(values.shape[-1], device=order.device).expand(order.shape)
-        start = position.where(torch.cat([edge, changes], -1), 0).cummax(-1).values.gather(-1, place)
-        last = position.where(torch.cat([changes, edge], -1), order.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
-        count = functional.pad(positive.cumsum(-1), (1, 0))
-        places = start, last.gather(-1, place) + 1
-        found = count.gather(-1, places[0]), count.gather(-1, places[1])
-        return cls(order, order.gather(-1, place), real.double(), _flat(places, values.shape[-1]), _flat(found, most))
+    def of(cls, scores: Tensor, target: Tensor) -> _Ranking:
+        """Return the ranking of ``scores[P, N]`` for ``target[N]``."""
+        probes, tracks = scores.shape
+        positives_first = target.argsort(descending=True, stable=True)
+        values, place = scores[:, positives_first].sort(dim=-1, descending=True, stable=True)
+        order = positives_first[place]
+        positive = target.bool()[order]
+        group = torch.ones_like(positive)
+        group[:, 1:] = values[:, 1:] != values[:, :-1]
+        leads = group & positive
+        number = torch.arange(tracks, device=order.device)
+        first = functional.pad(number.where(leads, tracks).sort(dim=-1).values, (0, 1), value=tracks)
+        first = first[:, : int(leads.sum(-1).max()) + 1]
+        following = functional.pad(_next(group)[:, 1:], (0, 1), value=tracks).gather(-1, first)
+        negative = _next(~positive).gather(-1, first).minimum(following)
+        begins = functional.pad(torch.stack([first, negative, following], dim=-1).flatten(1)[:, :-1], (1, 0))
+        rows = torch.arange(probes, device=order.device)[:, None] * tracks
+        return cls(order, (begins + rows).flatten())
 
-    def sums(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return for ``weights[K, N]`` what the metrics are made of.
-
-        Returns:
-            The weight of each positive, ``[K, P, C, M]``; the weight of all tracks, and of all positives, before the group of
-            each, and with it (four tensors of that shape, as two of ``[2, K, P, C, M]``); and the weight of all tracks and of
-            all positives, ``[K, P, C]``.
-        """
-        positive = weights[:, self.track] * self.real
-        total = functional.pad(weights[:, self.order].cumsum(-1), (1, 0))
-        found = functional.pad(positive.cumsum(-1), (1, 0))
-        return (
-            positive,
-            torch.stack([total.flatten(1)[:, index] for index in self.places]),
-            torch.stack([found.flatten(1)[:, index] for index in self.found]),
-            total[..., -1],
-            found[..., -1],
-        )
+    def sums(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``[P, M, K]`` sums of ``weights[N, K]``: a group's positives, its negatives, all negatives to its end."""
+        stretches = functional.embedding_bag(self.order.flatten(), weights, self.begins, mode="sum")
+        above, positive, tied = stretches.view(len(self.order), -1, 3, weights.shape[1]).unbind(2)
+        return positive, tied, (above + tied).cumsum(1)
 
 
-def _flat(indices: tuple[Tensor, Tensor], length: int) -> tuple[Tensor, Tensor]:
-    """Return indices ``[P, C, M]`` into rows of `length` + 1 as indices into all rows, one after the other."""
-    first, second = indices
-    rows = torch.arange(first.shape[0] * first.shape[1], device=first.device).view(*first.shape[:2], 1) * (length + 1)
-    return first + rows, second + rows
+def _next(marked: Tensor) -> Tensor:
+    """Return the first marked place from each place of ``[P, N]`` on, and N where there is none, ``[P, N + 1]``."""
+    places = torch.arange(marked.shape[-1] + 1, device=marked.device)
+    found = places.where(functional.pad(marked, (0, 1)), marked.shape[-1])
+    return found.flip(-1).cummin(-1).values.flip(-1)
 
 
-def _roc_auc(scores: Tensor, targets: Tensor) -> _Weigh:
-    ranking = _Ranking.of(scores, targets)
+def _roc_auc(scores: Tensor, target: Tensor) -> _Weigh:
+    ranking = _Ranking.of(scores, target)
 
     def weigh(weights: Tensor) -> Tensor:
-        positive, total, found, every, positives = ranking.sums(weights)
-        # Negatives of higher groups, and of higher groups and the own; what is below counts once, the own group half.
-        above, reached = total - found
-        negatives = every - positives
-        won = _total(positive * (2 * negatives[..., None] - above - reached))
-        return (won / (2 * positives * negatives)).nanmean(-1)
+        positive, tied, reached = ranking.sums(weights)
+        negatives = reached[:, -1]
+        # A pair with a negative below counts once, one with a negative of the own group half.
+        won = positive * (2 * (negatives[:, None] - reached) + tied)
+        return _total(won) / (2 * negatives * _total(positive))
 
     return weigh
 
 
-def _average_precision(scores: Tensor, targets: Tensor) -> _Weigh:
-    ranking = _Ranking.of(scores, targets)
+def _average_precision(scores: Tensor, target: Tensor) -> _Weigh:
+    ranking = _Ranking.of(scores, target)
 
     def weigh(weights: Tensor) -> Tensor:
-        positive, (_, taken), (_, found), _, positives = ranking.sums(weights)
+        positive, _, reached = ranking.sums(weights)
+        found = positive.cumsum(1)
+        taken = found + reached
         # Nothing is taken only where all weights so far are zero, and there the positives are zero as well.
         precision = found / taken.where(taken > 0, 1)
-        return (_total(positive * precision) / positives).nanmean(-1)
+        return _total(positive * precision) / found[:, -1]
 
     return weigh
 
 
-def _squared_errors(scores: Tensor, targets: Tensor) -> Tensor:
-    return (scores.double() - targets.double()).square().transpose(1, 2).contiguous()
+def _mse(scores: Tensor, target: Tensor) -> _Weigh:
+    errors = (scores.double() - target.double()).square()[..., None]
+    return lambda weights: _total(weights * errors) / weights.sum(0)
 
 
-def _mse(scores: Tensor, targets: Tensor) -> _Weigh:
-    errors = _squared_errors(scores, targets)
-    return lambda weights: (_total(weights[:, None, None] * errors) / weights.sum(-1)[:, None, None]).mean(-1)
-
-
-def _r2(scores: Tensor, targets: Tensor) -> _Weigh:
-    errors = _squared_errors(scores, targets)
-    values = targets.T.double().contiguous()
+def _r2(scores: Tensor, target: Tensor) -> _Weigh:
+    error, values = _mse(scores, target), target.double()[:, None]
 
     def weigh(weights: Tensor) -> Tensor:
-        weights = weights[:, None]
-        mean = _total(weights * values) / weights.sum(-1)
-        spread = _total(weights * (values - mean[..., None]).square())
-        # Rounding may leave a constant dimension a spread of 1e-32, so variance is asked of the values themselves.
+        mean = _total(weights * values) / weights.sum(0)
+        variance = _total(weights * (values - mean).square()) / weights.sum(0)
+        # Rounding may leave a constant dimension a variance of 1e-32, so the values themselves are asked whether they vary.
         counted = weights > 0
-        varies = values.where(counted, -torch.inf).amax(-1) > values.where(counted, torch.inf).amin(-1)
-        r2 = 1 - _total(weights[:, :, None] * errors) / spread[:, None]
-        return r2.where(varies[:, None], torch.nan).nanmean(-1)
+        varies = values.where(counted, -torch.inf).amax(0) > values.where(counted, torch.inf).amin(0)
+        return (1 - error(weights) / variance).where(varies, torch.nan)
 
     return weigh
 
 
-def _r2_of(dimension: int) -> Callable[[Tensor, Tensor], _Weigh]:
-    part = slice(dimension, dimension + 1)
-    return lambda scores, targets: _r2(scores[..., part].contiguous(), targets[:, part].contiguous())
+def _r2_of(dimension: int) -> _Prepare:
+    return lambda scores, targets: _r2(scores[..., dimension].contiguous(), targets[:, dimension])
 
 
-def _key_metric(*, both_fifths: bool = False) -> Callable[[Tensor, Tensor], _Weigh]:
+def _key_metric(*, both_fifths: bool = False) -> _Prepare:
     """Return a metric from the score of each pair of keys, ``float64[reference, estimated]``."""
     number = torch.arange(24, device="cpu")
     minor = number >= 12
@@ -292,13 +285,13 @@ def _key_metric(*, both_fifths: bool = False) -> Callable[[Tensor, Tensor], _Wei
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
         values = table.to(scores.device)[targets, scores.argmax(-1)]
-        return lambda weights: _total(weights[:, None] * values) / weights.sum(-1, keepdim=True)
+        return lambda weights: _total(weights * values[..., None]) / weights.sum(0)
 
     return prepare
 
 
-def _ordinal(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], _Weigh]:
-    """Return a metric from ``value``, a function of the counts ``[K, P, C, C + 1]`` of true grades and decoded ones from -1."""
+def _ordinal(value: Callable[[Tensor], Tensor]) -> _Prepare:
+    """Return a metric from ``value``, a function of the counts ``[P, K, C, C + 1]`` of true grades and decoded ones from -1."""
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
         probes, tracks, count = scores.shape
@@ -307,7 +300,8 @@ def _ordinal(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], _W
 
         def counts(weights: Tensor, grade: int) -> Tensor:
             chosen = (decoded == grade)[..., None] * member
-            return (weights @ chosen.permute(1, 0, 2).reshape(tracks, probes * count)).unflatten(-1, (probes, count))
+            found = chosen.transpose(1, 2).reshape(probes * count, tracks) @ weights
+            return found.unflatten(0, (probes, count)).transpose(1, 2)
 
         return lambda weights: value(torch.stack([counts(weights, grade) for grade in range(-1, count)], dim=-1))
 
@@ -342,12 +336,12 @@ METRICS: dict[str, Metric] = {
         Metric("accuracy", _accuracy, True, "share of tracks whose class is found, 0 to 1"),
         Metric("window_accuracy", _accuracy, True, "share of windows whose class is found, 0 to 1", of_windows=True),
         Metric("balanced_accuracy", _balanced_accuracy, True, "mean recall over classes, 0 to 1"),
-        Metric("roc_auc", _roc_auc, True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5"),
-        Metric("average_precision", _average_precision, True, "area under precision over recall, mean over labels, 0 to 1"),
-        Metric("r2", _r2, True, "explained share of the variance, mean over dimensions, at most 1"),
+        Metric("roc_auc", _macro(_roc_auc), True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5"),
+        Metric("average_precision", _macro(_average_precision), True, "area under precision over recall, mean over labels"),
+        Metric("r2", _macro(_r2), True, "explained share of the variance, mean over dimensions, at most 1"),
         Metric("r2_arousal", _r2_of(0), True, "explained share of the variance of arousal, at most 1"),
         Metric("r2_valence", _r2_of(1), True, "explained share of the variance of valence, at most 1"),
-        Metric("mse", _mse, False, "mean squared error in squared units of the target"),
+        Metric("mse", _macro(_mse), False, "mean squared error in squared units of the target"),
         Metric("key_score", _key_metric(), True, "weighted score of keys, the fifth above counts, 0 to 1"),
         Metric("key_score_both_fifths", _key_metric(both_fifths=True), True, "weighted score of keys, both fifths, 0 to 1"),
         Metric("ordinal_mse", _ordinal(_grade_errors), False, "squared error of grades, mean over grades"),
