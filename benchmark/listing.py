@@ -23,12 +23,8 @@ def upstreams() -> list[dict[str, Any]]:
 
 
 def upstream(name: str) -> dict[str, Any]:
-    """Return everything that is known about an upstream, without loading its weights.
-
-    Raises:
-        MarbleError: nothing has this name.
-    """
-    return asdict(registry.upstream_class(name).info)
+    """Return everything that is known about an upstream; errors as `registry.upstream_info` raises them."""
+    return asdict(registry.upstream_info(name))
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -165,6 +161,8 @@ def _older_weights(result: Result, newest: dict[str, str]) -> str | None:
 def plain(value: Any) -> str:
     """Return a value as a person reads it."""
     if isinstance(value, dict):
+        if set(value) == {"name", "width"}:
+            return f"{value['name']} ({value['width']})"
         return " ".join(f"{key}={plain(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value))

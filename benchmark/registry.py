@@ -34,7 +34,7 @@ from marble.upstreams import UPSTREAMS
 if TYPE_CHECKING:
     from marble.task import Task
     from marble.tasks.suites import Suite
-    from marble.upstream import Upstream
+    from marble.upstream import Upstream, UpstreamInfo
 
 
 def upstream_names() -> list[str]:
@@ -86,6 +86,18 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     if not isinstance(getattr(upstream, "info", None), UpstreamInfo):
         raise MarbleError(f"The upstream '{spec}' tells nothing of itself: give its class an info, see marble.upstream.")
     return upstream
+
+
+def upstream_info(spec: str) -> UpstreamInfo:
+    """Return what is known about the upstream of a spec; it is loaded where its files, or nothing else, can tell.
+
+    Raises:
+        MarbleError: nothing has this name, or what its argument names cannot be loaded without the network.
+    """
+    found, argument = _upstream(spec)
+    if argument is None and hasattr(found, "info"):
+        return found.info
+    return load_upstream(spec, offline=True).info
 
 
 def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) -> Task:

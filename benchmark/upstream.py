@@ -8,7 +8,8 @@ Conventions
 - `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops, so a block whose output nobody asks
   for is never computed and only one hidden state is alive at a time.
 - All clips of a batch have equal length; nothing is padded inside a batch, and a clip alone gives what it gives in a batch.
-- ``info.version`` is part of the key of the feature cache: raise it whenever a change of the code changes a number.
+- The key of the feature cache holds ``info.version``, raised whenever a change of the code changes a number, and the content of
+  all parameters and buffers. A number kept elsewhere, such as an attribute read from a file, is not seen: make it a buffer.
 
 A new upstream is one subclass of `Upstream` with an `info` and a `layers`; `marble check` explains what it breaks.
 """

@@ -145,6 +145,16 @@ _SIZES = {
 }
 CONFIGS = {name: InHouseConfig.model_validate(sizes) for name, sizes in _SIZES.items()}
 
+# Where the architectures are described, by the first word of their names.
+PAPERS = dict.fromkeys(
+    ("branchformer", "conformer"),
+    "Vavaroutsos et al. 2025, Linear Complexity Self-Supervised Learning for Music Understanding with Random Quantizer",
+) | {
+    "muq": "Zhu et al. 2025, MuQ: Self-Supervised Music Representation Learning with Mel Residual Vector Quantization "
+    "(arXiv 2501.01108)",
+    "musicfm": "Won et al. 2023, A Foundation Model for Music Informatics (arXiv 2311.03318)",
+}
+
 
 class InHouse(SavedUpstream):
     """An upstream of a configuration, weights as torch initialises them, ready to be trained or to be given weights.
@@ -162,7 +172,7 @@ class InHouse(SavedUpstream):
         parameters=0,
         licence="that of the weights",
         training_data="that of the weights",
-        paper="Branchformer with SummaryMixing for music, after Parcollet et al. 2023, SummaryMixing (arXiv 2307.07421)",
+        paper="that of the recipe",
         source="marble pretrain",
         max_seconds=30.0,
         precisions=("fp32", "bf16"),
@@ -172,7 +182,8 @@ class InHouse(SavedUpstream):
         super().__init__()
         self.config = config
         self.settings = (config.model_dump_json(),)
-        self.info = replace(self.info, name=name, min_seconds=config.min_seconds)
+        paper = PAPERS.get(name.partition("-")[0], self.info.paper)
+        self.info = replace(self.info, name=name, min_seconds=config.min_seconds, paper=paper)
         sizes = config.sizes
         style = replace(WAV2VEC2_STYLE, rotate_input=config.rotate_input, dropout=config.dropout)
         summary = None
@@ -237,7 +248,8 @@ def _info(name: str, parameters: int) -> UpstreamInfo:
     """Return what is known about one of `CONFIGS`."""
     config = CONFIGS[name]
     layers = block_layers("stem", config.depth, config.width)
-    return replace(InHouse.info, name=name, layers=layers, parameters=parameters, min_seconds=config.min_seconds)
+    about = {"name": name, "layers": layers, "parameters": parameters, "paper": PAPERS[name.partition("-")[0]]}
+    return replace(InHouse.info, min_seconds=config.min_seconds, **about)
 
 
 class BranchformerAttentionTiny(InHouse):

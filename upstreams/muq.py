@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.in_house import CONFIGS
+from marble.upstreams.in_house import CONFIGS, PAPERS
 from marble.upstreams.mel_conformer import MelConformer
 from marble.upstreams.official import block_layers
 from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
@@ -28,8 +28,7 @@ class MuQ(MelConformer):
         parameters=316_343_296,
         licence="CC-BY-NC-4.0 (weights)",
         training_data="Million Song Dataset, 30 s clips",
-        paper="Zhu et al. 2025, MuQ: Self-Supervised Music Representation Learning with Mel Residual Vector Quantization "
-        "(arXiv 2501.01108)",
+        paper=PAPERS["muq"],
         source="https://huggingface.co/OpenMuQ/MuQ-large-msd-iter",
         max_seconds=30.0,
         min_seconds=CONFIGS["muq"].min_seconds,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.in_house import CONFIGS
+from marble.upstreams.in_house import CONFIGS, PAPERS
 from marble.upstreams.mel_conformer import MelConformer
 from marble.upstreams.official import block_layers
 from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
@@ -32,7 +32,7 @@ class MusicFMMSD(MelConformer):
         parameters=316_343_296,
         licence=_LICENCE,
         training_data="Million Song Dataset, 30 s clips",
-        paper="Won et al. 2023, A Foundation Model for Music Informatics (arXiv 2311.03318)",
+        paper=PAPERS["musicfm"],
         source="https://huggingface.co/minzwon/MusicFM",
         max_seconds=30.0,
         min_seconds=CONFIGS["musicfm-msd"].min_seconds,

@@ -24,7 +24,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
@@ -82,7 +82,14 @@ class HubFiles:
             f"or into the Hugging Face cache {constants.HF_HUB_CACHE}"
         )
         try:
-            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline))
+            # What the cache holds is taken without asking the hub, which would answer after half a minute where there is none.
+            held = try_to_load_from_cache(self.repository, name, revision=self.revision)
+            found = (
+                held
+                if isinstance(held, str)
+                else hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline)
+            )
+            path = Path(found)
         except LocalEntryNotFoundError as error:
             state = "marble is offline" if offline else "the hub cannot be reached"
             raise MarbleError(f"{self.upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
@@ -105,11 +112,17 @@ class Checkpoint(dict[str, Tensor]):
         raise MarbleError(f"{self.path} is not a checkpoint of this upstream: it has no tensor '{name}'; check the path.")
 
     def renamed(self, table: Iterable[tuple[str, str]]) -> Checkpoint:
-        """Return the same tensors with the fragments of a (from, to) table replaced in their names, in order."""
+        """Return the same tensors with the fragments of a (from, to) table replaced in their names, in order.
+
+        Raises:
+            MarbleError: two of them get the same name.
+        """
         names = {}
         for name, tensor in self.items():
             for official, ours in table:
                 name = name.replace(official, ours)
+            if name in names:
+                raise MarbleError(f"{self.path} holds '{name}' twice, under two names: get the checkpoint as it was published.")
             names[name] = tensor
         return Checkpoint(names, self.path)
 
@@ -182,7 +195,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
     whose name matches one of the regular expressions `ignored` from its start are left out.
 
     Raises:
-        MarbleError: names the tensors that are missing, unexpected, or of another shape.
+        MarbleError: names the tensors that are missing, unexpected, of another shape, or integers where weights are wanted.
     """
     wanted = module.state_dict()
     patterns = [re.compile(pattern) for pattern in ignored]
@@ -192,12 +205,17 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
         "misses": wanted.keys() - given.keys(),
         "has unexpected": given.keys() - wanted.keys(),
         "has another shape for": shapes,
+        "has integers for": [name for name in wanted.keys() & given.keys() if _is_quantised(given[name], wanted[name])],
     }
     if any(faults.values()):
         sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in faults.items() if names)
         raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}. Check that it is the right checkpoint.")
     cast = {name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}
     module.load_state_dict(cast, strict=True, assign=True)
+
+
+def _is_quantised(given: Tensor, wanted: Tensor) -> bool:
+    return wanted.is_floating_point() and not given.is_floating_point()
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -166,6 +166,7 @@ def test_lists_and_facts_as_json(tones, tmp_path):
     assert "batch_size=32" in invoke("ls", "protocols").stdout
     (fbank,) = json.loads(invoke("info", "upstream", "fbank-chroma", "--json").stdout)
     assert [layer["width"] for layer in fbank["layers"]] == [80, 12, 92]
+    assert "layers: fbank (80), chroma (12), fbank+chroma (92)" in invoke("info", "upstream", "fbank-chroma").stdout
     (gtzan,) = json.loads(invoke("info", "task", "gtzan", "--json").stdout)
     assert gtzan["split_sizes"] == {"train": 442, "valid": 197, "test": 290}
     assert "rock" in invoke("info", "task", "gtzan").stdout

@@ -9,6 +9,7 @@ from marble import registry
 from marble.errors import MarbleError
 from marble.metrics import METRICS
 from marble.task import SPLITS
+from marble.upstreams.in_house import PAPERS
 
 PLUGIN = """
 from marble.upstream import Layer, Upstream, UpstreamInfo
@@ -99,6 +100,17 @@ def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "from-a-package" in registry.upstream_names()
     assert registry.load_upstream("from-a-package").info.name == "mine"
+
+
+@pytest.mark.parametrize("name", ["muq-tiny", "conformer-summarymixing-tiny"])
+def test_what_is_made_from_an_argument_tells_of_itself(name, tmp_path):
+    random = registry.upstream_info(f"random-init:{name}")
+    registry.load_upstream(f"random-init:{name}").save(tmp_path / "mine", {"name": "mine", "licence": "CC0", "steps": 3})
+    saved = registry.upstream_info(str(tmp_path / "mine"))
+    assert (saved.name, saved.licence, random.name) == ("mine", "CC0", f"random-init:{name}")
+    declared = registry.upstream_class(name).info
+    assert saved.layers == random.layers == declared.layers
+    assert random.paper == declared.paper == PAPERS[name.split("-")[0]]
 
 
 @pytest.mark.parametrize("name", registry.complete_task_names())

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from marble.errors import MarbleError
+from marble.upstreams import weights
 from marble.upstreams.mert import Mert95M, Mert330M
 from marble.upstreams.muq import MuQ
 from marble.upstreams.musicfm import MusicFMFMA, MusicFMMSD
@@ -190,6 +192,23 @@ def test_the_checkpoint_of_another_model(folder):
         Mert95M.load(str(mert))
 
 
+def test_a_tensor_under_two_names(folder):
+    path = folder("mert-95m") / "pytorch_model.bin"
+    edit_pickle(path, lambda tensors: tensors.update({"blocks.1.out.bias": torch.zeros(32)}))
+    with pytest.raises(MarbleError, match=r"holds 'blocks\.1\.out\.bias' twice, under two names"):
+        Mert95M.load(str(path))
+
+
+def test_weights_quantised_to_integers(folder):
+    def quantise(tensors):
+        tensors["encoder.layer_norm.bias"] = tensors["encoder.layer_norm.bias"].to(torch.int8)
+
+    path = folder("mert-95m") / "pytorch_model.bin"
+    edit_pickle(path, quantise)
+    with pytest.raises(MarbleError, match=r"has integers for norm\.bias"):
+        Mert95M.load(str(path))
+
+
 def test_missing_unexpected_and_misshapen_tensors_are_named_together(folder):
     def spoil(tensors):
         del tensors["encoder.layers.1.attention.out_proj.bias"]
@@ -315,6 +334,16 @@ def test_the_cache_of_the_hub_is_read_and_compared_with_the_published_sha256(tmp
     (snapshot / "config.json").write_text("{}")
     with pytest.raises(MarbleError, match=r"config\.json is not the published config\.json \(another sha256\): delete it"):
         hub.locate(None, offline=True)
+
+
+def test_what_the_cache_holds_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    hub = replace(OmarRQBase.hub, revision="main")
+    snapshot = hub_cache(tmp_path, monkeypatch, replace(hub, revision="c" * 40), DATA / "omar-rq-base")
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("c" * 40)
+    monkeypatch.setattr(weights, "hf_hub_download", lambda *_, **__: pytest.fail("asked the hub"))
+    assert hub.locate(None, offline=False) == [snapshot / name for name in hub.files]
 
 
 # What a file given by hand must agree with
