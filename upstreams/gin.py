@@ -2,12 +2,14 @@
 
 Conventions
 -----------
-- A statement is ``selector = value``; it goes on where brackets are open or a line ends with a backslash. ``import`` and
-  ``include`` statements are skipped, so what they would bring is missing when it is asked for.
+- A statement is ``selector = value``, or stands indented below ``Class:``; it goes on where brackets are open or a line ends
+  with a backslash. ``import`` and ``include`` statements are skipped, so what they would bring is missing when asked for.
 - A value is a Python literal that may hold references (``@some.Thing``, kept as text with their ``@``) and macros (``%name``,
-  replaced by the value of the statement ``name = …``, wherever in the file that stands).
-- Of a selector only the last two parts count: ``nets.conformer.Conformer.depth`` and ``scope/Conformer.depth`` both become
-  ``Conformer.depth``. A macro keeps its bare name.
+  replaced by the value of the statement ``name = …`` or ``name/macro.value = …``, wherever in the file that stands). A value
+  whose macro is not defined is missing when it is asked for.
+- Of a selector the last two parts count: ``nets.conformer.Conformer.depth`` becomes ``Conformer.depth``, which is missing where
+  the classes of two modules have it. A macro keeps its bare name. What is bound in a scope (``scope/Conformer.depth``) holds
+  for calls in that scope alone and is skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from typing import Any
 from marble.errors import MarbleError
 from marble.upstreams.weights import Settings
 
-_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.ENDMARKER}
+
+
+_MISSING = object()
 
 
 class _Macro(str):
@@ -35,31 +40,44 @@ def read_gin(path: Path) -> Settings:
     """Return the bindings of a gin file by ``Class.parameter``, macros resolved.
 
     Raises:
-        MarbleError: a statement cannot be read as data, or a macro is not defined.
+        MarbleError: a statement cannot be read as data.
     """
     bindings: dict[str, Any] = {}
+    selectors: dict[str, str] = {}
     try:
-        for statement in _statements(path.read_text(encoding="utf-8")):
-            if statement[0] in {"import", "include", "from"}:
+        for selector, tokens in _statements(path.read_text(encoding="utf-8")):
+            value, selector = _value(tokens), selector.removesuffix("/macro.value")
+            if "/" in selector:
                 continue
-            end = statement.index("=")
-            selector = "".join(statement[:end]).replace("/", ".").split(".")
-            bindings[".".join(selector[-2:])] = _value(statement[end + 1 :])
+            name = ".".join(selector.split(".")[-2:])
+            known = selectors.setdefault(name, selector)
+            same = f".{known}".endswith(f".{selector}") or f".{selector}".endswith(f".{known}")
+            bindings[name] = value if same else _Macro("of two modules")
         resolved = {name: _resolve(value, bindings, ()) for name, value in bindings.items()}
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
         raise MarbleError(f"{path} cannot be read as a gin file ({error}): download it again.") from error
-    return Settings(resolved, path)
+    return Settings({name: value for name, value in resolved.items() if value is not _MISSING}, path)
 
 
-def _statements(text: str) -> Iterator[list[str]]:
-    """Yield the tokens of one statement after another; gin shares Python's tokens, comments and line continuations."""
+def _statements(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the selector and the tokens of the value of each binding; gin shares Python's tokens, comments and blocks."""
     statement: list[str] = []
+    block = ""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.NEWLINE:
-            yield statement
+        if token.type == tokenize.DEDENT:
+            block = ""
+        elif token.type != tokenize.NEWLINE:
+            statement += [] if token.type in _LAYOUT else [token.string]
+        elif "=" in statement:
+            end = statement.index("=")
+            yield block + "".join(statement[:end]), statement[end + 1 :]
             statement = []
-        elif token.type not in _LAYOUT:
-            statement.append(token.string)
+        elif statement[-1] == ":":
+            block, statement = "".join(statement[:-1]) + ".", []
+        elif statement[0] in {"import", "include", "from"}:
+            statement = []
+        else:
+            raise ValueError(f"'{' '.join(statement)}' binds nothing")
 
 
 def _value(tokens: list[str]) -> Any:
@@ -103,13 +121,15 @@ class _References(ast.NodeTransformer):
 
 
 def _resolve(value: Any, bindings: dict[str, Any], seen: tuple[str, ...]) -> Any:
-    """Replace macros inside a value by theirs."""
+    """Return a value with the macros inside it replaced by theirs; `_MISSING` where one is not defined."""
     if isinstance(value, _Macro):
-        if value in seen or value not in bindings:
-            raise ValueError(f"the macro %{value} is {'its own value' if value in seen else 'not defined'}")
-        return _resolve(bindings[value], bindings, (*seen, value))
+        if value in seen:
+            raise ValueError(f"the macro %{value} is its own value")
+        return _resolve(bindings.get(value, _MISSING), bindings, (*seen, value))
     if isinstance(value, list | tuple):
-        return type(value)(_resolve(item, bindings, seen) for item in value)
+        items = [_resolve(item, bindings, seen) for item in value]
+        return _MISSING if _MISSING in items else type(value)(items)
     if isinstance(value, dict):
-        return {_resolve(key, bindings, seen): _resolve(item, bindings, seen) for key, item in value.items()}
+        keys, items = (_resolve(list(part), bindings, seen) for part in (value, value.values()))
+        return _MISSING if _MISSING in (keys, items) else dict(zip(keys, items, strict=True))
     return value

@@ -80,7 +80,7 @@ class Mert95M(OfficialUpstream):
         licence="CC-BY-NC-4.0",
         files={
             "pytorch_model.bin": "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd",
-            "config.json": None,
+            "config.json": "ea2627c4c7825cd66f3c944b6b966331604c35928174e0100cd4a82829424e32",
             "preprocessor_config.json": None,
         },
     )

@@ -50,8 +50,12 @@ class MuQ(MelConformer):
         """Return the upstream from ``model.safetensors`` and ``config.json``."""
         weights, config = paths
         settings = read_json(config)
-        settings.demand(label_rate=25, hop_length=240, n_mels=128, features=["melspec_2048"])
+        settings.demand(label_rate=25, hop_length=240, n_mels=128, features=["melspec_2048"], is_flash=False)
+        inner = settings.inner("w2v2_config")
+        inner.demand(hidden_act="swish", layer_norm_eps=1e-5, position_embeddings_type="rotary", rotary_embedding_base=10_000)
         mean, std = settings.inner("stat").numbers("melspec_2048_mean", "melspec_2048_std")
         upstream = cls.from_checkpoint(read_checkpoint(weights), mean, std)
-        settings.demand(encoder_depth=len(upstream.blocks))
+        sizes = upstream.config
+        settings.demand(encoder_depth=sizes.depth, encoder_dim=sizes.width, conv_dim=sizes.channels)
+        inner.demand(num_attention_heads=sizes.heads, conv_depthwise_kernel_size=sizes.kernel)
         return upstream

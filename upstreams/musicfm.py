@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from marble.errors import MarbleError
 from marble.upstream import UpstreamInfo
 from marble.upstreams.in_house import CONFIGS, PAPERS
 from marble.upstreams.mel_conformer import MelConformer
@@ -53,6 +54,11 @@ class MusicFMMSD(MelConformer):
     def from_files(cls, *paths: Path) -> Self:
         """Return the upstream from its ``.pt`` file and its ``_stats.json``."""
         weights, stats = paths
+        other = MusicFMMSD if cls is MusicFMFMA else MusicFMFMA
+        if weights.name in other.hub.files:
+            raise MarbleError(
+                f"{weights} holds the weights of {other.info.name}: write --upstream {other.info.name}:{weights}."
+            )
         mean, std = read_json(stats).numbers("melspec_2048_mean", "melspec_2048_std")
         return cls.from_checkpoint(read_checkpoint(weights), mean, std)
 

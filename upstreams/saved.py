@@ -27,7 +27,7 @@ from marble.errors import MarbleError
 from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams import SHIPPED
 from marble.upstreams.official import NetworkUpstream
-from marble.upstreams.weights import Checkpoint, fill, read_checkpoint, read_json
+from marble.upstreams.weights import fill, read_checkpoint, read_json
 
 WEIGHTS, MANIFEST = "upstream.safetensors", "upstream.json"
 
@@ -127,10 +127,7 @@ class SavedUpstream(NetworkUpstream):
             raise MarbleError(f"{folder / MANIFEST} has no valid config ({first_fault(error)}): {_RESTORE}.") from error
         if file_hash(_existing(folder / WEIGHTS)) != manifest.sha256:
             raise MarbleError(f"{folder / WEIGHTS} is not the file that {MANIFEST} was written for: {_RESTORE}.")
-        checkpoint = read_checkpoint(folder / WEIGHTS)
-        # Copied to where torch would put them: products of tensors that lie unaligned in the file round otherwise.
-        aligned = Checkpoint({name: tensor.clone() for name, tensor in checkpoint.items()}, checkpoint.path)
-        fill(upstream, aligned, ignored=())
+        fill(upstream, read_checkpoint(folder / WEIGHTS), ignored=())
         about = {"licence": manifest.licence, "training_data": manifest.training_data}
         upstream.info = replace(upstream.info, source=f"{manifest.recipe}, {manifest.steps} steps", **about)
         return upstream

@@ -15,6 +15,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from marble.content import file_hash, user_path
-from marble.errors import MarbleError
+from marble.errors import MarbleError, one_line
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class HubFiles:
 
     def _from_hub(self, name: str, digest: str | None, offline: bool) -> Path:
         remedy = (
-            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {self.upstream}:FOLDER, "
-            f"or into the Hugging Face cache {constants.HF_HUB_CACHE}"
+            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {self.upstream}:FOLDER, or bring it "
+            f"into {constants.HF_HUB_CACHE} with hf download {self.repository} {name} --revision {self.revision}"
         )
         try:
             # What the cache holds is taken without asking the hub, which would answer after half a minute where there is none.
@@ -93,9 +93,8 @@ class HubFiles:
         except LocalEntryNotFoundError as error:
             state = "marble is offline" if offline else "the hub cannot be reached"
             raise MarbleError(f"{self.upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
-        except (HfHubHTTPError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise MarbleError(f"{self.upstream} cannot download {name} ({reason}): {remedy}.") from error
+        except Exception as error:  # of the hub, of the network below it, of the disk
+            raise MarbleError(f"{self.upstream} cannot download {name} ({one_line(error)}): {remedy}.") from error
         if digest is not None and file_hash(path) != digest:
             raise MarbleError(f"{path} is not the published {name} (another sha256): delete it, then {remedy}.")
         return path
@@ -165,47 +164,65 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise MarbleError(f"{path} holds no weights: it is neither a safetensors nor a PyTorch file; download it again.")
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
-    if not (isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())):
+    if not (isinstance(found, dict) and all(map(_is_plain, found.values()))):
         raise MarbleError(f"{path} holds something other than named tensors: give the checkpoint file itself.")
     return Checkpoint({str(name): tensor for name, tensor in found.items()}, path)
 
 
+def _is_plain(found: object) -> bool:
+    """Tell whether something is a tensor that holds its values, one beside the other."""
+    return isinstance(found, Tensor) and found.layout is torch.strided and not found.is_meta
+
+
 def _read_safetensors(path: Path) -> object:
+    """Return copies of the tensors: what stays mapped changes with the file, and products round as its parts are aligned."""
+
+    def copy(name: str) -> Tensor:
+        # Opened for each, so that no more than one of them is mapped beside the copies.
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.get_tensor(name).clone()
+
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        return {name: copy(name) for name in names}
     except safetensors.SafetensorError as error:
         raise MarbleError(f"{path} is truncated or damaged ({error}): download it again.") from error
 
 
 def _read_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of what is refused here in any case
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "nsupported operand" in str(error):
+            raise MarbleError(f"{path} is of another pickle protocol: save its tensors with torch.save as it is.") from error
         if "nsupported" in str(error):
             raise MarbleError(f"{path} carries code or objects besides tensors and is not opened: get a plain one.") from error
-        raise MarbleError(f"{path} is truncated or damaged: download it again.") from error
+        raise MarbleError(f"{path} is truncated, damaged or no checkpoint: download it again.") from error
     except Exception as error:  # on a damaged file torch.load raises whatever its reader stumbles over, AssertionError too
-        raise MarbleError(f"{path} is truncated or damaged: download it again.") from error
+        raise MarbleError(f"{path} is truncated, damaged or no checkpoint: download it again.") from error
 
 
 def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) -> None:
     """Give a module its tensors from a checkpoint that already has the module's names.
 
-    Weights become float32; counters of batch norms, which old checkpoints store as floats, become integers again. Tensors
-    whose name matches one of the regular expressions `ignored` from its start are left out.
+    Weights become float32; counters of batch norms, which old checkpoints store as floats or not at all, become integers again,
+    and nothing reads them. Tensors whose name matches one of the regular expressions `ignored` from its start are left out.
 
     Raises:
-        MarbleError: names the tensors that are missing, unexpected, of another shape, or integers where weights are wanted.
+        MarbleError: names the tensors that are missing, unexpected, of another shape, or no finite floating-point numbers.
     """
     wanted = module.state_dict()
     patterns = [re.compile(pattern) for pattern in ignored]
-    given = {name: tensor for name, tensor in checkpoint.items() if not any(pattern.match(name) for pattern in patterns)}
-    shapes = [name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape]
+    given = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
+    given |= {name: tensor for name, tensor in checkpoint.items() if not any(pattern.match(name) for pattern in patterns)}
+    both = wanted.keys() & given.keys()
     faults = {
         "misses": wanted.keys() - given.keys(),
         "has unexpected": given.keys() - wanted.keys(),
-        "has another shape for": shapes,
-        "has integers for": [name for name in wanted.keys() & given.keys() if _is_quantised(given[name], wanted[name])],
+        "has another shape for": [name for name in both if wanted[name].shape != given[name].shape],
+        "has no finite floats for": [name for name in both if wanted[name].is_floating_point() and not _is_finite(given[name])],
     }
     if any(faults.values()):
         sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in faults.items() if names)
@@ -214,8 +231,9 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
     module.load_state_dict(cast, strict=True, assign=True)
 
 
-def _is_quantised(given: Tensor, wanted: Tensor) -> bool:
-    return wanted.is_floating_point() and not given.is_floating_point()
+def _is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds floating-point numbers that are finite in float32; on the meta device only of which kind."""
+    return tensor.is_floating_point() and (tensor.is_meta or bool(tensor.float().isfinite().all()))
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -269,7 +287,7 @@ class Settings(dict[str, Any]):
         Raises:
             MarbleError: it is missing, or does not.
         """
-        if not isinstance(self[name], int) or self[name] < 1 or width % self[name]:
+        if type(self[name]) is not int or self[name] < 1 or width % self[name]:
             raise MarbleError(f"{self.path} says {name} = {self[name]!r}, which does not divide the width {width}.")
         return self[name]
 
