@@ -53,7 +53,7 @@ def run_all(
         tasks: specs, or suites such as ``suite:muq``.
         reporter: says what happens; None is silent.
         manifest: where the clips of the tasks come from instead; see `marble.load_task`.
-        plan: tell what each run would do and cost, and do nothing.
+        plan: tell what each run would do and cost, and encode nothing.
         options: as for `marble.run`, or as for `marble.runner.prepare` where `plan` is set.
 
     Raises:

@@ -125,7 +125,10 @@ class FeatureCache:
             else:
                 removed += space.damaged()
         for path, _ in removed:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
         for folder in {path.parent for path, _ in removed}:
             if folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -244,10 +247,9 @@ class Space:
                     names = list(shard.keys())
                 for name in names:
                     _read_tensor(path, name)
-            except FileNotFoundError:
-                continue
-            except _DAMAGE as error:
-                found.append((path, str(error)))
+            except (FileNotFoundError, *_DAMAGE) as error:
+                if path.exists():  # what cannot be opened is not found, says safetensors
+                    found.append((path, str(error)))
         return found
 
     def _tensor(self, path: Path, name: str) -> np.ndarray:
@@ -268,7 +270,9 @@ class Space:
                 keys = json.loads((shard.metadata() or {})["keys"])
                 layers = [int(name.removeprefix("layer.")) for name in shard.keys() if name.startswith("layer.")]  # noqa: SIM118
             windows = _read_tensor(path, "windows").tolist()
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if path.exists():  # what cannot be opened is not found, says safetensors
+                raise _cannot_read(path, PermissionError("permission denied")) from error
             return
         except OSError as error:
             raise _cannot_read(path, error) from error

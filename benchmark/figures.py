@@ -28,7 +28,7 @@ from marble.results import Result
 
 _LETTERS = 13.5  # of 9 points that an inch holds
 _MAP = colormaps["cividis"]
-_STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none"}
+_STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
 
 
 def relative_scores(result: Result) -> list[float]:

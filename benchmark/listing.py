@@ -138,6 +138,7 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
 def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
     """Return for each upstream and protocol the stem of its heatmap and its newest result on each task.
 
+    Of results on the same data the one with the most layers is taken, so that a look at one layer replaces no scan.
     Results under a changed protocol or a limit, or of older weights of one name, share no figure with others; its name ends
     with a hash of what is different.
     """
@@ -149,7 +150,9 @@ def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
         changes = [result.protocol["changes"], result.task["limit"], _older_weights(result, newest)]
         if any(changes):
             stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
-        groups.setdefault(stem, {})[result.task["name"]] = result
+        held = groups.setdefault(stem, {}).get(result.task["name"])
+        if not held or held.task["data"] != result.task["data"] or len(held.layers) <= len(result.layers):
+            groups[stem][result.task["name"]] = result
     return [(stem, list(group.values())) for stem, group in sorted(groups.items())]
 
 

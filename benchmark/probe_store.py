@@ -8,6 +8,7 @@ damaged file counts as none: its group is trained again.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -33,7 +34,8 @@ class ProbeStore:
         try:
             return _read(path)
         except _DAMAGE:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or in a folder that may only be read
+                path.unlink()
             return None
 
     def save(self, key: str, trained: Trained) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from marble import probes
 from marble.cache import digest
+from marble.errors import MarbleError
 from marble.machine import free_memory
 from marble.metrics import METRICS
 from marble.probe_store import ProbeStore
@@ -50,6 +51,7 @@ class Probing:
             test=self._tracks("test"),
             windows=any(METRICS[name].of_windows for name in job.task.metrics),
         )
+        self._refuse_undefined_metric()
         self.store = ProbeStore(job.cache_root / "probes")
 
     @property
@@ -78,6 +80,16 @@ class Probing:
                     self.store.save(keys[group], result)
                     trained[group] = result
         return {group: trained[group] for group in self.groups}
+
+    def _refuse_undefined_metric(self) -> None:
+        """Raise a `MarbleError` where the validation tracks are too alike for the metric that chooses by them."""
+        targets = self.question.valid.targets
+        metric = METRICS[self.question.metric]
+        if targets.is_floating_point() and metric(torch.zeros_like(targets), targets).isnan():
+            raise MarbleError(
+                f"{metric.name} does not exist on the {len(targets)} validation tracks of {self.question.task}, which are too "
+                "few or too alike: nothing can be chosen by it; give the split more tracks."
+            )
 
     def _tracks(self, split: Split) -> Tracks:
         """Return the windows and targets of a split and note the names of its tracks, in the order of the clips."""
@@ -110,10 +122,15 @@ class Probing:
         for (weighted, width), alike in groupby(groups, kind):
             waiting = list(alike)
             while waiting:
-                budget = free_memory(self.device) // 2
-                budget = min(budget, _CPU_STACK_BYTES) if self.device.type == "cpu" else budget
+                free = free_memory(self.device)
+                budget = min(free // 2, _CPU_STACK_BYTES) if self.device.type == "cpu" else free // 2
                 tracks = max(len(self.question.valid.targets), len(self.question.test.targets))
                 each = bytes_per_member(width, self.question.outputs, settings, tracks) * len(settings.learning_rates)
+                if each > 2 * free:
+                    raise MarbleError(
+                        f"The probes of one layer and seed need {each / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
+                        "lower probe.hidden, or train fewer learning rates."
+                    )
                 if not weighted:
                     each += 4 * width * int(self.windows.sum()) // len(self.job.seeds)
                 size = max(1, int(budget // each))

@@ -73,7 +73,10 @@ class Protocol(BaseModel):
     @property
     def label(self) -> str:
         """The name with its changes, to print beside every number."""
-        changed = ", ".join(f"{key}={value}" for key, value in sorted(self.changes.items()))
+        typed = {
+            key: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value for key, value in self.changes.items()
+        }
+        changed = ", ".join(f"{key}={value}" for key, value in sorted(typed.items()))
         return f"{self.name} ({changed})" if changed else self.name
 
 

@@ -188,7 +188,12 @@ def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any,
     if name in table:
         return _attribute(table[name]), argument if colon else None
     for point in entry_points(group=group, name=name):
-        return point.load(), argument if colon else None
+        try:
+            return point.load(), argument if colon else None
+        except Exception as error:  # whatever the module of a package raises while it is imported
+            raise MarbleError(
+                f"The {kind} '{name}' of an installed package cannot be imported ({one_line(error)}): repair or remove it."
+            ) from error
     if colon and argument.isidentifier():
         return _from_module(spec, kind), None
     raise _unknown(kind, name, _names(table, group))

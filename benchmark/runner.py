@@ -158,10 +158,13 @@ def prepare(
         model.prepare(choose_device(device), "fp32" if precision == "auto" else precision)
         if model.precision == "bf16" and not computes_bfloat16(model.device):
             reporter.say("This CPU computes bfloat16 in software, many times slower than float32: leave out --precision bf16.")
+    if isinstance(upstream, Upstream):
+        upstream.refuse_changed_weights()
     windows = resolve_windows(chosen.windows, loaded_task.window, model)
     cache = FeatureCache(Path(options.get("cache_dir") or home() / "cache"))
     reporter.say(f"{loaded_task.name}: looking for its clips{' (rendered on first use)' if loaded_task.synthetic else ''}")
-    clips = _limited(loaded_task.read(Path(options.get("data_root") or home() / "data")), options.get("limit"))
+    everything = loaded_task.read(Path(options.get("data_root") or home() / "data"))
+    clips = _limited(everything, options.get("limit"))
     with reporter.stage(f"{loaded_task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
     good, keys, bad = [], [], []
@@ -172,7 +175,7 @@ def prepare(
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    for doubt in _doubts(loaded_task, good, keys):
+    for doubt in _doubts(loaded_task, good, [str(contents[clip.path]) for clip in good]):
         reporter.say(f"{loaded_task.name}: {doubt}")
     return Job(
         upstream=model,
@@ -186,7 +189,7 @@ def prepare(
         weighted=weighted,
         seeds=list(range(seeds)),
         space=cache.space(describe_space(model, windows)),
-        limit=options.get("limit"),
+        limit=options.get("limit") if len(clips) < len(everything) else None,
         cache_root=cache.root,
     )
 
@@ -287,14 +290,17 @@ def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None
             )
 
 
-def _doubts(task: Task, clips: list[Clip], keys: list[str]) -> Iterator[str]:
+def _doubts(task: Task, clips: list[Clip], contents: list[str]) -> Iterator[str]:
     """Yield what makes the scores of a task worth less than they look."""
     splits: dict[str, set[Split]] = {}
-    for clip, key in zip(clips, keys, strict=True):
-        splits.setdefault(key, set()).add(clip.split)
-    crossing = [clip.path for clip, key in zip(clips, keys, strict=True) if len(splits[key]) > 1]
+    for clip, content in zip(clips, contents, strict=True):
+        splits.setdefault(content, set()).add(clip.split)
+    crossing = [clip.path for clip, content in zip(clips, contents, strict=True) if len(splits[content]) > 1]
     if crossing:
-        yield f"{len(crossing)} clips have a copy in another split, first {crossing[0]}: their scores tell what was remembered."
+        yield (
+            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
+            "their scores tell what was remembered."
+        )
     if task.kind in ("multiclass", "ordinal"):
         trained = {clip.target for clip in clips if clip.split == "train"}
         unknown = [label for label in task.labels if label not in trained]

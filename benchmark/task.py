@@ -129,8 +129,8 @@ class Task:
         """Return the clips under a data root, checked.
 
         Raises:
-            MarbleError: a clip id stands twice, a track stands in two splits or has two targets, a target is not among the
-                labels, a split is empty, or a split has not the declared size.
+            MarbleError: a clip id stands twice or is the name of another's group, a track stands in two splits or has two
+                targets, a target is not among the labels, a split is empty, or a split has not the declared size.
         """
         clips = list(self.clips(root))
         repeated = [name for name, times in Counter(clip.id for clip in clips).items() if times > 1]
@@ -138,6 +138,9 @@ class Task:
             raise MarbleError(
                 f"The task {self.name} has {len(repeated)} clip ids twice, '{repeated[0]}' first: make ids unique."
             )
+        borrowed = {clip.group for clip in clips if clip.group} & {clip.id for clip in clips if not clip.group}
+        if borrowed:
+            raise MarbleError(f"The group '{min(borrowed)}' of {self.name} has the name of a clip outside of it: rename one.")
         split_of: dict[str, Split] = {}
         target_of: dict[str, Target] = {}
         for clip in clips:

@@ -76,6 +76,7 @@ class Upstream(nn.Module):
     device: torch.device = torch.device("cpu")
     precision: str | None = None
     weights: str | None = None
+    prepared_weights: str | None = None
 
     @classmethod
     def load(cls, argument: str | None = None, *, offline: bool = False) -> Upstream:
@@ -129,6 +130,16 @@ class Upstream(nn.Module):
         self.weights = self.weights or self.weights_hash()
         self.device, self.precision = torch.device(device), precision
         return self.eval().requires_grad_(False).to(self.device)
+
+    def refuse_changed_weights(self) -> None:
+        """Raise a `MarbleError` where the weights of a prepared upstream are no longer those of the first call."""
+        present = Upstream.weights_hash(self)
+        self.prepared_weights = self.prepared_weights or present
+        if present != self.prepared_weights:
+            raise MarbleError(
+                f"The weights of {self.info.name} were changed after it was prepared, so its results would stand under the old "
+                "ones: load it anew and change them before it runs."
+            )
 
     def weights_hash(self) -> str:
         """Return the sha256 of names, types, shapes and contents of all weights and buffers, as 64 hex digits."""

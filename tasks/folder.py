@@ -2,7 +2,8 @@
 
 Data
     Either ``PATH/<class>/**/<audio>``, or the same below ``PATH/train``, ``PATH/valid`` and ``PATH/test`` (also validation,
-    val, dev, testing, eval). A file's extension decides whether it is audio; hidden files are passed over.
+    val, dev, testing, eval). A file's extension decides whether it is audio; hidden files are passed over, others are counted
+    in a warning. Links are followed.
 Split
     The split folders if they are there. Else 3:1:1, stratified by class, by the sha256 of each file's content: copies of one
     recording never stand in two splits, and renaming a file or moving the folder changes nothing.
@@ -12,7 +13,12 @@ Metrics
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from marble.audio import is_audio_name
 from marble.content import file_hashes, readable, user_path
@@ -25,7 +31,8 @@ def folder_task(argument: str) -> Task:
     """Return the task of a folder.
 
     Raises:
-        MarbleError: the folder does not exist or holds fewer than two class folders with audio.
+        MarbleError: the folder does not exist or cannot be read, holds fewer than two class folders with audio, has a class
+            folder with other files alone, or has folders of some splits but not of all and of nothing else.
     """
     root = user_path(argument)
     if not root.is_dir():
@@ -35,7 +42,7 @@ def folder_task(argument: str) -> Task:
     if len(labels) < 2:
         raise MarbleError(f"{root.absolute()} holds {len(labels)} class folders with audio files: a task needs at least two.")
     return Task(
-        name=f"folder:{root.absolute().name}",
+        name=f"folder:{readable(Path(os.path.normpath(root.absolute()).rpartition(os.sep)[2]))}",
         version=1,
         description=f"Which of {len(labels)} class folders a file lies in.\n\n{__doc__}",
         kind="multiclass",
@@ -49,22 +56,64 @@ def folder_task(argument: str) -> Task:
 
 
 def _files(root: Path) -> list[tuple[str, str, Path]]:
-    """Return (label, split or "", path) of all audio files, in the order of their paths."""
-    tops = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    given = {ALIASES.get(path.name.lower()) for path in tops}
-    if set(SPLITS) <= given:
-        classes = [
-            (path, ALIASES[top.name.lower()]) for top in tops if top.name.lower() in ALIASES for path in sorted(top.iterdir())
-        ]
-    else:
-        classes = [(path, "") for path in tops]
-    return [
-        (folder.name, split, path)
-        for folder, split in classes
-        if folder.is_dir()
-        for path in sorted(folder.rglob("*"))
-        if is_audio_name(path.name) and not path.name.startswith(".")
-    ]
+    """Return (label, split or "", path) of all audio files, class by class in the order of their paths."""
+    classes = _classes(root)
+    found = [(readable(Path(one.name)), split, path) for one, split in classes for path in sorted(_visible(one))]
+    files = [entry for entry in found if is_audio_name(entry[2].name)]
+    others = [path for _, _, path in found if not is_audio_name(path.name)]
+    silent = {label for label, _, _ in found} - {label for label, _, _ in files}
+    if silent:
+        raise MarbleError(
+            f"The class folder '{min(silent)}' of {root.absolute()} has files, but no audio that marble reads: convert them to "
+            "wav or flac, or move it away."
+        )
+    others += [path for folder in {root, *(one.parent for one, _ in classes)} for path in folder.iterdir() if path.is_file()]
+    kinds = Counter(path.suffix.lower() or path.name for path in others if not path.name.startswith("."))
+    if kinds:
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        warnings.warn(
+            f"{root.absolute()}: files that are no audio, or in no class folder, are passed over ({told})", stacklevel=2
+        )
+    return files
+
+
+def _classes(root: Path) -> list[tuple[Path, str]]:
+    """Return the class folders, each with its split where the folders of the root are splits."""
+    tops = _folders(root)
+    splits = {top: ALIASES[top.name.lower()] for top in tops if top.name.lower() in ALIASES}
+    given = set(splits.values())
+    if len(given) < 2:
+        return [(top, "") for top in tops]
+    rest = [top.name for top in tops if top not in splits]
+    if rest or given != set(SPLITS):
+        fault = f"also '{rest[0]}', which is none" if rest else f"no {min(set(SPLITS) - given)}"
+        raise MarbleError(
+            f"{root.absolute()} has folders of splits ({', '.join(sorted(top.name for top in splits))}), but {fault}: "
+            "give it train, valid and test and nothing else, or class folders alone."
+        )
+    return [(folder, split) for top, split in splits.items() for folder in _folders(top)]
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        _refuse(error)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder but hidden ones; links to folders are followed, each folder once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        names = [] if real in seen else names
+        seen.add(real)
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise MarbleError(f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()}): make it readable.")
 
 
 def _clips(root: Path, files: list[tuple[str, str, Path]]) -> list[Clip]:

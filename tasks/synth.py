@@ -116,10 +116,13 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], home: Path
             _write(partial_home / file, audio)
             return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
 
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
-            lines = list(threads.map(one, [(split, number) for split in SPLITS for number in range(sizes[split])]))
-        (partial_home / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial_home.replace(home)
+        try:
+            with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+                lines = list(threads.map(one, [(split, number) for split in SPLITS for number in range(sizes[split])]))
+            (partial_home / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            partial_home.replace(home)
+        finally:
+            shutil.rmtree(partial_home, ignore_errors=True)
 
 
 def _write(path: Path, audio: np.ndarray) -> None:

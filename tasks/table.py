@@ -14,6 +14,7 @@ Metrics
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,11 @@ def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], t
 
 
 def _tags(value: Any) -> tuple[str, ...]:
-    """Return the tags in a cell: text separated by semicolons, a list, or nothing."""
+    """Return the tags in a cell, sorted: text separated by semicolons, a list, or nothing."""
+    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+        raise MarbleError(f"The tags {value} are a list written as text: separate them by ; without brackets and quotes.")
     parts = value.split(";") if isinstance(value, str) else value if isinstance(value, Iterable) else ()
-    return tuple(str(part).strip() for part in parts if str(part).strip())
+    return tuple(sorted({str(part).strip() for part in parts if str(part).strip()}))
 
 
 def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target]) -> list[Clip]:
@@ -152,7 +155,10 @@ def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target
 
 def _seconds(file: Path, row: int, column: str, value: Any) -> float | None:
     try:
-        return None if pandas.isna(value) else float(value)
+        seconds = None if pandas.isna(value) else float(value)
+        if seconds is not None and not math.isfinite(seconds):
+            raise ValueError("not finite")
+        return seconds
     except (TypeError, ValueError) as error:
         raise MarbleError(f"The table {file} has the {column} '{value}' in row {row + 1}: write seconds.") from error
 

@@ -163,6 +163,7 @@ class InHouse(SavedUpstream):
     """
 
     architecture = "in-house"
+    config: InHouseConfig  # ty: ignore[incompatible-mutable-override]
     info = UpstreamInfo(
         name="in-house",
         version=1,

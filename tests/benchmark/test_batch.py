@@ -99,17 +99,16 @@ def test_a_plan_goes_on_where_a_task_fails(suite):
 
 def test_a_manifest_is_the_source_of_every_task_it_is_given_with(suite, tones):
     lines = [
-        json.dumps({"audio_path": f"{label}/{take}.wav", "label": label, "split": split})
+        json.dumps({"audio_path": f"{tones.name}/{label}/{take}.wav", "label": label, "split": split})
         for label in ("low", "middle", "high")
         for take, split in enumerate(("train", "train", "train", "val", "test"))
     ]
-    (tones / "mine.jsonl").write_text("\n".join(lines))
-    done = invoke(
-        "run", "--upstream", "constant", "--task", "one,gtzan", "--manifest", tones / "mine.jsonl", "--results", suite, *WORDS
-    )
+    manifest = tones.parent / "mine.jsonl"
+    manifest.write_text("\n".join(lines))
+    done = invoke("run", "--upstream", "constant", "--task", "one,gtzan", "--manifest", manifest, "--results", suite, *WORDS)
     assert done.exit_code == 1
     assert "constant on one@mine: accuracy of 3 test tracks" in done.stdout
-    assert f"error: constant on gtzan: {tones}/mine.jsonl line 1 has the target 'low'" in done.stderr
+    assert f"error: constant on gtzan: {manifest} line 1 has the target 'low'" in done.stderr
     missing = invoke("run", "--upstream", "constant", "--task", "one", "--manifest", "hf:no/such", "--offline", *WORDS)
     assert missing.exit_code == 1
     assert "hf:no/such is no folder here and cannot be had from the Hugging Face hub" in missing.stderr

@@ -19,7 +19,7 @@ def test_the_default_protocol_is_the_constrained_track():
 def test_a_setting_changes_the_protocol_and_stands_in_its_label():
     changed = load_protocol("marble", ["probe.hidden=256", "probe.learning_rates=1e-3,1e-2", "windows.seconds=10"])
     assert (changed.probe.hidden, changed.probe.learning_rates, changed.windows.seconds) == (256, (1e-3, 1e-2), 10.0)
-    assert "probe.hidden=256" in changed.label
+    assert changed.label == "marble (probe.hidden=256, probe.learning_rates=1e-3,1e-2, windows.seconds=10)"
     assert load_protocol("marble", ["probe.learning_rates=1e-3"]).probe.learning_rates == (1e-3,)
     assert load_protocol("marble").label == "marble"
 

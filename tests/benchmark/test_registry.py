@@ -100,6 +100,9 @@ def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "from-a-package" in registry.upstream_names()
     assert registry.load_upstream("from-a-package").info.name == "mine"
+    (about / "entry_points.txt").write_text("[marble.upstreams]\nfrom-a-package = not_there_of_a_test:Model\n")
+    with pytest.raises(MarbleError, match=r"'from-a-package' of an installed package cannot be imported \(ModuleNotFoundError"):
+        registry.load_upstream("from-a-package")
 
 
 @pytest.mark.parametrize("name", ["muq-tiny", "conformer-summarymixing-tiny"])

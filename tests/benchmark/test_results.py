@@ -97,11 +97,25 @@ def test_the_heatmap_scales_each_task_and_frames_the_choice_of_validation(result
     assert [path.read_bytes() for path in save_figure(heatmap([result]), tmp_path / "figure")] == first
 
 
+def test_the_name_of_a_task_is_no_formula(result, tmp_path):
+    odd = changed(result, "fbank-chroma", 0.5, name="folder:a$_$b")
+    assert all(path.exists() for path in save_figure(heatmap([odd]), tmp_path / "figure"))
+
+
 def test_a_layer_without_a_value_is_shown_as_such(result):
     result.layers[1].test["accuracy"] = Summary(mean=None, std=None, ci95=(None, None))
     (axes, _) = heatmap([result]).axes
     assert [text.get_text() for text in axes.texts][1] == "–"
     assert result_table(result).row_count == 3
+
+
+def test_a_look_at_one_layer_replaces_no_scan_in_the_heatmap(result, tmp_path):
+    for number, (date, count, data) in enumerate((("1", 3, "x"), ("2", 3, "x"), ("3", 1, "x"), ("4", 1, "y"))):
+        copy = changed(result, "fbank-chroma", 0.5, data=data)
+        copy.layers, copy.identity, copy.provenance["date"] = copy.layers[:count], f"{number}{copy.identity}", date
+        copy.save(tmp_path / "several")
+        ((_, (shown,)),) = by_upstream(tmp_path / "several")
+        assert shown.provenance["date"] == {"3": "2"}.get(date, date)
 
 
 def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path):

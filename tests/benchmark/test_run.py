@@ -167,12 +167,54 @@ def test_regression_and_tags_run_from_a_table(tones, tmp_path):
     assert tagged.task["labels_without_roc_auc"] == 0
 
 
+@pytest.mark.parametrize("column", ["target", "labels"])
+def test_a_metric_that_validation_cannot_have_is_told_before_training(tones, tmp_path, column):
+    paths = [str(path) for path in sorted(tones.glob("*/*.wav"))]
+    splits = [("train", "train", "valid", "test")[number % 4] for number in range(len(paths))]
+    values = [1.0 if split == "valid" else float(number) for number, split in enumerate(splits)]
+    table = pandas.DataFrame({"path": paths, "split": splits, column: values if column == "target" else "loud"})
+    table.to_csv(tmp_path / "alike.csv", index=False)
+    with pytest.raises(MarbleError, match=r"does not exist on the 6 validation tracks of table:alike"):
+        marble.run("constant", f"table:{tmp_path}/alike.csv", results=tmp_path, **QUICK)
+
+
+def test_a_probe_larger_than_memory_is_refused(tones, tmp_path):
+    with pytest.raises(MarbleError, match=r"The probes of one layer and seed need .* GB, but .*: lower probe\.hidden"):
+        marble.run("constant", f"folder:{tones}", results=tmp_path, settings=["probe.hidden=10000000000"])
+
+
+def test_weights_changed_after_a_run_are_refused(tones, tmp_path):
+    upstream = Counting()
+    marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
+    marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
+    upstream.matrix.data.zero_()
+    with pytest.raises(MarbleError, match=r"weights of counting were changed after it was prepared.*load it anew"):
+        marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
+
+
+def test_excerpts_of_one_recording_in_two_splits_are_said(tones, tmp_path):
+    paths = [str(path) for path in sorted(tones.glob("*/*.wav"))]
+    halves = [
+        {"path": path, "label": path.split("/")[-2], "split": split, "start": start, "stop": start + 0.1}
+        for number, path in enumerate(paths)
+        for start, split in ((0.0, "train"), (0.1, "valid" if number % 2 else "test"))
+    ]
+    pandas.DataFrame(halves).to_csv(tmp_path / "halves.csv", index=False)
+    said = []
+    reporter = Reporter()
+    reporter.say = said.append
+    prepare("constant", f"table:{tmp_path}/halves.csv", reporter=reporter)
+    assert any("48 clips are of recordings that stand in another split as well" in text for text in said)
+
+
 def test_a_limit_takes_that_many_tracks_and_is_another_result(tones, tmp_path):
     few = marble.run("constant", f"folder:{tones}", results=tmp_path, limit=3, **QUICK)
     everything = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
     assert few.task["tracks"] == {"train": 3, "valid": 3, "test": 3}
     assert few.task["limit"] == 3
     assert few.identity != everything.identity
+    roomy = marble.run("constant", f"folder:{tones}", results=tmp_path / "roomy", limit=1000, **QUICK)
+    assert (roomy.task["limit"], roomy.identity) == (None, everything.identity)
 
 
 def test_what_decides_the_numbers_decides_the_identity(tones, tmp_path):
@@ -245,22 +287,22 @@ def test_a_damaged_result_is_made_again(tones, tmp_path, file, spoilt):
 
 def test_what_makes_scores_worth_less_is_said(tones, tmp_path):
     """A recording in two splits, and a class that only the test split has."""
+    root = tmp_path / "split"
     for number, split in enumerate(["train", "valid", "test"]):
-        (tones / split).mkdir()
         for label in ("low", "high"):
-            (tones / split / label).mkdir()
+            (root / split / label).mkdir(parents=True)
             for take in range(2):
-                shutil.copy(tones / f"{label}/{2 * number + take}.wav", tones / split / label)
-    shutil.copy(tones / "train/low/0.wav", tones / "test/low/again.wav")
-    (tones / "test/middle").mkdir()
-    shutil.copy(tones / "middle/0.wav", tones / "test/middle")
+                shutil.copy(tones / f"{label}/{2 * number + take}.wav", root / split / label)
+    shutil.copy(root / "train/low/0.wav", root / "test/low/again.wav")
+    (root / "test/middle").mkdir()
+    shutil.copy(tones / "middle/0.wav", root / "test/middle")
     said = []
     reporter = Reporter()
     reporter.say = said.append
-    prepare("constant", f"folder:{tones}", reporter=reporter)
+    prepare("constant", f"folder:{root}", reporter=reporter)
     doubts = [text for text in said if "clip" in text and "looking" not in text]
     assert len(doubts) == 2
-    assert "2 clips have a copy in another split, first" in doubts[0]
+    assert "2 clips are of recordings that stand in another split as well, first" in doubts[0]
     assert "1 labels have no clip to train on, first 'middle'" in doubts[1]
 
 

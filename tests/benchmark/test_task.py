@@ -41,6 +41,7 @@ def test_a_task_returns_its_clips_and_their_encoding():
             "'one track' of toy stands in train and in valid",
         ),
         ([replace(clip, group=f"of {clip.split}") for clip in CLIPS], {}, "'of train' of toy has the targets a and b"),
+        ([replace(CLIPS[0], group="trainb"), *CLIPS[1:]], {}, "The group 'trainb' of toy has the name of a clip outside of it"),
         (CLIPS[:4], {}, "no clip in its test split"),
         ([*CLIPS[:5], replace(CLIPS[5], target="c")], {}, "has the label 'c'"),
         (CLIPS, {"split_sizes": {"train": 3, "valid": 2, "test": 2}}, "train split of toy has 2 tracks where 3"),

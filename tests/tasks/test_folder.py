@@ -1,5 +1,6 @@
 """``folder:PATH``: splits by content, not by name or place."""
 
+import os
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ def write(root, classes, each=10, text="{name}{take}"):
     for name in classes:
         (root / name).mkdir(parents=True)
         for take in range(each):
-            (root / name / f"{take}.wav").write_text(text.format(name=name, take=take))
+            (root / name / f"{take}.wav").write_bytes(os.fsencode(text.format(name=name, take=take)))
     return root
 
 
@@ -24,7 +25,9 @@ def test_files_are_dealt_three_to_one_to_one_in_every_class(tmp_path):
     root = write(tmp_path / "sounds", "ab")
     (root / "a" / "notes.txt").write_text("no audio")
     (root / "a" / "._0.wav").write_text("a hidden file")
-    task = load_task(f"folder:{root}")
+    (root / "loose.wav").write_text("in no class")
+    with pytest.warns(UserWarning, match=r"are passed over \(1 \.txt, 1 \.wav\)"):
+        task = load_task(f"folder:{root}")
     clips = task.read(root)
     assert task.labels == ("a", "b")
     assert task.name == "folder:sounds"
@@ -70,6 +73,49 @@ def test_wrong_folders_are_explained(tmp_path):
     write(tmp_path / "few", "ab", each=2)
     with pytest.raises(MarbleError, match="only 2 distinct recordings"):
         load_task(f"folder:{tmp_path}/few").read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (("train", "test"), r"has folders of splits \(test, train\), but no valid: give it train, valid and test"),
+        (("train", "valid", "test", "extra"), r"\(test, train, valid\), but also 'extra', which is none"),
+    ],
+)
+def test_folders_of_splits_are_all_three_and_nothing_else(folders, sentence, tmp_path):
+    for split in folders:
+        write(tmp_path / split, "ab", each=2)
+    with pytest.raises(MarbleError, match=sentence):
+        load_task(f"folder:{tmp_path}")
+
+
+def test_a_class_without_readable_audio_is_not_lost(tmp_path):
+    root = write(tmp_path / "sounds", "ab")
+    (root / "c").mkdir()
+    (root / "c" / "1.m4a").write_text("of another kind")
+    with pytest.raises(MarbleError, match=r"The class folder 'c' of .* has files, but no audio that marble reads"):
+        load_task(f"folder:{root}")
+
+
+def test_links_are_followed_once(tmp_path):
+    root = write(tmp_path / "sounds", "ab")
+    more = write(tmp_path / "more", "b", text="more{name}{take}")
+    (root / "b" / "more").symlink_to(more / "b")
+    (root / "b" / "round").symlink_to(root / "b")
+    assert len(load_task(f"folder:{root}").read(root)) == 30
+
+
+def test_names_that_are_no_utf8_become_labels_that_can_be_written(tmp_path):
+    root = write(tmp_path / os.fsdecode(b"caf\xe9"), [os.fsdecode(b"b\xe9te"), "a"])
+    task = load_task(f"folder:{root}")
+    assert (task.name, task.labels) == ("folder:caf\\xe9", ("a", "b\\xe9te"))
+    assert {clip.target for clip in task.read(root)} == set(task.labels)
+
+
+def test_dots_in_the_path_are_no_name(tmp_path, monkeypatch):
+    root = write(tmp_path / "sounds", "ab")
+    monkeypatch.chdir(root / "a")
+    assert load_task("folder:..").name == "folder:sounds"
 
 
 def test_the_real_one_shots(shared):

@@ -78,7 +78,7 @@ def test_tags_in_every_format(audio, suffix):
         file.write_text("\n".join(json.dumps({"path": f"{n}.wav", "labels": row}) for n, row in enumerate(tags)))
     task = load_task(f"table:{file}")
     assert (task.kind, task.labels, task.main_metric) == ("multilabel", ("calm", "loud", "rock"), "roc_auc")
-    assert [clip.target for clip in task.read(audio)[:3]] == [("rock", "loud"), ("calm",), ()]
+    assert [clip.target for clip in task.read(audio)[:3]] == [("loud", "rock"), ("calm",), ()]
 
 
 def test_numbers(audio):
@@ -109,6 +109,8 @@ def test_without_a_split_column_groups_stay_together(audio):
         (rows(label=["a"] * 12), "has one class, 'a'"),
         (rows(labels=[None] * 12), "has no tag in its column labels"),
         (rows(label=list("ab") * 6, start=[0, "0:01"] * 6), "has the start '0:01' in row 2: write seconds"),
+        (rows(label=list("ab") * 6, stop=[1, float("inf")] * 6), "has the stop 'inf' in row 2: write seconds"),
+        (rows(labels=["['x', 'y']"] * 12), r"The tags \['x', 'y'\] are a list written as text: separate them by ;"),
         (rows(label=list("ab") * 6, id=["x", None] * 6), "has no id in row 2"),
         (rows(label=list("ab") * 6, group="one", split="train"), "has the targets a and b"),
     ],
