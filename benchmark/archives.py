@@ -14,33 +14,20 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from marble.download import CHUNK, partial_of, writing
-from marble.errors import MarbleError
+from marble.download import CHUNK, partial_of
+from marble.errors import MarbleError, writing
 from marble.progress import Reporter
 
 MOST_FILES = 1_000_000
 GROWTH = 20
 SLACK = 100 * 2**20
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def unpack(
@@ -152,9 +139,12 @@ def _chunks(stream: IO[bytes], origin: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _reading(origin: Path) -> Generator[None]:
+    """Turn whatever the two libraries raise at a damaged archive, which is anything, into a sentence."""
     try:
         yield
-    except _DAMAGE as error:
+    except MarbleError:
+        raise
+    except Exception as error:
         raise MarbleError(
             f"The archive {origin} is damaged ({error or type(error).__name__}): remove it and fetch it anew."
         ) from error

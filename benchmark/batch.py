@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from marble.plan import make_plan
 from marble.progress import Reporter
 from marble.results import Result
 from marble.runner import BadClipsError, prepare, run
+from marble.upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -64,38 +65,35 @@ def run_all(
     for suite in (registry.load_suite(task) for task in tasks if task.startswith("suite:")):
         reporter.say(f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {protocol}")
     opened = registry.open_suites(tasks)
+
+    def work(model: Upstream, task: str) -> Any:
+        loaded = registry.load_task(task, manifest, offline=offline)
+        if plan:
+            return make_plan(prepare(model, loaded, reporter=reporter, **options))
+        return run(model, loaded, reporter=reporter, **options)
+
     for upstream in upstreams:
         model = None  # lets go of the one before
-        try:
-            model = registry.load_upstream(upstream, offline=offline)
-        except Exception as error:
-            if not isinstance(error, MarbleError):
-                traceback.print_exc()
-            yield from (Outcome(upstream, task, None, why or _said(error), here=not why) for task, why in opened.items())
-            continue
+        model, broken = _attempt(registry.load_upstream, upstream, offline=offline)
         for task, absent in opened.items():
-            if absent:
-                yield Outcome(upstream, task, None, absent, here=False)
-                continue
-            try:
-                loaded = registry.load_task(task, manifest, offline=offline)
-                if plan:
-                    yield Outcome(
-                        upstream, task, None, None, plan=make_plan(prepare(model, loaded, reporter=reporter, **options))
-                    )
-                else:
-                    yield Outcome(upstream, task, run(model, loaded, reporter=reporter, **options), None)
-            except BadClipsError as error:
-                yield Outcome(upstream, task, error.result, str(error))
-            except MarbleError as error:
-                yield Outcome(upstream, task, None, str(error))
-            except Exception as error:  # what nobody foresaw on one task must not cost the others their night
-                traceback.print_exc()
-                yield Outcome(upstream, task, None, _said(error))
+            if absent or broken:
+                yield Outcome(upstream, task, None, absent or broken, here=not absent)
+            else:
+                done, complaint = _attempt(work, model, task)
+                yield Outcome(upstream, task, None if plan else done, complaint, plan=done if plan else None)
 
 
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, MarbleError) else one_line(error)
+def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, str | None]:
+    """Return what some work gives, and what there is to complain about; a surprise must not cost the others their night."""
+    try:
+        return work(*arguments, **options), None
+    except BadClipsError as error:
+        return error.result, str(error)
+    except MarbleError as error:
+        return None, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return None, one_line(error)
 
 
 def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:

@@ -7,9 +7,9 @@ Conventions
 - A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
   wrong name makes a file bad. What else it is called, tasks and results do not count.
 - A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
-  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys and, for each
-  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
-  shard is whole or absent.
+  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``)
+  and, for each tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and
+  renamed, so a shard is whole or absent. Trained probes are kept likewise, see `marble.probing`.
 - A lock per shard lets many processes fill one cache; the lock of a killed process is free.
 - What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.
@@ -32,10 +32,10 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from marble.errors import MarbleError
+from marble.errors import MarbleError, writing
 
-FORMAT = 1
-_DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
+FORMAT = 2
+DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 
 
 def digest(value: object) -> str:
@@ -57,23 +57,15 @@ def written_whole(path: Path) -> Generator[Path]:
     """
     beside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
     finally:
         with suppress(OSError):  # where even its folder does not exist
             beside.unlink()
-
-
-def _cannot_write(path: Path, error: OSError) -> MarbleError:
-    return MarbleError(
-        f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, "
-        "then run the same command again; what was finished is kept."
-    )
 
 
 def _cannot_read(path: Path, error: OSError) -> MarbleError:
@@ -105,8 +97,12 @@ class FeatureCache:
         """Return all spaces, by name."""
         return [Space(path.parent) for path in sorted(self.root.glob("features/*/space.json"))]
 
+    def damaged_probes(self) -> list[tuple[Path, str]]:
+        """Return the trained probes beside the features that are not as they were written, with the reason."""
+        return _damaged(self.root.glob("probes/*/*.safetensors"))
+
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
-        """Remove what nobody can use: interrupted writes, damaged shards and, if asked, spaces long unused.
+        """Remove what nobody can use: interrupted writes, damaged shards and probes and, if asked, spaces long unused.
 
         Args:
             older_than_days: remove spaces not used for this long, in days; None keeps all.
@@ -114,7 +110,7 @@ class FeatureCache:
         Returns:
             What was removed, with the reason.
         """
-        removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))]
+        removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))] + self.damaged_probes()
         for part in sorted(self.root.glob("**/.*.part")):
             if time.time() - part.stat().st_mtime > 3600:
                 removed.append((part, "interrupted write"))
@@ -125,10 +121,8 @@ class FeatureCache:
             else:
                 removed += space.damaged()
         for path, _ in removed:
-            try:
+            with writing(path):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise _cannot_write(path, error) from error
         for folder in {path.parent for path, _ in removed}:
             if folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -182,12 +176,8 @@ class Space:
         """
         tensors: dict[str, np.ndarray] = {"windows": np.asarray(windows, dtype=np.int64)}
         tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
-        clips = json.dumps(list(keys))
-        metadata = {"format": str(FORMAT), "keys": clips}
-        metadata |= {f"sha256.{name}": checksum(name, clips, values) for name, values in tensors.items()}
         path = self.shard_path(keys, list(features))
-        with written_whole(path) as beside:
-            beside.write_bytes(save(tensors, metadata))
+        write_checked(path, json.dumps(list(keys)), tensors)
         self._seen.add(path)
         self._add(path)
         return path
@@ -200,18 +190,14 @@ class Space:
     def lock(self, path: Path, *, wait: bool) -> Generator[bool]:
         """Hold the lock of a shard, or give False where another process holds it and `wait` is not set."""
         lock = FileLock(path.with_suffix(".lock"))
-        try:
+        with writing(path), suppress(Timeout):
             lock.acquire(blocking=wait)
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            raise _cannot_write(path, error) from error
         try:
-            yield True
+            yield lock.is_locked
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+            if lock.is_locked:
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
 
     def read(self, keys: Sequence[str], layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the features of some clips and how many windows each has: float32[sum(windows), D], int64[clips].
@@ -240,24 +226,14 @@ class Space:
 
     def damaged(self) -> list[tuple[Path, str]]:
         """Return the shards whose content does not match their sha256, with the reason."""
-        found = []
-        for path in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(path, framework="np") as shard:
-                    names = list(shard.keys())
-                for name in names:
-                    _read_tensor(path, name)
-            except (FileNotFoundError, *_DAMAGE) as error:
-                if path.exists():  # what cannot be opened is not found, says safetensors
-                    found.append((path, str(error)))
-        return found
+        return _damaged(self.folder.glob("*.safetensors"))
 
     def _tensor(self, path: Path, name: str) -> np.ndarray:
         try:
-            return _read_tensor(path, name)
+            return read_checked(path, name)[1][name]
         except OSError as error:
             raise _cannot_read(path, error) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._set_aside(path, error)
             raise MarbleError(
                 f"A shard of the cache was damaged ({path.name}: {error}) and is set aside: run the same command again, "
@@ -266,17 +242,14 @@ class Space:
 
     def _add(self, path: Path) -> None:
         try:
-            with safe_open(path, framework="np") as shard:
-                keys = json.loads((shard.metadata() or {})["keys"])
-                layers = [int(name.removeprefix("layer.")) for name in shard.keys() if name.startswith("layer.")]  # noqa: SIM118
-            windows = _read_tensor(path, "windows").tolist()
-        except FileNotFoundError as error:
-            if path.exists():  # what cannot be opened is not found, says safetensors
-                raise _cannot_read(path, PermissionError("permission denied")) from error
+            metadata, tensors = read_checked(path, "windows")
+            keys, windows = json.loads(metadata["about"]), tensors["windows"].tolist()
+            layers = [int(name.rpartition(".")[2]) for name in metadata if name.startswith("sha256.layer.")]
+        except FileNotFoundError:
             return
         except OSError as error:
             raise _cannot_read(path, error) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._set_aside(path, error)
             return
         begin = 0
@@ -290,26 +263,54 @@ class Space:
         self._seen.discard(path)
         for layer, held in self._index.items():
             self._index[layer] = {key: place for key, place in held.items() if place[0] != path}
-        try:
+        with writing(path.with_suffix(".damaged")), suppress(FileNotFoundError):  # another process may be faster
             path.replace(path.with_suffix(".damaged"))
-        except FileNotFoundError:  # another process was faster
-            return
-        except OSError as error:
-            raise _cannot_write(path.with_suffix(".damaged"), error) from error
 
 
-def checksum(name: str, about: str, values: np.ndarray) -> str:
-    """Return the sha256 of all that says what a tensor is: what it is about, its name, type, shape and content."""
+def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file whose metadata holds a text and, for each tensor, the sha256 of all that it is.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    metadata = {"about": about} | {f"sha256.{name}": _checksum(name, about, values) for name, values in tensors.items()}
+    with written_whole(path) as beside:
+        beside.write_bytes(save(tensors, metadata))
+
+
+def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return the metadata and some tensors (without names all) of such a file.
+
+    Raises:
+        OSError: it cannot be read.
+        SafetensorError, ValueError, KeyError, TypeError: it is not as it was written.
+    """
+    path.open("rb").close()  # safetensors says of all that it cannot open that it is not there
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in names or file.keys()}
+    for name, values in tensors.items():
+        if _checksum(name, metadata["about"], values) != metadata.get(f"sha256.{name}"):
+            raise ValueError(f"{name} does not match its checksum")
+    return metadata, tensors
+
+
+def _checksum(name: str, about: str, values: np.ndarray) -> str:
     content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
     content.update(np.ascontiguousarray(values).data)
     return content.hexdigest()
 
 
-def _read_tensor(path: Path, name: str) -> np.ndarray:
-    """Return one checked tensor of a shard; ValueError where its content does not match its sha256."""
-    with safe_open(path, framework="np") as shard:
-        values = shard.get_tensor(name)
-        metadata = shard.metadata() or {}
-    if checksum(name, metadata.get("keys", ""), values) != metadata.get(f"sha256.{name}"):
-        raise ValueError(f"{name} does not match its checksum")
-    return values
+def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """Return the files that are not as they were written, with the reason."""
+    found = []
+    for path in sorted(paths):
+        try:
+            read_checked(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        except DAMAGE as error:
+            found.append((path, str(error)))
+    return found

@@ -237,12 +237,10 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
 @cache_app.command("verify")
 def cache_verify(cache_dir: CacheDir = None) -> None:
     """Check all features and trained probes against their checksums."""
-    from marble.probe_store import ProbeStore
-
     cache = _cache(cache_dir)
     if not cache.root.is_dir():
         raise MarbleError(f"There is no cache in {cache.root.absolute()}: name its folder with --cache-dir.")
-    damaged = [found for space in cache.spaces() for found in space.damaged()] + ProbeStore(cache.root / "probes").damaged()
+    damaged = [found for space in cache.spaces() for found in space.damaged()] + cache.damaged_probes()
     for path, reason in damaged:
         print(f"damaged: {path} ({reason})")
     if damaged:
@@ -258,13 +256,7 @@ def cache_gc(
     older_than: Annotated[float | None, typer.Option(min=0, help="Also remove spaces not used for this many days.")] = None,
 ) -> None:
     """Remove interrupted writes, damaged features and damaged probes."""
-    from marble.probe_store import ProbeStore
-
-    cache = _cache(cache_dir)
-    removed = cache.collect(older_than)
-    for path, reason in ProbeStore(cache.root / "probes").damaged():
-        path.unlink()
-        removed.append((path, reason))
+    removed = _cache(cache_dir).collect(older_than)
     for path, reason in removed:
         print(f"removed: {path} ({reason})")
     print(f"{len(removed)} files removed")

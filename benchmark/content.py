@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -56,7 +56,7 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
         on_file: called after each file.
     """
     paths = list(dict.fromkeys(paths))
-    known = _remembered()
+    known = _memory()
     fresh: list[tuple[str, str, str]] = []
     found = {}
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
@@ -66,7 +66,8 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
             on_file()
     finally:
         threads.shutdown(cancel_futures=True)
-        _remember(fresh)
+        if fresh:
+            _memory(fresh)
     return found
 
 
@@ -88,30 +89,17 @@ def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, 
     return digest
 
 
-def _remembered() -> dict[str, tuple[str, str]]:
+def _memory(fresh: Sequence[tuple[str, str, str]] = ()) -> dict[str, tuple[str, str]]:
+    """Add rows of (path, stamp, sha256) to the memory and return all of it; nothing and a warning where it cannot be used."""
+    file = home() / "files.sqlite"
     try:
-        if not _memory_file().stat().st_size:
+        if not fresh and not (file.is_file() and file.stat().st_size):
             return {}
-        with closing(sqlite3.connect(_memory_file(), timeout=60)) as database:
-            return {path: (stamp, sha256) for path, stamp, sha256 in database.execute("SELECT path, stamp, sha256 FROM file")}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, sqlite3.Error) as error:
-        warnings.warn(f"cannot read {_memory_file()} ({error}), so every file is read anew: remove it", stacklevel=3)
-        return {}
-
-
-def _remember(rows: list[tuple[str, str, str]]) -> None:
-    if not rows:
-        return
-    try:
-        _memory_file().parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(_memory_file(), timeout=60)) as database, database:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=60)) as database, database:
             database.execute(_SCHEMA)
-            database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", fresh)
+            return {path: (stamp, sha256) for path, stamp, sha256 in database.execute("SELECT path, stamp, sha256 FROM file")}
     except (OSError, sqlite3.Error) as error:
-        warnings.warn(f"cannot write {_memory_file()} ({error}), so files are read anew next time", stacklevel=3)
-
-
-def _memory_file() -> Path:
-    return home() / "files.sqlite"
+        warnings.warn(f"cannot use {file} ({error}), so every file is read anew: make it writable or remove it", stacklevel=3)
+        return {}

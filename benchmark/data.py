@@ -26,8 +26,8 @@ from filelock import FileLock, Timeout
 
 from marble.archives import copy_folder, unpack
 from marble.content import file_hashes, readable
-from marble.download import CHUNK, NotTheFileError, copy, download, has_checksum, partial_of, writing
-from marble.errors import MarbleError
+from marble.download import CHUNK, NotTheFileError, copy, download, has_checksum, partial_of
+from marble.errors import MarbleError, writing
 from marble.progress import Reporter
 from marble.task import SPLITS, Clip, Resource, Task
 from marble.workers import Request, WorkerPool

@@ -23,7 +23,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from marble.errors import MarbleError
+from marble.errors import MarbleError, writing
 from marble.progress import Reporter
 
 CHUNK = 1 << 18
@@ -72,18 +72,6 @@ def has_checksum(file: Path, checksum: str) -> bool:
 def partial_of(path: Path) -> Path:
     """Return where a file or folder grows before it is complete."""
     return path.with_name(f".{path.name}.partial")
-
-
-@contextmanager
-def writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file from being written into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise MarbleError(
-            f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, then run "
-            "the same command again, which goes on from there."
-        ) from error
 
 
 def _put_in_place(partial: Path, file: Path, checksum: str | None, origin: str) -> None:

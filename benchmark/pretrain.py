@@ -22,7 +22,7 @@ from marble import registry
 from marble.audio import is_audio_name
 from marble.cache import written_whole
 from marble.content import user_path
-from marble.errors import MarbleError
+from marble.errors import MarbleError, writing
 from marble.figures import save_figure, training_curve
 from marble.machine import choose_device
 from marble.progress import Reporter
@@ -91,7 +91,9 @@ def pretrain(
     if isinstance(source, Files):
         reporter.say(f"{len(source.segments)} segments of {how.seconds:g} s, {len(source.refused)} files refused")
     objective = make_objective(how, upstream)
-    _refuse_unwritable(folder)
+    with writing(folder):  # said at once, where a training that is under way would wait
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     if checkpoint is None:
         _calibrate(objective, how, source, workers)
     trainer = Trainer(
@@ -114,17 +116,6 @@ def pretrain(
         raise
     leave_processes()
     return last
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Say at once what a training that is under way would wait for."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise MarbleError(f"Cannot write into {folder} ({reason}): name another folder with --out.") from error
 
 
 def _untrained(name: str) -> SavedUpstream:

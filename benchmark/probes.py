@@ -339,22 +339,12 @@ class _Bank:
         gradients = [self.gradient, *small]
         with torch.no_grad():
             for rate, part, steps in self.parts:
+                stacks = (self.weights, gradients, *self.moments)
+                weights, slopes, means, squares = ([values[part] for values in stack] for stack in stacks)
                 adam(
-                    [values[part] for values in self.weights],
-                    [values[part] for values in gradients],
-                    [values[part] for values in self.moments[0]],
-                    [values[part] for values in self.moments[1]],
-                    [],
-                    steps,
-                    fused=True,
-                    amsgrad=False,
-                    beta1=0.9,
-                    beta2=0.999,
-                    lr=rate,
-                    weight_decay=0.0,
-                    eps=1e-8,
-                    maximize=False,
-                )
+                    weights, slopes, means, squares, [], steps, lr=rate, beta1=0.9, beta2=0.999, eps=1e-8,
+                    weight_decay=0.0, fused=True, amsgrad=False, maximize=False,
+                )  # fmt: skip
         for values in self.weights:
             values.grad = None
 

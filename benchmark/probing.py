@@ -1,9 +1,17 @@
-"""From cached features to trained probes: what the task asks as tensors, and as many groups at once as memory allows."""
+"""From cached features to trained probes: what the task asks as tensors, and as many groups at once as memory allows.
+
+Trained groups are kept beside the feature cache, one checked file each (see `marble.cache`), named after the sha256 of what
+decides it (features, splits, targets, probe, layer, seed): a group is trained once, and its test answers are computed once. A
+killed run finds here what it had finished; more seeds or layers train only what is new. A damaged file counts as none.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +19,10 @@ import torch
 from torch import Tensor
 
 from marble import probes
-from marble.cache import digest
+from marble.cache import DAMAGE, digest, read_checked, write_checked
 from marble.errors import MarbleError
 from marble.machine import free_memory
 from marble.metrics import METRICS
-from marble.probe_store import ProbeStore
 from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, train_probes
 from marble.progress import Reporter
 from marble.task import Clip, Split
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 
 # On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
 _CPU_STACK_BYTES = 2**29
+_TENSORS = ("grid_scores", "grid_epochs", "validation", "test", "layer_weights", "validation_windows", "test_windows")
 
 
 class Probing:
@@ -52,7 +60,6 @@ class Probing:
             windows=any(METRICS[name].of_windows for name in job.task.metrics),
         )
         self._refuse_undefined_metric()
-        self.store = ProbeStore(job.cache_root / "probes")
 
     @property
     def groups(self) -> list[Group]:
@@ -62,8 +69,8 @@ class Probing:
 
     def train(self, reporter: Reporter) -> dict[Group, Trained]:
         """Return every group, trained now or found in the store."""
-        keys = {group: self._key(group) for group in self.groups}
-        trained = {group: found for group, key in keys.items() if (found := self.store.load(key))}
+        paths = {group: self._path(group) for group in self.groups}
+        trained = {group: found for group, path in paths.items() if (found := _load(path))}
         missing = [group for group in self.groups if group not in trained]
         settings = self.job.protocol.probe
         rates = len(settings.learning_rates)
@@ -77,7 +84,7 @@ class Probing:
                     lambda epochs, members=members: advance(epochs * members),
                 )  # fmt: skip
                 for group, result in zip(chunk, results, strict=True):
-                    self.store.save(keys[group], result)
+                    _save(paths[group], result)
                     trained[group] = result
         return {group: trained[group] for group in self.groups}
 
@@ -137,9 +144,10 @@ class Probing:
                 yield waiting[:size]
                 waiting = waiting[size:]
 
-    def _key(self, group: Group) -> str:
+    def _path(self, group: Group) -> Path:
+        """Return where a trained group is kept."""
         job = self.job
-        return digest(
+        key = digest(
             {
                 "space": job.space.description,
                 "layers": job.needed if group.layer == "weighted" else group.layer,
@@ -150,6 +158,23 @@ class Probing:
                 "version": probes.VERSION,
             }
         )
+        return job.cache_root / "probes" / key[:2] / f"{key[:40]}.safetensors"
+
+
+def _load(path: Path) -> Trained | None:
+    """Return a trained group, or None where it is not there or its file is damaged."""
+    try:
+        metadata, tensors = read_checked(path, *_TENSORS)
+        return Trained(**json.loads(metadata["about"]), **{name: torch.from_numpy(tensors[name]) for name in _TENSORS})
+    except (OSError, *DAMAGE):
+        with suppress(OSError):  # not there, or in a folder that may only be read
+            path.unlink()
+        return None
+
+
+def _save(path: Path, trained: Trained) -> None:
+    choice = json.dumps({"learning_rate": trained.learning_rate, "epoch": trained.epoch})
+    write_checked(path, choice, {name: getattr(trained, name).numpy(force=True) for name in _TENSORS})
 
 
 def standardise(features: Tensor, rows: Tensor) -> Tensor:

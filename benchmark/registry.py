@@ -187,15 +187,18 @@ def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any,
     name, colon, argument = spec.partition(":")
     if name in table:
         return _attribute(table[name]), argument if colon else None
-    for point in entry_points(group=group, name=name):
-        try:
+    try:
+        for point in entry_points(group=group, name=name):
             return point.load(), argument if colon else None
-        except Exception as error:  # whatever the module of a package raises while it is imported
-            raise MarbleError(
-                f"The {kind} '{name}' of an installed package cannot be imported ({one_line(error)}): repair or remove it."
-            ) from error
-    if colon and argument.isidentifier():
-        return _from_module(spec, kind), None
+        if colon and argument.isidentifier():
+            if str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))
+            return _attribute(spec), None
+    except Exception as error:  # whatever the module of a package or of a user raises while it is imported
+        raise MarbleError(
+            f"The {kind} '{spec}' cannot be imported ({one_line(error)}): check its name, install what it needs, "
+            "or mend its module."
+        ) from error
     raise _unknown(kind, name, _names(table, group))
 
 
@@ -203,29 +206,6 @@ def _unknown(kind: str, name: str, known: list[str]) -> MarbleError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
     return MarbleError(f"There is no {kind} called '{name}': {hint} (marble ls {kind}s lists them.)")
-
-
-def _from_module(spec: str, kind: str) -> Any:
-    module = spec.partition(":")[0]
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return _attribute(spec)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        if module == missing or module.startswith(missing + "."):
-            raise MarbleError(
-                f"There is no {kind} '{spec}': no module '{missing}' can be imported from here; "
-                f"check its name or install its package."
-            ) from error
-        raise MarbleError(
-            f"The {kind} '{spec}' needs the module '{missing}', which is not installed: pip install it."
-        ) from error
-    except AttributeError as error:
-        raise MarbleError(f"The {kind} '{spec}' does not exist: {error}.") from error
-    except Exception as error:  # whatever the module of a user raises while it is imported
-        raise MarbleError(f"The {kind} '{spec}' cannot be imported ({one_line(error)}): mend its module.") from error
 
 
 def _attribute(path: str) -> Any:

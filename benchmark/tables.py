@@ -11,7 +11,7 @@ from rich.text import Text
 
 from marble.figures import relative_scores
 from marble.metrics import METRICS
-from marble.published import PublishedNumber, published_numbers
+from marble.published import published_numbers
 from marble.results import LayerResult, Result, Selected, Summary
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_publ
             they are ranked neither among these nor among themselves.
     """
     chosen = [result for result in results if result.task["synthetic"] == synthetic and not result.task["limit"]]
-    published = [number for number in published_numbers() if number.task != "average"] if with_published else []
-    stated = {(number.task, number.metric) for number in published}
+    published = [number for number in published_numbers() if number["task"] != "average"] if with_published else []
+    stated = {(number["task"], number["metric"]) for number in published}
     board = pandas.DataFrame(
         [
             _board_row(result, metric)
@@ -96,8 +96,11 @@ def leaderboard(results: Sequence[Result], *, synthetic: bool = False, with_publ
     )
     if not with_published:
         return measured
-    rows = [*measured.to_dict("records"), *map(_published_row, published)]
-    both = pandas.DataFrame(rows, columns=_BOARD_COLUMNS, dtype=object)
+    theirs = [
+        number | {"upstream": number["system"], "test_mean": number["value"], "test_std": number["spread"]}
+        for number in published
+    ]
+    both = pandas.DataFrame([*measured.to_dict("records"), *theirs], columns=_BOARD_COLUMNS, dtype=object)
     return both.sort_values("task", kind="stable", ignore_index=True)
 
 
@@ -130,20 +133,6 @@ def _board_row(result: Result, metric: str) -> dict[str, object]:
         "identity": result.identity[:12],
         "source": "measured",
         "note": "",
-    }
-
-
-def _published_row(number: PublishedNumber) -> dict[str, object]:
-    return {
-        "task": number.task,
-        "protocol": number.protocol,
-        "metric": number.metric,
-        "upstream": number.system,
-        "layer": number.layer,
-        "test_mean": number.value,
-        "test_std": number.spread,
-        "source": number.source,
-        "note": number.note,
     }
 
 

@@ -86,7 +86,7 @@ def test_a_probing_that_fails_ends_no_training(music, tmp_path, monkeypatch, err
 
 def test_a_place_that_is_no_folder_is_said_at_once(music, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(MarbleError, match=r"Cannot write into .*out \(file exists\): name another folder with --out"):
+    with pytest.raises(MarbleError, match=r"Cannot write .*out \(file exists\): make room or choose another folder"):
         train(music, tmp_path / "out", "steps=1")
 
 

@@ -43,7 +43,7 @@ def one(paper, table, system, task, metric, layer=""):
     """The only number that these words name."""
     asked = (paper, table, system, task, metric, layer)
     keys = ("paper", "table", "system", "task", "metric", "layer")
-    (number,) = [number for number in published_numbers() if tuple(getattr(number, key) for key in keys) == asked]
+    (number,) = [number for number in published_numbers() if tuple(number[key] for key in keys) == asked]
     return number
 
 
@@ -71,10 +71,10 @@ def test_values_are_as_printed_and_become_the_units_of_the_metrics():
     for row, number in zip(printed, numbers, strict=True):
         assert re.fullmatch(r"[0-9]*[.][0-9]+", row["value"])
         scale = {"percent": 100, "fraction": 1, "squared levels": 1}[row["unit"]]
-        assert number.value * scale == pytest.approx(float(row["value"]), rel=1e-12)
-        assert (number.spread is None) == (row["spread"] == "")
+        assert number["value"] * scale == pytest.approx(float(row["value"]), rel=1e-12)
+        assert (number["spread"] is None) == (row["spread"] == "")
         if row["metric"] != "ordinal_mse":
-            assert 0 < number.value < 1
+            assert 0 < number["value"] < 1
         assert (row["unit"] == "squared levels") == (row["metric"] == "ordinal_mse")
         assert not row["layer"] or row["layer"] == "weighted" or 0 <= int(row["layer"]) <= 12
 
@@ -104,26 +104,26 @@ def test_values_are_as_printed_and_become_the_units_of_the_metrics():
     ],
 )
 def test_well_known_numbers(words, value):
-    assert one(*words).value == value
+    assert one(*words)["value"] == value
 
 
 def test_spreads_and_quotations_are_kept():
-    assert one("MuQ", 1, "MuQ", "gtzan", "accuracy").spread == 0.009
-    quoted = {(number.table, number.system) for number in published_numbers() if "quoted" in number.note}
+    assert one("MuQ", 1, "MuQ", "gtzan", "accuracy")["spread"] == 0.009
+    quoted = {(number["table"], number["system"]) for number in published_numbers() if "quoted" in number["note"]}
     assert quoted == {(1, "MERT"), (2, "MERT"), (5, "MuLan")}
-    assert "quoted" not in one("MuQ", 1, "MERT", "harmonix-structure", "frame_accuracy").note
+    assert "quoted" not in one("MuQ", 1, "MERT", "harmonix-structure", "frame_accuracy")["note"]
 
 
 def test_the_swapped_rows_of_the_layer_wise_paper_stand_right_and_say_so():
     arousal = one("layer-wise", 1, "MuQ", "emomusic", "r2_arousal", "6")
     valence = one("layer-wise", 1, "MuQ", "emomusic", "r2_valence", "6")
-    assert (arousal.value, valence.value) == (0.767, 0.628)
-    assert "printed as valence" in arousal.note
-    assert "printed as arousal" in valence.note
+    assert (arousal["value"], valence["value"]) == (0.767, 0.628)
+    assert "printed as valence" in arousal["note"]
+    assert "printed as arousal" in valence["note"]
     pairs = defaultdict(dict)
     for number in published_numbers():
-        if number.task == "emomusic":
-            pairs[number.paper, number.table, number.system, number.layer][number.metric] = number.value
+        if number["task"] == "emomusic":
+            pairs[number["paper"], number["table"], number["system"], number["layer"]][number["metric"]] = number["value"]
     assert len(pairs) == 5 + 4 + 5 + 5 + 12
     assert all(pair["r2_arousal"] > pair["r2_valence"] for pair in pairs.values())
 
@@ -228,11 +228,11 @@ def test_published_rows_are_marked_and_never_ranked_with_measured_ones(result):
     assert gtzan.upstream.tolist()[:2] == ["a", "z"]
     assert all(re.fullmatch("published: .+, Table [1-5]", source) for source in gtzan.source[2:])
     assert not set(gtzan.protocol[:2]) & set(gtzan.protocol[2:])
-    order = [number.value for number in published_numbers() if number.task == "gtzan"]
+    order = [number["value"] for number in published_numbers() if number["task"] == "gtzan"]
     assert gtzan.test_mean.tolist()[2:] == order
     assert order != sorted(order, reverse=True)
     assert "average" not in set(board.task)
-    assert len(board) == 2 + sum(number.task != "average" for number in published_numbers())
+    assert len(board) == 2 + sum(number["task"] != "average" for number in published_numbers())
 
 
 def test_published_rows_change_nothing_about_the_measured_ones(result):

@@ -64,17 +64,17 @@ def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, mo
         registry.load_upstream("plugin_of_a_test:NOT_A_MODEL")
     with pytest.raises(MarbleError, match="has no attribute 'Nothing'"):
         registry.load_upstream("plugin_of_a_test:Nothing")
-    with pytest.raises(MarbleError, match="no module 'no_such_module'"):
+    with pytest.raises(MarbleError, match=r"\(ModuleNotFoundError: No module named 'no_such_module'\): check its name"):
         registry.load_upstream("no_such_module.sub:Model")
     (tmp_path / "needy_plugin_of_a_test.py").write_text("import surely_not_installed\n")
-    with pytest.raises(MarbleError, match=r"surely_not_installed.*pip install"):
+    with pytest.raises(MarbleError, match=r"surely_not_installed.*install what it needs"):
         registry.load_upstream("needy_plugin_of_a_test:Model")
 
 
 @pytest.mark.parametrize(
     ("module", "sentence"),
     [
-        ("import torch\nx = = 1\n", r"cannot be imported \(SyntaxError: invalid syntax \(.*line 2\)\): mend"),
+        ("import torch\nx = = 1\n", r"cannot be imported \(SyntaxError: invalid syntax \(.*line 2\)\): check"),
         ("raise RuntimeError('no luck')\n", r"cannot be imported \(RuntimeError: no luck\)"),
         (PLUGIN + "    def __init__(self): raise KeyError('weights')\n", r"cannot be loaded \(KeyError: 'weights'\)"),
         (PLUGIN.replace("    info = ", "    about = "), "tells nothing of itself: give its class an info"),
@@ -101,7 +101,7 @@ def test_entry_points_of_installed_packages_are_found(tmp_path, monkeypatch):
     assert "from-a-package" in registry.upstream_names()
     assert registry.load_upstream("from-a-package").info.name == "mine"
     (about / "entry_points.txt").write_text("[marble.upstreams]\nfrom-a-package = not_there_of_a_test:Model\n")
-    with pytest.raises(MarbleError, match=r"'from-a-package' of an installed package cannot be imported \(ModuleNotFoundError"):
+    with pytest.raises(MarbleError, match=r"'from-a-package' cannot be imported \(ModuleNotFoundError: .*install"):
         registry.load_upstream("from-a-package")
 
 

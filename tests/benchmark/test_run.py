@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score
 
 import marble
 from marble import results
+from marble.cache import FeatureCache
 from marble.errors import MarbleError
-from marble.probe_store import ProbeStore
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
 from marble.runner import BadClipsError, prepare
@@ -312,14 +312,14 @@ def test_a_trained_probe_that_was_damaged_is_trained_again(tones, tmp_path):
         return (tmp_path / results / result.path).with_suffix(".parquet").read_bytes()
 
     first = run("first")
-    store = ProbeStore(tmp_path / "cache/probes")
-    path, *_ = sorted(store.folder.glob("*/*.safetensors"))
+    cache = FeatureCache(tmp_path / "cache")
+    path, *_ = sorted(cache.root.glob("probes/*/*.safetensors"))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert [found for found, _ in store.damaged()] == [path]
+    assert [found for found, _ in cache.damaged_probes()] == [path]
     assert run("second") == first
-    assert store.damaged() == []
+    assert cache.damaged_probes() == []
 
 
 @pytest.mark.parametrize("asked", [{"precision": "bf16"}, {"device": "cuda"}])

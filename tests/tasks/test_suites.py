@@ -27,7 +27,7 @@ QUICK = {"seeds": 1, "settings": ["probe.epochs=1", "probe.hidden=4", "probe.lea
 @pytest.mark.parametrize("name", TABLES)
 def test_a_suite_has_every_task_of_its_tables(name):
     paper, tables = TABLES[name]
-    printed = {number.task for number in published_numbers() if number.paper == paper and number.table in tables}
+    printed = {number["task"] for number in published_numbers() if number["paper"] == paper and number["table"] in tables}
     assert set(SUITES[name].tasks) == printed - {"average"}
 
 
