@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from marble import probes
 from marble.metrics import METRICS
-from marble.probes import Group, Question, Tracks, train_probes
+from marble.probes import Group, Question, Tracks, loss, train_probes
 from marble.protocol import Probe
 from marble.streams import dropout_generator, initial_weights, order_generator
 
@@ -90,19 +91,22 @@ def sequential(features: torch.Tensor, group: Group, rate: float, asked: Questio
         rows = logits(split.rows, 1.0)
         return torch.stack([rows[split.track == track].mean(0) for track in range(len(split.targets))]) * scale + mean
 
-    best = {"score": -float("inf"), "epoch": 0}
+    losses: list[float] = []
+    best = {"score": -float("inf"), "epoch": 0, "losses": losses}
     for epoch in range(1, probe.epochs + 1):
         for rows in torch.randperm(len(asked.train.rows), generator=order).split(probe.batch_size):
             kept = torch.rand(len(rows), probe.hidden, generator=dropout) >= probe.dropout
             optimiser.zero_grad()
             output = logits(asked.train.rows[rows], kept.to(features.dtype) / (1 - probe.dropout))
-            LOSS[asked.kind](output, targets[asked.train.track[rows]]).backward()
+            error = LOSS[asked.kind](output, targets[asked.train.track[rows]])
+            error.backward()
+            losses.append(error.item())
             optimiser.step()
         with torch.no_grad():
             metric = METRICS[asked.metric]
             score = float(metric(answers(asked.valid), asked.valid.targets)) * (1 if metric.higher_is_better else -1)
             if score > best["score"]:
-                best = {"score": score, "epoch": epoch, "validation": answers(asked.valid), "test": answers(asked.test)}
+                best |= {"score": score, "epoch": epoch, "validation": answers(asked.valid), "test": answers(asked.test)}
                 best["layer_weights"] = layer_logits.softmax(0).clone()
         if epoch - best["epoch"] >= probe.patience:
             break
@@ -126,6 +130,26 @@ def test_fused_training_is_sequential_training(kind):
         torch.testing.assert_close(trained.test, runs[chosen]["test"], rtol=0, atol=1e-10)
         if group.layer == "weighted":
             torch.testing.assert_close(trained.layer_weights, runs[chosen]["layer_weights"], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", METRIC)
+def test_fused_losses_are_sequential_losses_at_every_step(kind, monkeypatch):
+    features, asked = question(kind)
+    groups = [Group(layer, seed) for layer in (0, 1, "weighted") for seed in (0, 5)]
+    patient = SETTINGS.model_copy(update={"epochs": 3, "patience": 3})  # nobody is dropped, so members keep their places
+    seen = []
+
+    def spied(*arguments):
+        seen.append(loss(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(probes, "loss", spied)
+    train_probes(features, [0, 1, 2], groups, asked, patient)
+    fused = torch.stack(seen).detach().view(-1, len(RATES), len(groups))
+    for number, group in enumerate(groups):
+        for rate_number, rate in enumerate(RATES):
+            steps = torch.tensor(sequential(features, group, rate, asked, patient)["losses"], dtype=torch.float64)
+            torch.testing.assert_close(fused[:, rate_number, number], steps, rtol=0, atol=1e-10)
 
 
 def same(left, right) -> bool:
