@@ -117,7 +117,9 @@ def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], t
     try:
         values = table[numbers].astype(float).to_numpy()
     except (TypeError, ValueError) as error:
-        raise MarbleError(f"The table {file} has a target that is no number: {error}.") from error
+        raise MarbleError(
+            f"The table {file} has a target that is no number ({error}): write one number, or several in columns target.NAME."
+        ) from error
     return "regression", [tuple(map(float, row)) for row in values], tuple(name.removeprefix("target.") for name in numbers)
 
 

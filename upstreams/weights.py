@@ -101,11 +101,14 @@ class HubFiles:
 
 
 class Checkpoint(dict[str, Tensor]):
-    """Tensors by name, and the path they came from; asking for a name that is not there is a user's mistake."""
+    """Tensors by name, the path they came from, and the names they have there where these differ.
 
-    def __init__(self, tensors: dict[str, Tensor], path: Path):
+    Asking for a name that is not there is a user's mistake.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], path: Path, official: dict[str, str] | None = None):
         super().__init__(tensors)
-        self.path = path
+        self.path, self.official = path, official or {}
 
     def __missing__(self, name: str) -> Tensor:
         raise MarbleError(f"{self.path} is not a checkpoint of this upstream: it has no tensor '{name}'; check the path.")
@@ -116,18 +119,20 @@ class Checkpoint(dict[str, Tensor]):
         Raises:
             MarbleError: two of them get the same name.
         """
-        names = {}
-        for name, tensor in self.items():
-            for official, ours in table:
-                name = name.replace(official, ours)
+        names, official = {}, {}
+        for old, tensor in self.items():
+            name = old
+            for theirs, ours in table:
+                name = name.replace(theirs, ours)
             if name in names:
                 raise MarbleError(f"{self.path} holds '{name}' twice, under two names: get the checkpoint as it was published.")
-            names[name] = tensor
-        return Checkpoint(names, self.path)
+            names[name], official[name] = tensor, old
+        return Checkpoint(names, self.path, official)
 
     def with_pointwise_as_linear(self) -> Checkpoint:
         """Return the same tensors with convolution kernels of one tap ``[O, I, 1]`` as matrices ``[O, I]``."""
-        return Checkpoint({k: x.squeeze(-1) if x.ndim == 3 and x.shape[-1] == 1 else x for k, x in self.items()}, self.path)
+        matrices = {name: x.squeeze(-1) if x.ndim == 3 and x.shape[-1] == 1 else x for name, x in self.items()}
+        return Checkpoint(matrices, self.path, self.official)
 
     def with_weight_norm_merged(self, layer: str) -> Checkpoint:
         """Return the same tensors with magnitude and direction of a weight-normed layer as its weight.
@@ -211,7 +216,8 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
     and nothing reads them. Tensors whose name matches one of the regular expressions `ignored` from its start are left out.
 
     Raises:
-        MarbleError: names the tensors that are missing, unexpected, of another shape, or no finite floating-point numbers.
+        MarbleError: names the tensors that are missing (by the module's names), unexpected, of another shape, or no finite
+            floating-point numbers (by the file's).
     """
     wanted = module.state_dict()
     patterns = [re.compile(pattern) for pattern in ignored]
@@ -225,7 +231,8 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
         "has no finite floats for": [name for name in both if wanted[name].is_floating_point() and not _is_finite(given[name])],
     }
     if any(faults.values()):
-        sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in faults.items() if names)
+        told = {fault: [checkpoint.official.get(name, name) for name in names] for fault, names in faults.items() if names}
+        sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in told.items())
         raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}. Check that it is the right checkpoint.")
     cast = {name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}
     module.load_state_dict(cast, strict=True, assign=True)
