@@ -21,7 +21,7 @@ class MuQ(MelConformer):
 
     info = UpstreamInfo(
         name="muq",
-        version=2,
+        version=3,
         sample_rate=24_000,
         frame_rate=25.0,
         layers=block_layers("stem", CONFIGS["muq"].depth, CONFIGS["muq"].width),
