@@ -289,6 +289,8 @@ def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.
     with safe_open(path, framework="np") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in names or file.keys()}
+    if "about" not in metadata:
+        raise ValueError("it is of an older format")
     for name, values in tensors.items():
         if _checksum(name, metadata["about"], values) != metadata.get(f"sha256.{name}"):
             raise ValueError(f"{name} does not match its checksum")

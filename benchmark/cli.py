@@ -44,6 +44,7 @@ CacheDir = Annotated[
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit status 1."""
     warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+    warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
     try:
         app()
     except MarbleError as error:

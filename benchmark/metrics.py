@@ -10,7 +10,8 @@ Conventions
   weight 0 as none. R weightings (resamples) are evaluated for every probe, and each probe is sorted once. None counts every
   track once.
 - A metric returns ``Tensor[...]``, or ``Tensor[R, ...]``, in float64 on the device of the scores. Working memory is bounded,
-  however many probes and resamples there are. On a CPU a probe's value does not depend on the probes beside it.
+  however many probes and resamples there are. On a CPU a probe's value does not depend on the probes beside it, for
+  whole-numbered weights to the last bit.
 - A value that does not exist is NaN: no track has weight, no label is defined, or the probe has a NaN among its scores.
 - Macro means leave out what is undefined under the weights: a class without a track (`balanced_accuracy`), a label without
   a positive (`average_precision`) or without a positive or a negative (`roc_auc`), a dimension without variance (`r2`).
@@ -138,7 +139,8 @@ def _total(values: Tensor) -> Tensor:
 
 def _mean(values: Tensor) -> Tensor:
     """Return the mean over the last dimension but one of what is not NaN, added like `_total`."""
-    return _total(values.nan_to_num(nan=0.0)) / (~values.isnan()).sum(-2)
+    defined = ~values.isnan()
+    return _total(values.where(defined, 0)) / defined.sum(-2)
 
 
 def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
@@ -248,7 +250,7 @@ def _average_precision(scores: Tensor, target: Tensor) -> _Weigh:
 
 def _mse(scores: Tensor, target: Tensor) -> _Weigh:
     errors = (scores.double() - target.double()).square()[..., None]
-    return lambda weights: _total(weights * errors) / weights.sum(0)
+    return lambda weights: _total((weights * errors).where(weights > 0, 0)) / weights.sum(0)
 
 
 def _r2(scores: Tensor, target: Tensor) -> _Weigh:

@@ -59,7 +59,6 @@ class Probing:
             test=self._tracks("test"),
             windows=any(METRICS[name].of_windows for name in job.task.metrics),
         )
-        self._refuse_undefined_metric()
 
     @property
     def groups(self) -> list[Group]:
@@ -87,16 +86,6 @@ class Probing:
                     _save(paths[group], result)
                     trained[group] = result
         return {group: trained[group] for group in self.groups}
-
-    def _refuse_undefined_metric(self) -> None:
-        """Raise a `MarbleError` where the validation tracks are too alike for the metric that chooses by them."""
-        targets = self.question.valid.targets
-        metric = METRICS[self.question.metric]
-        if targets.is_floating_point() and metric(torch.zeros_like(targets), targets).isnan():
-            raise MarbleError(
-                f"{metric.name} does not exist on the {len(targets)} validation tracks of {self.question.task}, which are too "
-                "few or too alike: nothing can be chosen by it; give the split more tracks."
-            )
 
     def _tracks(self, split: Split) -> Tracks:
         """Return the windows and targets of a split and note the names of its tracks, in the order of the clips."""

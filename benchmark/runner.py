@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+import torch
 from pyarrow import ArrowInvalid
 from pyarrow.parquet import read_metadata
 
@@ -24,6 +25,7 @@ from marble.content import file_hashes, home, readable
 from marble.errors import MarbleError
 from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
 from marble.machine import choose_device, computes_bfloat16, memory_peak, reset_memory_peak
+from marble.metrics import METRICS
 from marble.probing import Probing
 from marble.progress import Reporter
 from marble.protocol import Protocol, Windows, load_protocol, parse_layers
@@ -165,6 +167,7 @@ def prepare(
     reporter.say(f"{loaded_task.name}: looking for its clips{' (rendered on first use)' if loaded_task.synthetic else ''}")
     everything = loaded_task.read(Path(options.get("data_root") or home() / "data"))
     clips = _limited(everything, options.get("limit"))
+    _refuse_undefined_metric(loaded_task, clips)
     with reporter.stage(f"{loaded_task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
     good, keys, bad = [], [], []
@@ -288,6 +291,17 @@ def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None
             raise MarbleError(
                 f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio, and the upstream."
             )
+
+
+def _refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
+    """Raise a `MarbleError` where the validation tracks are too alike for the metric that chooses by them."""
+    tracks = {clip.track: clip for clip in clips if clip.split == "valid"}
+    targets = torch.from_numpy(task.encode(list(tracks.values())))
+    if targets.is_floating_point() and METRICS[task.main_metric](torch.zeros_like(targets), targets).isnan():
+        raise MarbleError(
+            f"{task.main_metric} does not exist on the {len(tracks)} validation tracks of {task.name}, which are too few or "
+            "too alike: nothing can be chosen by it; give the split more tracks, or a higher --limit."
+        )
 
 
 def _doubts(task: Task, clips: list[Clip], contents: list[str]) -> Iterator[str]:

@@ -9,7 +9,8 @@ Conventions
   for is never computed and only one hidden state is alive at a time.
 - All clips of a batch have equal length; nothing is padded inside a batch, and a clip alone gives what it gives in a batch.
 - The key of the feature cache holds ``info.version``, raised whenever a change of the code changes a number, and the content of
-  all parameters and buffers. A number kept elsewhere, such as an attribute read from a file, is not seen: make it a buffer.
+  all parameters and persistent buffers. A number kept elsewhere, such as an attribute read from a file, is not seen: make it
+  a buffer.
 
 A new upstream is one subclass of `Upstream` with an `info` and a `layers`; `marble check` explains what it breaks.
 """
@@ -132,17 +133,17 @@ class Upstream(nn.Module):
         return self.eval().requires_grad_(False).to(self.device)
 
     def refuse_changed_weights(self) -> None:
-        """Raise a `MarbleError` where the weights of a prepared upstream are no longer those of the first call."""
+        """Raise a `MarbleError` where the weights of a prepared upstream are no longer those that the first call saw."""
         present = Upstream.weights_hash(self)
         self.prepared_weights = self.prepared_weights or present
         if present != self.prepared_weights:
             raise MarbleError(
-                f"The weights of {self.info.name} were changed after it was prepared, so its results would stand under the old "
+                f"The weights of {self.info.name} were changed after it first ran, so its results would stand under the old "
                 "ones: load it anew and change them before it runs."
             )
 
     def weights_hash(self) -> str:
-        """Return the sha256 of names, types, shapes and contents of all weights and buffers, as 64 hex digits."""
+        """Return the sha256 of names, types, shapes and contents of all weights and persistent buffers, as 64 hex digits."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -58,14 +58,14 @@ def folder_task(argument: str) -> Task:
 def _files(root: Path) -> list[tuple[str, str, Path]]:
     """Return (label, split or "", path) of all audio files, class by class in the order of their paths."""
     classes = _classes(root)
-    found = [(readable(Path(one.name)), split, path) for one, split in classes for path in sorted(_visible(one))]
+    found = [(readable(Path(one.name)), split, path) for one, split in classes for path in sorted(_visible(one, root))]
     files = [entry for entry in found if is_audio_name(entry[2].name)]
     others = [path for _, _, path in found if not is_audio_name(path.name)]
-    silent = {label for label, _, _ in found} - {label for label, _, _ in files}
+    silent = {readable(Path(one.name)) for one, _ in classes} - {label for label, _, _ in files}
     if silent:
         raise MarbleError(
-            f"The class folder '{min(silent)}' of {root.absolute()} has files, but no audio that marble reads: convert them to "
-            "wav or flac, or move it away."
+            f"The class folder '{min(silent)}' of {root.absolute()} holds no audio that marble reads: convert its files to wav "
+            "or flac, or move it away."
         )
     others += [path for folder in {root, *(one.parent for one, _ in classes)} for path in folder.iterdir() if path.is_file()]
     kinds = Counter(path.suffix.lower() or path.name for path in others if not path.name.startswith("."))
@@ -101,12 +101,12 @@ def _folders(place: Path) -> list[Path]:
         _refuse(error)
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder but hidden ones; links to folders are followed, each folder once."""
-    seen: set[str] = set()
+def _visible(folder: Path, root: Path) -> Iterator[Path]:
+    """Yield all files below a class folder but hidden ones; links to folders are followed, each once, and none upwards."""
+    seen = {os.path.realpath(root), os.path.realpath(folder.parent)}
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         names = [] if real in seen else names
         seen.add(real)
         yield from (Path(place, name) for name in names if not name.startswith("."))

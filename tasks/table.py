@@ -125,7 +125,7 @@ def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], t
 
 def _tags(value: Any) -> tuple[str, ...]:
     """Return the tags in a cell, sorted: text separated by semicolons, a list, or nothing."""
-    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+    if isinstance(value, str) and value.strip().startswith(("['", '["')):
         raise MarbleError(f"The tags {value} are a list written as text: separate them by ; without brackets and quotes.")
     parts = value.split(";") if isinstance(value, str) else value if isinstance(value, Iterable) else ()
     return tuple(sorted({str(part).strip() for part in parts if str(part).strip()}))

@@ -36,6 +36,10 @@ class _Macro(str):
     __slots__ = ()
 
 
+# What a parameter is bound to that the classes of two modules have: a macro that no file can define.
+_AMBIGUOUS = _Macro("of two modules")
+
+
 def read_gin(path: Path) -> Settings:
     """Return the bindings of a gin file by ``Class.parameter``, macros resolved.
 
@@ -52,7 +56,8 @@ def read_gin(path: Path) -> Settings:
             name = ".".join(selector.split(".")[-2:])
             known = selectors.setdefault(name, selector)
             same = f".{known}".endswith(f".{selector}") or f".{selector}".endswith(f".{known}")
-            bindings[name] = value if same else _Macro("of two modules")
+            selectors[name] = max(known, selector, key=len)
+            bindings[name] = value if same and bindings.get(name) != _AMBIGUOUS else _AMBIGUOUS
         resolved = {name: _resolve(value, bindings, ()) for name, value in bindings.items()}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
         raise MarbleError(f"{path} cannot be read as a gin file ({error}): download it again.") from error

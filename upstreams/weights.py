@@ -60,6 +60,9 @@ class HubFiles:
             MarbleError: a file does not exist, cannot be downloaded, or is not the published one.
         """
         if argument is None:
+            held = [try_to_load_from_cache(self.repository, name, revision=self.revision) for name in self.files]
+            # What the cache holds whole is taken without asking the hub, which answers after half a minute where there is none.
+            offline = offline or all(isinstance(path, str) for path in held)
             return [self._from_hub(name, digest, offline) for name, digest in self.files.items()]
         given = user_path(argument)
         weights, *others = self.files
@@ -82,14 +85,7 @@ class HubFiles:
             f"into {constants.HF_HUB_CACHE} with hf download {self.repository} {name} --revision {self.revision}"
         )
         try:
-            # What the cache holds is taken without asking the hub, which would answer after half a minute where there is none.
-            held = try_to_load_from_cache(self.repository, name, revision=self.revision)
-            found = (
-                held
-                if isinstance(held, str)
-                else hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline)
-            )
-            path = Path(found)
+            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline))
         except LocalEntryNotFoundError as error:
             state = "marble is offline" if offline else "the hub cannot be reached"
             raise MarbleError(f"{self.upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
@@ -240,7 +236,9 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
 
 def _is_finite(tensor: Tensor) -> bool:
     """Tell whether a tensor holds floating-point numbers that are finite in float32; on the meta device only of which kind."""
-    return tensor.is_floating_point() and (tensor.is_meta or bool(tensor.float().isfinite().all()))
+    if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
+        return tensor.is_floating_point()
+    return all(bool(end.isfinite()) for end in tensor.float().aminmax())
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -239,6 +239,17 @@ def test_a_nan_score_spoils_its_own_probe_only(name):
     assert torch.equal(spoilt[[0, 2]], clean[[0, 2]])
 
 
+@pytest.mark.parametrize(("name", "worst"), [("mse", torch.inf), ("r2", -torch.inf)])
+def test_an_infinite_answer_is_infinitely_wrong_unless_it_weighs_nothing(name, worst):
+    scores, targets = (
+        torch.tensor([[0.0, 1.0], [1.0, 0.0], [torch.inf, 2.0]]),
+        torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]),
+    )
+    assert METRICS[name](scores, targets) == worst
+    without = METRICS[name](scores[:2], targets[:2])
+    assert METRICS[name](scores, targets, torch.tensor([1.0, 1.0, 0.0])) == pytest.approx(float(without))
+
+
 def test_directions():
     assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"mse", "ordinal_mse"}
     assert {name for name, metric in METRICS.items() if metric.of_windows} == {"window_accuracy"}

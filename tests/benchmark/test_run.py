@@ -188,7 +188,7 @@ def test_weights_changed_after_a_run_are_refused(tones, tmp_path):
     marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
     marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
     upstream.matrix.data.zero_()
-    with pytest.raises(MarbleError, match=r"weights of counting were changed after it was prepared.*load it anew"):
+    with pytest.raises(MarbleError, match=r"weights of counting were changed after it first ran.*load it anew"):
         marble.run(upstream, f"folder:{tones}", results=tmp_path, **QUICK)
 
 

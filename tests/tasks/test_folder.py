@@ -89,11 +89,13 @@ def test_folders_of_splits_are_all_three_and_nothing_else(folders, sentence, tmp
         load_task(f"folder:{tmp_path}")
 
 
-def test_a_class_without_readable_audio_is_not_lost(tmp_path):
+@pytest.mark.parametrize("name", ["1.m4a", ".hidden.wav", None])
+def test_a_class_without_readable_audio_is_not_lost(name, tmp_path):
     root = write(tmp_path / "sounds", "ab")
     (root / "c").mkdir()
-    (root / "c" / "1.m4a").write_text("of another kind")
-    with pytest.raises(MarbleError, match=r"The class folder 'c' of .* has files, but no audio that marble reads"):
+    if name:
+        (root / "c" / name).write_text("of another kind")
+    with pytest.raises(MarbleError, match=r"The class folder 'c' of .* holds no audio that marble reads"):
         load_task(f"folder:{root}")
 
 
@@ -101,8 +103,12 @@ def test_links_are_followed_once(tmp_path):
     root = write(tmp_path / "sounds", "ab")
     more = write(tmp_path / "more", "b", text="more{name}{take}")
     (root / "b" / "more").symlink_to(more / "b")
+    (root / "b" / "again").symlink_to(more / "b")
     (root / "b" / "round").symlink_to(root / "b")
-    assert len(load_task(f"folder:{root}").read(root)) == 30
+    (root / "b" / "upwards").symlink_to(root)
+    clips = load_task(f"folder:{root}").read(root)
+    assert len(clips) == 30
+    assert [clip.id for clip in clips if clip.id.count("/") > 1] == [f"b/again/{take}.wav" for take in range(10)]
 
 
 def test_names_that_are_no_utf8_become_labels_that_can_be_written(tmp_path):

@@ -34,6 +34,10 @@ Class.required = %gin.REQUIRED
 Class.lists = [1, {2: (%elsewhere,)}]
 one.Twin.size = 1
 two.Twin.size = 2
+one.Twin.size = 3
+Third.size = 1
+one.Third.size = 2
+two.Third.size = 3
 Block:
     size = 6
     pair = (1,

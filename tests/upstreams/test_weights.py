@@ -399,8 +399,19 @@ def test_what_the_cache_holds_is_not_asked_of_the_hub(tmp_path, monkeypatch):
     refs = snapshot.parents[1] / "refs"
     refs.mkdir()
     (refs / "main").write_text("c" * 40)
-    monkeypatch.setattr(weights, "hf_hub_download", lambda *_, **__: pytest.fail("asked the hub"))
+    asked, found = [], weights.hf_hub_download
+
+    def ask(repository, name, *, revision, local_files_only):
+        asked.append(local_files_only)
+        return found(repository, name, revision=revision, local_files_only=True)
+
+    monkeypatch.setattr(weights, "hf_hub_download", ask)
     assert hub.locate(None, offline=False) == [snapshot / name for name in hub.files]
+    assert asked == [True, True]
+    (snapshot / "model.ckpt").unlink()  # what is left may be of an older state, so both are asked for
+    with pytest.raises(MarbleError, match=r"has no model\.ckpt in the Hugging Face cache and the hub cannot be reached"):
+        hub.locate(None, offline=False)
+    assert asked == [True, True, False]
 
 
 # What a file given by hand must agree with
