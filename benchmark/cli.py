@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Measures what a frozen music model knows, layer by layer.",
     epilog="Start with: marble run --upstream fbank-chroma --task synth-pitch --layers all",
 )
