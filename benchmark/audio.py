@@ -25,6 +25,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from marble.errors import reason
 from marble.headers import missing_bytes, with_length
 
 VERSION = 1
@@ -148,7 +149,7 @@ def _open(path: Path) -> soundfile.SoundFile:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise BadAudioError(f"cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise BadAudioError(f"cannot be read ({reason(error)})") from error
     file = _sound_file(os.fsencode(path))
     try:
         _refuse_what_libsndfile_accepts(path, file)

@@ -84,7 +84,7 @@ def run_all(
 
 
 def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, str | None]:
-    """Return what some work gives, and what there is to complain about; a surprise must not cost the others their night."""
+    """Return what some work gives, and what there is to complain about: no unexpected error stops the others."""
     try:
         return work(*arguments, **options), None
     except BadClipsError as error:

@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from marble.errors import MarbleError, writing
+from marble.errors import MarbleError, reason, writing
 
 FORMAT = 2
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
@@ -70,8 +70,7 @@ def written_whole(path: Path) -> Generator[Path]:
 
 def _cannot_read(path: Path, error: OSError) -> MarbleError:
     return MarbleError(
-        f"Cannot read {path} of the cache ({(error.strerror or str(error)).lower()}): make it readable or remove it, "
-        "then run the same command again."
+        f"Cannot read {path} of the cache ({reason(error)}): make it readable or remove it, then run the same command again."
     )
 
 

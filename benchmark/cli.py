@@ -2,7 +2,7 @@
 
 Nothing heavy is imported before a command runs, so that ``marble --help`` answers at once. Results and tables go to stdout,
 everything else to stderr; with ``--json`` stdout holds one JSON array and nothing else. Exit status: 0 done, 1 something failed
-(one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+(one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def info(
     name: Annotated[str, typer.Argument()],
     as_json: Json = False,
 ) -> None:
-    """Show what is known about an upstream, a task or a suite."""
+    """Show what is known about an upstream, a task, a suite or a recipe."""
     from marble import listing
 
     kinds = {"upstream": listing.upstream, "task": listing.task, "suite": listing.suite, "recipe": listing.recipe}
@@ -185,10 +185,10 @@ def check(
 
     model = registry.load_upstream(upstream, offline=offline).prepare(choose_device(device), precision)
     checks = []
-    for result in check_upstream(model):
-        checks.append(vars(result))
+    for found in check_upstream(model):
+        checks.append(vars(found))
         if not as_json:
-            print(f"{'ok    ' if result.holds else 'BROKEN'}  {result.promise}: {result.seen}")
+            print(f"{'ok    ' if found.holds else 'BROKEN'}  {found.promise}: {found.seen}")
     if as_json:
         print(json.dumps(checks, indent=1))
     broken = sum(not one["holds"] for one in checks)

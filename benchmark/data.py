@@ -20,14 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from marble.archives import copy_folder, unpack
 from marble.content import file_hashes, readable
-from marble.download import CHUNK, NotTheFileError, copy, download, has_checksum, partial_of
-from marble.errors import MarbleError, writing
+from marble.download import CHUNK, NotTheFileError, copy, download, file_name, has_checksum, partial_of
+from marble.errors import MarbleError, reason, writing
 from marble.progress import Reporter
 from marble.task import SPLITS, Clip, Resource, Task
 from marble.workers import Request, WorkerPool
@@ -123,7 +122,7 @@ def state(resource: Resource, root: Path, *, thorough: bool = False) -> str:
     try:
         return "there" if not resource.checksum or has_checksum(file, resource.checksum) else "not the published one"
     except OSError as error:
-        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+        return f"cannot be read ({reason(error)})"
 
 
 def _listed(resource: Resource, root: Path) -> Sequence[Resource]:
@@ -205,7 +204,7 @@ class _Source:
             copy_folder(ready, folder, holds, resource.convert)
             return
         home = PurePosixPath(resource.path).parent
-        parts = [replace(resource, path=str(home / _name(url)), urls=(url,), holds=None) for url in resource.urls]
+        parts = [replace(resource, path=str(home / file_name(url)), urls=(url,), holds=None) for url in resource.urls]
         for part in parts:
             if state(part, self.root) != "there":
                 self._file(part, self.reporter)
@@ -229,10 +228,6 @@ class _Source:
         """Return where the mirror holds a file or folder, at its path or by its bare name."""
         candidates = [self.mirror / path, self.mirror / PurePosixPath(path).name] if self.mirror else []
         return next((found for found in candidates if found.exists()), None)
-
-
-def _name(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path).name
 
 
 def _join(parts: Sequence[Path]) -> Path:

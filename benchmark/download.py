@@ -123,7 +123,7 @@ def _transfer(url: str, partial: Path, reporter: Reporter) -> None:
                 begun = 0
                 if version:
                     stamp.write_text(version)
-            with partial.open("ab") as file, reporter.stage(f"fetch {_name(url)}", total / 1e6, "MB") as advance:
+            with partial.open("ab") as file, reporter.stage(f"fetch {file_name(url)}", total / 1e6, "MB") as advance:
                 advance(begun / 1e6)
                 for chunk in _chunks(response, url):
                     file.write(chunk)
@@ -133,7 +133,8 @@ def _transfer(url: str, partial: Path, reporter: Reporter) -> None:
         raise MarbleError(f"{url} ended after {have:,} of {total:,} bytes: run the same command again, which goes on there.")
 
 
-def _name(url: str) -> str:
+def file_name(url: str) -> str:
+    """Return the last part of an address."""
     return urlsplit(url).path.rpartition("/")[2]
 
 

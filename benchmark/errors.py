@@ -14,6 +14,11 @@ class MarbleError(Exception):
     """A mistake that the user can repair; its text is one sentence that says what, where and what to do."""
 
 
+def reason(error: OSError) -> str:
+    """Return why a file could not be read or written, in lower case."""
+    return (error.strerror or str(error)).lower()
+
+
 def one_line(error: Exception) -> str:
     """Return the type of an error that is not marble's, and the first line of what it says."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -26,6 +31,6 @@ def writing(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise MarbleError(
-            f"Cannot write {path} ({(error.strerror or str(error)).lower()}): make room or choose another folder, "
+            f"Cannot write {path} ({reason(error)}): make room or choose another folder, "
             "then run the same command again; what was finished is kept."
         ) from error

@@ -247,7 +247,7 @@ class _Encoder:
     def _batches(self, pieces: Iterator[tuple[int, int, np.ndarray]]) -> Iterator[list[tuple[int, int, np.ndarray]]]:
         """Group pieces of equal length; on a CPU only pieces of one clip."""
         kind = self.upstream.device.type
-        size = BATCH.get(kind, BATCH["cpu"])
+        size = BATCH[kind]
         pending: dict[int, list[tuple[int, int, np.ndarray]]] = {}
         current = -1
         for piece in pieces:

@@ -20,7 +20,7 @@ _LIBRARIES = ("marble", "torch", "numpy", "soundfile", "soxr", "scikit-learn", "
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; ``auto`` is the first GPU, or else the CPU.
 
-    fp32 means fp32: tensor cores may not round products to TF32.
+    For a GPU this switches TF32 off in the whole process, so that fp32 means fp32.
 
     Raises:
         MarbleError: there is no such device.

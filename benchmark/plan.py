@@ -1,7 +1,8 @@
 """What a run would do and cost, before it does it: clips, hours, gigabytes, minutes.
 
 The time is measured, not guessed: two clips that the cache lacks are decoded and encoded (and thrown away), and a stack of
-probes takes a few steps on random numbers. Nothing is written but the description of the cache space.
+probes takes a few steps on random numbers. No features and no results are written, only what any run needs first: weights, the
+rendered clips of a synthetic task, the hashes of files, the description of the cache space.
 """
 
 from __future__ import annotations

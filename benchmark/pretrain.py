@@ -2,8 +2,8 @@
 
 Data is any folder of audio (walked to its leaves), a table with a column ``path``, or a stream such as ``synth``. Below the
 folder stand ``checkpoints/<step>/`` (each one an upstream for ``--upstream PATH``), ``log.jsonl``, ``refused.csv`` (audio that
-could not be used, with the reason), and with `probe` ``curve.csv`` and ``curve.png``: the *validation* scores of the best layer
-over the training. Test splits are left to `marble run`.
+could not be used, with the reason), and with `probe` ``curve.csv``, ``curve.png`` and ``curve.svg``: the *validation* scores of
+the best layer over the training. Test splits are left to `marble run`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
         if not paths:
             raise MarbleError(f"There is no audio below {path}: give the folder of your recordings.")
     elif path.is_file():
-        paths = [path.parent / str(one) for one in read_table(path)["path"]]
+        paths = [path.parent / user_path(str(one)) for one in read_table(path)["path"]]
     else:
         raise MarbleError(f"There is no data '{data}': give a folder of audio, a table, or {' or '.join(STREAMS)}.")
     return Files(paths, recipe.seconds, sample_rate, recipe.seed)

@@ -89,7 +89,7 @@ class Trained:
 
     Attributes:
         learning_rate: the chosen one.
-        epoch: the chosen one, counted from 1; 0 where no epoch improved on nothing (a diverged probe).
+        epoch: the chosen one, counted from 1; 0 where the metric never had a value (a diverged probe).
         grid_scores: validation metric of each learning rate at its best epoch, ``float64[R]``.
         grid_epochs: that epoch, ``int64[R]``.
         validation: logits of the validation tracks at the chosen rate and epoch, ``Tensor[M, C]``.
@@ -126,7 +126,7 @@ def train_probes(
         groups: what to train; single layers must be among `layers`, "weighted" sums over all of them.
         question: the task.
         settings: the probe of the protocol.
-        on_epochs: called after each epoch with 1, and after the last one with all that are left where nobody learns on.
+        on_epochs: called with the number of epochs done: 1 after each, and all that are left when the last member has stopped.
     """
     bank = _Bank(features, layers, groups, question, settings)
     for epoch in range(1, settings.epochs + 1):
@@ -139,11 +139,11 @@ def train_probes(
     return bank.choose()
 
 
-def bytes_per_member(width: int, outputs: int, settings: Probe, windows: int, itemsize: int = 4) -> int:
-    """Return the memory that one member of a bank needs while it learns, in bytes (weights five times, and activations)."""
+def bytes_per_member(width: int, outputs: int, settings: Probe, tracks: int) -> int:
+    """Return the memory that one member of a bank needs while it learns, in bytes: five times its weights, and activations."""
     weights = width * settings.hidden + settings.hidden * (outputs + 1) + outputs
-    activations = settings.batch_size * (2 * width + 6 * settings.hidden) + windows * outputs
-    return itemsize * (5 * weights + activations)
+    activations = settings.batch_size * (2 * width + 6 * settings.hidden) + tracks * outputs
+    return 4 * (5 * weights + activations)
 
 
 def loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:

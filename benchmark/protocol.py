@@ -24,7 +24,7 @@ from marble.errors import MarbleError
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
 _STRICT = ConfigDict(frozen=True, extra="forbid")
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -213,7 +213,7 @@ def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]
     return {key: place[last]}
 
 
-def validated(kind: type[Model], document: dict[str, Any]) -> Model:
+def validated(kind: type[_Model], document: dict[str, Any]) -> _Model:
     """Return the model of a changed document.
 
     Raises:

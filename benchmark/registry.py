@@ -5,10 +5,9 @@ Conventions
 A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
 
 1. the built-in table (`marble.upstreams.UPSTREAMS`, `marble.tasks.TASKS`: name -> "module:attribute"),
-2. the entry points ``marble.upstreams`` and ``marble.tasks`` of installed packages,
-3. ``module:attribute`` of any importable module, the current folder included.
-
-The path of a folder stands for ``saved:PATH``, an upstream that marble trained.
+2. for upstreams, the path of a folder, which stands for ``saved:PATH``, an upstream that marble trained,
+3. the entry points ``marble.upstreams`` and ``marble.tasks`` of installed packages,
+4. ``module:attribute`` of any importable module; the current folder joins ``sys.path`` for it.
 
 Nothing is imported before it is asked for. An unknown name answers with the nearest known ones.
 """
@@ -204,8 +203,8 @@ def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any,
 
 def _unknown(kind: str, name: str, known: list[str]) -> MarbleError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-    return MarbleError(f"There is no {kind} called '{name}': {hint} (marble ls {kind}s lists them.)")
+    hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(known)}"
+    return MarbleError(f"There is no {kind} called '{name}': {hint}; marble ls {kind}s lists them.")
 
 
 def _attribute(path: str) -> Any:

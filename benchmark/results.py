@@ -3,11 +3,12 @@
 Conventions
 -----------
 - ``results/<upstream>/<task>/<protocol>-<identity>.json``; the identity is a hash of everything that decides the numbers
-  (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every track lie beside
-  it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits.
+  (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every validation and
+  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
   mean and standard deviation (n - 1) over seeds and, on test, the 95 % bootstrap interval over tracks.
-- ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen.
+- ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
+  weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
 """
 
@@ -91,7 +92,7 @@ class BadClip(_Part):
 
 
 class Cost(_Part):
-    """What this run spent: times in seconds, audio in hours, memory and cache in bytes."""
+    """What this run spent: times in seconds, audio in hours, memory (on a CPU of the whole process) and cache in bytes."""
 
     encoder_seconds: float
     probe_seconds: float

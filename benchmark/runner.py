@@ -1,7 +1,8 @@
 """The main job: one upstream on one task, from audio files to a result.
 
 Data moves one way: clips -> content hashes -> features in the cache -> probes -> result. Each step keeps what it finishes, so
-the same command continues a run that was stopped anywhere, and a run that is already done is read back.
+the same command continues a run that was stopped anywhere, and a run that is already done is read back, unless clips were left
+out: what could not be decoded may be readable now.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from marble import probes, registry
 from marble.audio import promised_formats
 from marble.cache import FeatureCache, Space, clip_key, digest
 from marble.content import file_hashes, home, readable
-from marble.errors import MarbleError
+from marble.errors import MarbleError, reason
 from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
 from marble.machine import choose_device, computes_bfloat16, memory_peak, reset_memory_peak
 from marble.metrics import METRICS
@@ -108,9 +109,9 @@ class JobOptions(TypedDict, total=False):
     """What may be asked beside upstream and task; each has a default.
 
     Attributes:
-        layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas; ``all``.
-        seeds: how many; they are 0, 1, 2, …; 5.
-        protocol: its name; ``marble``.
+        layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas (default ``all``).
+        seeds: how many; they are 0, 1, 2, … (default 5).
+        protocol: its name (default ``marble``).
         settings: changes to it, ``KEY=VALUE``.
         data_root: where the folders of the datasets lie; ``$MARBLE_HOME/data``.
         cache_dir: where features and trained probes are kept; ``$MARBLE_HOME/cache``.
@@ -174,7 +175,7 @@ def prepare(
     for clip in clips:
         content = contents[clip.path]
         if isinstance(content, OSError):
-            bad.append(_bad_clip(clip, f"cannot be read ({(content.strerror or str(content)).lower()})"))
+            bad.append(_bad_clip(clip, f"cannot be read ({reason(content)})"))
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
@@ -210,7 +211,8 @@ def run(
     """Probe the layers of an upstream on a task and write the result.
 
     Args:
-        upstream: a spec such as ``muq``, ``muq:PATH`` or ``module:Class``, or a loaded upstream.
+        upstream: a spec such as ``muq``, ``muq:PATH`` or ``module:Class``, or a loaded upstream, which is prepared in place
+            (see `Upstream.prepare`) and must not be changed afterwards.
         task: a spec such as ``gtzan`` or ``folder:PATH``, or a task.
         results: the folder of all results.
         skip_bad: accept that bad clips are left out.

@@ -57,7 +57,7 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
 
 
 def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[Group, Trained], results: Path) -> None:
-    """Write the answers of every probe to every validation and test track beside the result.
+    """Write the answers of the chosen probe of every layer and seed to every validation and test track beside the result.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.

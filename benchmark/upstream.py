@@ -50,7 +50,8 @@ class UpstreamInfo:
         training_data: what the weights have seen; what a contamination check needs.
         paper: where it is described.
         source: where the weights come from.
-        max_seconds: longest window it was trained for, in seconds; longer clips are cut into windows. None: any length.
+        max_seconds: longest window that it is given, in seconds, as a rule the longest it was trained on; longer clips are cut
+            into windows. None: any length.
         min_seconds: shortest waveform it can encode, in seconds; shorter clips are extended with zeros.
         precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
     """
@@ -101,7 +102,7 @@ class Upstream(nn.Module):
         Raises:
             MarbleError: the upstream has no weights to draw.
         """
-        raise MarbleError(f"{cls.info.name} has no weights to draw, so random-init:{cls.info.name} does not exist.")
+        raise MarbleError(f"{cls.info.name} has no weights to draw: leave out random-init:{cls.info.name}.")
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield the hidden states ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]``, layer 0 first."""

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from marble.audio import is_audio_name
 from marble.content import file_hashes, readable, user_path
-from marble.errors import MarbleError
+from marble.errors import MarbleError, reason
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 
@@ -113,7 +113,7 @@ def _visible(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise MarbleError(f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()}): make it readable.")
+    raise MarbleError(f"{error.filename} cannot be read ({reason(error)}): make it readable.")
 
 
 def _clips(root: Path, files: list[tuple[str, str, Path]]) -> list[Clip]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from marble.errors import MarbleError
+from marble.errors import MarbleError, reason
 
 
 def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
@@ -25,7 +25,7 @@ def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise MarbleError(f"{file.absolute()} cannot be read ({(error.strerror or str(error)).lower()}): mend that.") from error
+        raise MarbleError(f"{file.absolute()} cannot be read ({reason(error)}): mend that.") from error
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         raise MarbleError(f"{file.absolute()} is not the published one: fetch {address} anew.")
     return content

@@ -204,7 +204,7 @@ class InHouse(SavedUpstream):
         )
         self.blocks = nn.ModuleList(block() for _ in range(config.depth))
         self.norm = LayerNorm(config.width)
-        self.head = config.width // config.heads
+        self.head_width = config.width // config.heads
         self.describe("stem", config.depth, config.width)
 
     @classmethod
@@ -232,7 +232,7 @@ class InHouse(SavedUpstream):
         if self.positions is not None:
             x = x + self.positions(x)
         yield x
-        table = rotary_table(x.shape[1], self.head, x.device)
+        table = rotary_table(x.shape[1], self.head_width, x.device)
         for block in self.blocks[:-1]:
             x = block(x, table)
             yield x

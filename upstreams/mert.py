@@ -93,7 +93,7 @@ class Mert95M(OfficialUpstream):
         self.position = PositionalConvolution(sizes.width, sizes.position_kernel, sizes.position_groups)
         self.norm = LayerNorm(sizes.width)
         self.blocks = nn.ModuleList(HubertBlock(sizes, pre_norm) for _ in range(sizes.depth))
-        self.norm_first = not pre_norm
+        self.norms_input = not pre_norm
         self.describe("projection", sizes.depth, sizes.width)
 
     @classmethod
@@ -145,14 +145,14 @@ class Mert95M(OfficialUpstream):
         variance, mean = torch.var_mean(waveform.float(), dim=1, correction=0, keepdim=True)
         x = self.projection(self.features((waveform - mean) / (variance + 1e-7).sqrt())).float()
         x = x + self.position(x)
-        if self.norm_first:
+        if self.norms_input:
             x = self.norm(x)
         yield x
         for block in self.blocks[:-1]:
             x = block(x)
             yield x
         x = self.blocks[-1](x)
-        yield x if self.norm_first else self.norm(x)
+        yield x if self.norms_input else self.norm(x)
 
     def frame_times(self, frames: int) -> Tensor:
         """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64."""

@@ -169,7 +169,7 @@ CONFIGS = {
 
 
 class OmarRQ(OfficialUpstream, SavedUpstream):
-    """Base of the five published models; a subclass gives the `info` of one of `CONFIGS`."""
+    """Base of the five published models and of those that marble trains; a subclass gives the `info` of one of `CONFIGS`."""
 
     architecture = "omar-rq"
     info = UpstreamInfo(
@@ -198,7 +198,7 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
         self.patches = config.patches
         self.embedding = Linear(self.patches.width, sizes.width)
         self.blocks = nn.ModuleList(ConformerBlock(sizes, style) for _ in range(sizes.depth))
-        self.head = sizes.width // sizes.heads
+        self.head_width = sizes.width // sizes.heads
         self.info = replace(self.info, name=name, **_rates(self.patches))
         self.describe("embedding", sizes.depth, sizes.width)
         self._shrink((8 * sizes.depth) ** -0.25 / 12)
@@ -266,7 +266,7 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
         """Yield embedding and blocks of patches ``Tensor[B, T, P]``, which training masks, each ``Tensor[B, T, D]``."""
         x = self.embedding(patches).float()
         yield x
-        table = rotary_table(x.shape[1], self.head, x.device)
+        table = rotary_table(x.shape[1], self.head_width, x.device)
         for block in self.blocks:
             x = block(x, table)
             yield x

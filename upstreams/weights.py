@@ -3,7 +3,8 @@
 Conventions
 -----------
 - Weights are looked for at the path a user gives (a file, or the folder of the hub's repository), else in the Hugging Face
-  cache, else they are downloaded at a pinned revision. A file from the hub is compared with its pinned sha256.
+  cache, else they are downloaded at the revision of `HubFiles`. A file from the hub is compared with its sha256 where one is
+  known.
 - Nothing is executed: safetensors, or PyTorch files that `torch.load` accepts with ``weights_only=True``.
 - Official tensor names are translated by a table of (official, ours) fragments, applied in order. What an upstream ignores
   stands in an explicit list; every other tensor that is missing, left over or of another shape is an error that names it.
@@ -39,7 +40,7 @@ class HubFiles:
     Attributes:
         upstream: name on the command line.
         repository: ``owner/name``.
-        revision: commit that is downloaded.
+        revision: commit that is downloaded, or a branch where nothing is pinned.
         licence: of the weights.
         files: file name -> sha256 of its content, None where no published value is known; the weights come first.
     """
@@ -196,6 +197,7 @@ def _read_pickle(path: Path) -> object:
         with warnings.catch_warnings(action="ignore"):  # torch warns of what is refused here in any case
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's words are "Unsupported operand" (another protocol) and "Unsupported class" or "global" (code), in either case.
         if "nsupported operand" in str(error):
             raise MarbleError(f"{path} is of another pickle protocol: save its tensors with torch.save as it is.") from error
         if "nsupported" in str(error):
@@ -229,7 +231,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
     if any(faults.values()):
         told = {fault: [checkpoint.official.get(name, name) for name in names] for fault, names in faults.items() if names}
         sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in told.items())
-        raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}. Check that it is the right checkpoint.")
+        raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}; check that it is the right checkpoint.")
     cast = {name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}
     module.load_state_dict(cast, strict=True, assign=True)
 

@@ -114,7 +114,7 @@ class Attention(nn.Module):
         super().__init__()
         width = sizes.width
         self.style = style
-        self.head = width // sizes.heads
+        self.head_width = width // sizes.heads
         self.norm = LayerNorm(width, eps=1e-5)
         self.query = Linear(width, width, bias=style.attention_bias)
         self.key = Linear(width, width, bias=style.attention_bias)
@@ -123,7 +123,7 @@ class Attention(nn.Module):
 
     def _attend(self, x: Tensor, table: Tensor) -> Tensor:
         def heads(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (-1, self.head))
+            return y.unflatten(-1, (-1, self.head_width))
 
         if self.style.rotate_input:
             turned = rotate(heads(x), table, self.style.pairing).flatten(2)

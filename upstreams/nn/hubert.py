@@ -89,7 +89,7 @@ class HubertBlock(nn.Module):
     def __init__(self, sizes: HubertSizes, pre_norm: bool):
         super().__init__()
         self.pre_norm = pre_norm
-        self.head = sizes.width // sizes.heads
+        self.head_width = sizes.width // sizes.heads
         self.query = Linear(sizes.width, sizes.width)
         self.key = Linear(sizes.width, sizes.width)
         self.value = Linear(sizes.width, sizes.width)
@@ -100,7 +100,7 @@ class HubertBlock(nn.Module):
         self.feed_forward_norm = LayerNorm(sizes.width)
 
     def _attention(self, x: Tensor) -> Tensor:
-        query, key, value = (project(x).unflatten(-1, (-1, self.head)) for project in (self.query, self.key, self.value))
+        query, key, value = (project(x).unflatten(-1, (-1, self.head_width)) for project in (self.query, self.key, self.value))
         return self.out(attend(query, key, value))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
