@@ -81,7 +81,11 @@ class FeatureCache:
         self.root = root
 
     def space(self, description: dict[str, object]) -> Space:
-        """Return the space of a description, made if it is new, and mark it as used now."""
+        """Return the space of a description, made if it is new, and mark it as used now.
+
+        Raises:
+            MarbleError: the folder cannot be written.
+        """
         name = str(description["upstream"]).replace("/", "_").replace(":", "_")
         path = self.root / "features" / f"{name}-{digest(description)[:16]}" / "space.json"
         text = json.dumps(description, indent=1, sort_keys=True) + "\n"
@@ -97,7 +101,11 @@ class FeatureCache:
         return [Space(path.parent) for path in sorted(self.root.glob("features/*/space.json"))]
 
     def damaged_probes(self) -> list[tuple[Path, str]]:
-        """Return the trained probes beside the features that are not as they were written, with the reason."""
+        """Return the trained probes beside the features that are not as they were written, with the reason.
+
+        Raises:
+            MarbleError: one of them cannot be read.
+        """
         return _damaged(self.root.glob("probes/*/*.safetensors"))
 
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
@@ -108,6 +116,9 @@ class FeatureCache:
 
         Returns:
             What was removed, with the reason.
+
+        Raises:
+            MarbleError: a file cannot be read or removed.
         """
         removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))] + self.damaged_probes()
         for part in sorted(self.root.glob("**/.*.part")):
@@ -138,7 +149,11 @@ class Space:
 
     @property
     def description(self) -> dict[str, object]:
-        """What makes this space: upstream, weights, versions, windows, reduction, precision."""
+        """What makes this space: upstream, weights, versions, windows, reduction, precision.
+
+        Raises:
+            MarbleError: its file cannot be read or is damaged.
+        """
         path = self.folder / "space.json"
         try:
             return json.loads(path.read_bytes())
@@ -148,7 +163,11 @@ class Space:
             raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it anew.") from error
 
     def refresh(self) -> None:
-        """Look for shards that other processes have written since."""
+        """Look for shards that other processes have written since; damaged ones are set aside with a warning.
+
+        Raises:
+            MarbleError: a shard cannot be read.
+        """
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._seen:
                 self._seen.add(path)
@@ -172,6 +191,12 @@ class Space:
             keys: of its clips.
             windows: how many windows each clip has.
             features: for each layer float32[windows, D], clips in the order of the keys.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            MarbleError: it cannot be written or read back.
         """
         tensors: dict[str, np.ndarray] = {"windows": np.asarray(windows, dtype=np.int64)}
         tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
@@ -187,7 +212,11 @@ class Space:
 
     @contextmanager
     def lock(self, path: Path, *, wait: bool) -> Generator[bool]:
-        """Hold the lock of a shard, or give False where another process holds it and `wait` is not set."""
+        """Hold the lock of a shard, or give False where another process holds it and `wait` is not set.
+
+        Raises:
+            MarbleError: the folder cannot be written.
+        """
         lock = FileLock(path.with_suffix(".lock"))
         with writing(path), suppress(Timeout):
             lock.acquire(blocking=wait)
@@ -224,7 +253,11 @@ class Space:
         return values if values is not None else np.empty((0, 0), dtype=np.float32), counts
 
     def damaged(self) -> list[tuple[Path, str]]:
-        """Return the shards whose content does not match their sha256, with the reason."""
+        """Return the shards whose content does not match their sha256, with the reason.
+
+        Raises:
+            MarbleError: one of them cannot be read.
+        """
         return _damaged(self.folder.glob("*.safetensors"))
 
     def _tensor(self, path: Path, name: str) -> np.ndarray:

@@ -66,7 +66,7 @@ def prepare(
         One sentence for each file or folder that could have been had but was not.
 
     Raises:
-        MarbleError: another process prepares the same data root, or it cannot be written.
+        MarbleError: the mirror does not exist, another process prepares the same data root, or it cannot be written.
     """
     if mirror and not mirror.is_dir():
         raise MarbleError(f"There is no folder {mirror.absolute()}: name one with the files for --mirror.")

@@ -64,7 +64,11 @@ def copy(source: Path, file: Path, checksum: str | None = None) -> None:
 
 
 def has_checksum(file: Path, checksum: str) -> bool:
-    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length)."""
+    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with file.open("rb") as content:
         return hashlib.file_digest(content, "md5" if len(checksum) == 32 else "sha256").hexdigest() == checksum
 

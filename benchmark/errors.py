@@ -26,7 +26,11 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file or folder from being written into a sentence."""
+    """Turn what keeps a file or folder from being written into a sentence.
+
+    Raises:
+        MarbleError: in place of an OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -157,7 +157,7 @@ def extract(
         What was done; bad audio is listed there and left out of the cache.
 
     Raises:
-        MarbleError: the cache cannot be written.
+        MarbleError: the cache cannot be read or written, or the upstream does not yield what its info says.
     """
     done = Extraction()
     unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())

@@ -67,7 +67,11 @@ class Probing:
         return [Group(layer, seed) for layer in layers for seed in self.job.seeds]
 
     def train(self, reporter: Reporter) -> dict[Group, Trained]:
-        """Return every group, trained now or found in the store."""
+        """Return every group, trained now or found among those that are kept.
+
+        Raises:
+            MarbleError: a group does not fit into memory, or a file of the cache cannot be read or written.
+        """
         paths = {group: self._path(group) for group in self.groups}
         trained = {group: found for group, path in paths.items() if (found := _load(path))}
         missing = [group for group in self.groups if group not in trained]

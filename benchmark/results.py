@@ -170,7 +170,11 @@ def read_all(root: Path) -> list[Result]:
 
 
 def load(root: Path | str = "results") -> pandas.DataFrame:
-    """Return all results below a folder as one table: a row for each upstream, task, protocol, layer, seed and metric."""
+    """Return all results below a folder as one table: a row for each upstream, task, protocol, layer, seed and metric.
+
+    Raises:
+        MarbleError: as `read_all`.
+    """
     import pandas
 
     return pandas.DataFrame([row for result in read_all(Path(root)) for row in _rows(result)])

@@ -136,7 +136,11 @@ class JobOptions(TypedDict, total=False):
 def prepare(
     upstream: str | Upstream, task: str | Task, *, reporter: Reporter | None = None, **options: Unpack[JobOptions]
 ) -> Job:
-    """Resolve names, read the task, hash its files and make the upstream ready; arguments as in `run`."""
+    """Resolve names, read the task, hash its files and make the upstream ready; arguments as in `run`.
+
+    Raises:
+        MarbleError: a name, an option or the data is wrong, the weights were changed, or the cache cannot be written.
+    """
     reporter = reporter or Reporter()
     loaded_task = registry.load_task(task) if isinstance(task, str) else task
     chosen = load_protocol(options.get("protocol", "marble"), options.get("settings", ()), loaded_task.name.partition("@")[0])

@@ -105,7 +105,11 @@ class Upstream(nn.Module):
         raise MarbleError(f"{cls.info.name} has no weights to draw: leave out random-init:{cls.info.name}.")
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
-        """Yield the hidden states ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]``, layer 0 first."""
+        """Yield the hidden states ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]``, layer 0 first.
+
+        Raises:
+            NotImplementedError: the subclass does not define it.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define layers(waveform).")
 
     def frame_times(self, frames: int) -> Tensor:

@@ -52,7 +52,11 @@ class MusicFMMSD(MelConformer):
 
     @classmethod
     def from_files(cls, *paths: Path) -> Self:
-        """Return the upstream from its ``.pt`` file and its ``_stats.json``."""
+        """Return the upstream from its ``.pt`` file and its ``_stats.json``.
+
+        Raises:
+            MarbleError: the weights are those of the other MusicFM, or a file does not fit.
+        """
         weights, stats = paths
         other = MusicFMMSD if cls is MusicFMFMA else MusicFMFMA
         if weights.name in other.hub.files:

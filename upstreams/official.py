@@ -78,7 +78,11 @@ class OfficialUpstream(NetworkUpstream):
 
     @classmethod
     def from_files(cls, *paths: Path) -> Self:
-        """Return the upstream from the files of `hub`, in their order; sizes are read from them."""
+        """Return the upstream from the files of `hub`, in their order; sizes are read from them.
+
+        Raises:
+            NotImplementedError: the subclass does not define it.
+        """
         raise NotImplementedError(f"{cls.__name__} must define from_files.")
 
 

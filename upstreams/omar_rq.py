@@ -225,7 +225,11 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, settings: Settings) -> Self:
-        """Return the upstream with official weights; sizes are read from the tensors, the rest from the settings."""
+        """Return the upstream with official weights; sizes are read from the tensors, the rest from the settings.
+
+        Raises:
+            MarbleError: tensors or settings are missing, impossible, or those of another model.
+        """
         named = _ours(checkpoint)
         hidden, width = named["blocks.0.feed_forward1.up.weight"].shape
         settings.demand(**{"Conformer.use_rope": True, "Conformer.use_deepnorm": True, "Conformer.embed_dim": width})

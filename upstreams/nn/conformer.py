@@ -29,7 +29,8 @@ class ConformerSizes:
     """Width D of the residual stream, number of blocks and heads, width of the feed-forwards, taps of the convolution.
 
     Raises:
-        ValueError: a head would not have a whole, even number of dimensions, or the convolution no centre.
+        ValueError: a size is not positive, a head would not have a whole, even number of dimensions, or the convolution no
+            centre.
     """
 
     width: int
