@@ -32,8 +32,8 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111  (its namesake raises)
 
 
-def readable(path: Path) -> str:
-    """Return a path as text that can be written anywhere; bytes that are no UTF-8 appear as escapes."""
+def readable(path: Path | str) -> str:
+    """Return a path or a part of it as text that can be written anywhere; bytes that are no UTF-8 appear as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -25,6 +25,7 @@ def initial_weights(task: str, seed: int, width: int, hidden: int, outputs: int)
     generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
 
     def uniform(fan_in: int, *shape: int) -> Tensor:
+        """Draw from -1 to 1 over the root of the number of inputs."""
         return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / fan_in**0.5
 
     return [

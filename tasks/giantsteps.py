@@ -127,6 +127,7 @@ def _previews(repository: str, part: str) -> Resource:
     path = f"giantsteps/{repository}/audio"
 
     def files(root: Path) -> list[Resource]:
+        """List the previews by the addresses and checksums of the published list."""
         assets = json.loads(official_bytes(root / "giantsteps" / "jukemir-assets.json", SHA256["assets"], ASSETS))
         addresses = {asset["url"]: asset["checksum"] for asset in assets.values() if f"/{part}/" in asset["url"]}
         return [Resource(f"{path}/{url.split('/')[-1]}", "not stated", (url,), md5) for url, md5 in addresses.items()]

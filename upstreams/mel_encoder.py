@@ -193,6 +193,7 @@ class InHouse(SavedUpstream):
             summary = SummarySizes(config.summary_heads, *config.local, *config.summary, lite)
 
         def block() -> BranchformerBlock | ConformerBlock:
+            """Return a block of the family."""
             if config.family == "conformer":
                 return ConformerBlock(sizes, style, summary)
             return BranchformerBlock(sizes, style, summary, config.linear_after_conv)

@@ -67,6 +67,7 @@ def run_all(
     opened = registry.open_suites(tasks)
 
     def work(model: Upstream, task: str) -> Any:
+        """Return the result of an upstream on a task, or its plan."""
         loaded = registry.load_task(task, manifest, offline=offline)
         if plan:
             return make_plan(prepare(model, loaded, reporter=reporter, **options))

@@ -244,6 +244,7 @@ def run(
             clips.append(clip)
             keys.append(key)
     _refuse_empty_splits(job, clips, bad)
+    _refuse_undefined_metric(job.task, clips)
     begin = time.perf_counter()
     probing = Probing(job, clips, keys)
     trained = probing.train(reporter)

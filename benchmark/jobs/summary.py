@@ -50,6 +50,7 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
     single = [layer for layer in layers if layer.layer != "weighted"] or layers
 
     def score(layer: LayerResult) -> float:
+        """Return the mean main metric on validation, higher being better."""
         mean = layer.validation[task.main_metric].mean
         return float("-inf") if mean is None else sign * mean
 

@@ -146,6 +146,7 @@ def restore(trainer: Trainer, folder: Path) -> int:
         )
 
     def part(name: str) -> dict[str, Tensor]:
+        """Return the tensors below a name."""
         return {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
     weights = part("model") | {_prefix(trainer) + name: value for name, value in trained.items()} | part("present")

@@ -92,6 +92,7 @@ class Journal:
         path = self.folder / name
 
         def append() -> None:
+            """Write the text whole or not at all."""
             size = path.stat().st_size if path.exists() else 0
             try:
                 with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
@@ -104,6 +105,7 @@ class Journal:
 
     def _replace(self, name: str, text: str) -> None:
         def replace() -> None:
+            """Write the file anew, beside its place."""
             with written_whole(self.folder / name) as beside:
                 beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 

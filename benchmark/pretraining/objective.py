@@ -106,9 +106,11 @@ class MaskedPrediction(nn.Module):
         weights = weights.to(waveform.device, torch.float32)[places]
 
         def counted(x: Tensor) -> Tensor:
+            """Return the rows of ``Tensor[B, T, …]`` whose tokens count."""
             return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, places)
 
         def total(x: Tensor) -> Tensor:
+            """Return the weighted sum over rows."""
             # Not a matrix product, which autocast would compute, and round, in bfloat16.
             return (weights * x).sum(-1)
 

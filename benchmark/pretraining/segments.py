@@ -89,6 +89,7 @@ class Files:
         waiting: deque[str] = deque()
 
         def requests() -> Iterator[Request]:
+            """Yield what the workers are asked for, and note where it is from."""
             for number in numbers:
                 path, start = self._segment(number)
                 waiting.append(f"{path} from {start:g} s")

@@ -240,6 +240,7 @@ class Trainer:
         """Note SIGTERM, which torchrun repeats, and the first Ctrl-C instead of dying of them; the second is the usual one."""
 
         def note(number: int, _: object) -> None:
+            """Remember the signal; after a Ctrl-C the next one is the usual one."""
             self._signal = number
             if number == signal.SIGINT:
                 signal.signal(number, before[number])

@@ -154,17 +154,14 @@ def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
     found = (scores.argmax(-1) == targets)[..., None] * member
     found = found.transpose(1, 2).reshape(probes * classes, tracks)
 
-    def weigh(weights: Tensor) -> Tensor:
-        recall = (found @ weights).unflatten(0, (probes, classes)) / (member.T @ weights)
-        return _mean(recall)
-
-    return weigh
+    return lambda weights: _mean((found @ weights).unflatten(0, (probes, classes)) / (member.T @ weights))
 
 
 def _macro(column: _Prepare) -> _Prepare:
     """Return the mean over labels, undefined ones left out, of what `column` makes of ``scores[P, N]`` and ``target[N]``."""
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        """Prepare every label."""
         columns = [column(one.contiguous(), target) for one, target in zip(scores.unbind(-1), targets.unbind(-1), strict=True)]
         return lambda weights: _mean(torch.stack([weigh(weights) for weigh in columns], dim=1))
 
@@ -225,6 +222,7 @@ def _roc_auc(scores: Tensor, target: Tensor) -> _Weigh:
     ranking = _Ranking.of(scores, target)
 
     def weigh(weights: Tensor) -> Tensor:
+        """Return won pairs over all pairs, ``[P, K]``."""
         positive, tied, reached = ranking.sums(weights)
         negatives = reached[:, -1]
         # A pair with a negative below counts once, one with a negative of the own group half.
@@ -238,6 +236,7 @@ def _average_precision(scores: Tensor, target: Tensor) -> _Weigh:
     ranking = _Ranking.of(scores, target)
 
     def weigh(weights: Tensor) -> Tensor:
+        """Return the precision at each positive, averaged over positives, ``[P, K]``."""
         positive, _, reached = ranking.sums(weights)
         found = positive.cumsum(1)
         taken = found + reached
@@ -257,6 +256,7 @@ def _r2(scores: Tensor, target: Tensor) -> _Weigh:
     error, values = _mse(scores, target), target.double()[:, None]
 
     def weigh(weights: Tensor) -> Tensor:
+        """Return one less the error over the variance, ``[P, K]``."""
         mean = _total(weights * values) / weights.sum(0)
         variance = _total(weights * (values - mean).square()) / weights.sum(0)
         # Rounding may leave a constant dimension a variance of 1e-32, so the values themselves are asked whether they vary.
@@ -286,6 +286,7 @@ def _key_metric(*, both_fifths: bool = False) -> _Prepare:
     table[~same_mode & (step == 0)] = 0.2
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        """Look up the score of each answer."""
         values = table.to(scores.device)[targets, scores.argmax(-1)]
         return lambda weights: _total(weights * values[..., None]) / weights.sum(0)
 
@@ -296,11 +297,13 @@ def _ordinal(value: Callable[[Tensor], Tensor]) -> _Prepare:
     """Return a metric from ``value``, a function of the counts ``[P, K, C, C + 1]`` of true grades and decoded ones from -1."""
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+        """Decode the grades."""
         probes, tracks, count = scores.shape
         member = functional.one_hot(targets, count).double()
         decoded = grades(scores)
 
         def counts(weights: Tensor, grade: int) -> Tensor:
+            """Return the weight of tracks of each true grade that are decoded as `grade`, ``[P, K, C]``."""
             chosen = (decoded == grade)[..., None] * member
             found = chosen.transpose(1, 2).reshape(probes * count, tracks) @ weights
             return found.unflatten(0, (probes, count)).transpose(1, 2)

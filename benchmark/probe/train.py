@@ -117,6 +117,7 @@ class Probing:
         settings = self.job.protocol.probe
 
         def kind(group: Group) -> tuple[bool, int]:
+            """Return what groups of one stack share: whether they are weighted sums, and their width."""
             return group.layer == "weighted", infos[self.job.needed[0] if group.layer == "weighted" else int(group.layer)].width
 
         for (weighted, width), alike in groupby(groups, kind):

@@ -42,7 +42,7 @@ def folder_task(argument: str) -> Task:
     if len(labels) < 2:
         raise MarbleError(f"{root.absolute()} holds {len(labels)} class folders with audio files: a task needs at least two.")
     return Task(
-        name=f"folder:{readable(Path(os.path.normpath(root.absolute()).rpartition(os.sep)[2]))}",
+        name=f"folder:{readable(Path(os.path.normpath(root.absolute())).name)}",
         version=1,
         description=f"Which of {len(labels)} class folders a file lies in.\n\n{__doc__}",
         kind="multiclass",
@@ -58,10 +58,10 @@ def folder_task(argument: str) -> Task:
 def _files(root: Path) -> list[tuple[str, str, Path]]:
     """Return (label, split or "", path) of all audio files, class by class in the order of their paths."""
     classes = _classes(root)
-    found = [(readable(Path(one.name)), split, path) for one, split in classes for path in sorted(_visible(one, root))]
+    found = [(readable(one.name), split, path) for one, split in classes for path in sorted(_visible(one, root))]
     files = [entry for entry in found if is_audio_name(entry[2].name)]
     others = [path for _, _, path in found if not is_audio_name(path.name)]
-    silent = {readable(Path(one.name)) for one, _ in classes} - {label for label, _, _ in files}
+    silent = {readable(one.name) for one, _ in classes} - {label for label, _, _ in files}
     if silent:
         raise MarbleError(
             f"The class folder '{min(silent)}' of {root.absolute()} holds no audio that marble reads: convert its files to wav "

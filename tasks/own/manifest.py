@@ -71,6 +71,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
         path, name = file.parent, (file.stem.rpartition(".")[0] or file.absolute().parent.name) if split else file.stem
 
     def clips(root: Path) -> list[Clip]:
+        """Return the clips of the manifest, their files looked for beside it and below the data root."""
         found = _lines(task, files) if files else _rows(task, path, name)
         return _checked(task, name, _placed(list(found), [path.absolute(), path.absolute().parent, Path.cwd(), root]))
 

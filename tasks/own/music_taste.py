@@ -42,6 +42,7 @@ def _maker(
     """
 
     def make(argument: str) -> Task:
+        """Return the task of the table at a path."""
         file = user_path(argument)
         table = read_table(file)
         if "score" not in table.columns:

@@ -171,6 +171,7 @@ def tempo_piece(split: Split, number: int, random: Random) -> Piece:
         chord = [(tonic + step) % 12 for step in loop[number_of_bar % len(loop)]]
 
         def at(place: int, bar_start: float = number_of_bar * bar - offset) -> float:
+            """Return when a place of the grid is played, in seconds, a few milliseconds early or late."""
             return bar_start + place * grid + random.gauss(0, 0.004)
 
         for drum, places in onsets["drums"].items():

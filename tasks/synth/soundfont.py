@@ -245,6 +245,7 @@ def _zone(generators: dict[int, int], header: np.void, samples: np.ndarray) -> Z
     """Return a zone from its generators, numbered as in section 8.1.2 of the specification, and its sample header."""
 
     def seconds(operator: int) -> float:
+        """Return the duration that a generator gives in timecents."""
         return 2 ** (generators.get(operator, -12000) / 1200)
 
     keys = generators.get(43, 127 << 8)

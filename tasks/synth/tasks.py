@@ -110,6 +110,7 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], home: Path
         partial_home.mkdir()
 
         def one(piece_of: tuple[Split, int]) -> str:
+            """Render one piece and return its line of the manifest."""
             split, number = piece_of
             audio, piece = render(task, compose, split, number)
             file = f"{split}-{number:04d}.wav"

@@ -25,8 +25,6 @@ from marble.errors import MarbleError
 from marble.upstreams.weights import Settings
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.ENDMARKER}
-
-
 _MISSING = object()
 
 

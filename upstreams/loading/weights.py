@@ -180,7 +180,7 @@ def _read_safetensors(path: Path) -> object:
     """Return copies of the tensors: what stays mapped changes with the file, and products round as its parts are aligned."""
 
     def copy(name: str) -> Tensor:
-        # Opened for each, so that no more than one of them is mapped beside the copies.
+        """Return one tensor; the file is opened for each, so that no more than one is mapped beside the copies."""
         with safetensors.safe_open(path, framework="pt") as file:
             return file.get_tensor(name).clone()
 

@@ -124,6 +124,7 @@ class Attention(nn.Module):
 
     def _attend(self, x: Tensor, table: Tensor) -> Tensor:
         def heads(y: Tensor) -> Tensor:
+            """Return ``Tensor[B, T, heads, head_width]`` of ``Tensor[B, T, D]``."""
             return y.unflatten(-1, (-1, self.head_width))
 
         if self.style.rotate_input:

@@ -97,6 +97,7 @@ class Stem(nn.Module):
         frames = (width + 3) // 4
 
         def middle(start: int, stop: int) -> Tensor:
+            """Return columns of what the first block makes, those that the second asks for."""
             return self.first.columns(lambda a, b: x[..., a:b], width, start, stop)
 
         parts = []
