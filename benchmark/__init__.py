@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marble import results
+    from marble.jobs.run import run
     from marble.registry import load_task, load_upstream
-    from marble.runner import run
 
 __all__ = ["load_task", "load_upstream", "results", "run"]
 
@@ -24,5 +24,5 @@ def __getattr__(name: str) -> Any:
     if name == "results":
         return import_module("marble.results")
     if name in __all__:
-        return getattr(import_module("marble.runner" if name == "run" else "marble.registry"), name)
+        return getattr(import_module("marble.jobs.run" if name == "run" else "marble.registry"), name)
     raise AttributeError(f"module 'marble' has no attribute '{name}'")

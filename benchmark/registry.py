@@ -23,8 +23,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marble.content import user_path
 from marble.errors import MarbleError, one_line
+from marble.files import user_path
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks import TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
@@ -104,7 +104,7 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
 
     Args:
         spec: of the task.
-        manifest: a MARBLE v2 manifest or a Hugging Face dataset to take its clips from; see `marble.tasks.manifest`.
+        manifest: a MARBLE v2 manifest or a Hugging Face dataset to take its clips from; see `marble.tasks.own.manifest`.
         offline: do not look for the manifest on the network.
 
     Raises:
@@ -113,7 +113,8 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
     from marble.task import Task
 
     if spec.startswith("suite:"):
-        raise MarbleError(f"{spec} is several tasks ({', '.join(load_suite(spec).tasks)}): give it to marble.batch.run_all.")
+        names = ", ".join(load_suite(spec).tasks)
+        raise MarbleError(f"{spec} is several tasks ({names}): give it to marble.jobs.many.run_all.")
     found, argument = _find(spec, TASKS, "marble.tasks", "task")
     if callable(found) and not isinstance(found, Task):
         if not argument:
@@ -126,7 +127,7 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
         raise MarbleError(f"'{spec}' is not a task: it must be a marble.task.Task.")
     if manifest is None:
         return found
-    from marble.tasks.manifest import with_manifest
+    from marble.tasks.own.manifest import with_manifest
 
     return with_manifest(found, manifest, offline=offline)
 

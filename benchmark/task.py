@@ -56,7 +56,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Resource:
-    """A file or folder that a task reads, and how it is come by; see `marble.data`.
+    """A file or folder that a task reads, and how it is come by; see `marble.data.prepare`.
 
     Attributes:
         path: below the data root, with "/"; a folder where `holds` or `files` is given, else a file.
@@ -94,7 +94,7 @@ class Task:
         description: what is asked, of which data, split how; as a rule the module's docstring.
         kind: "multiclass", "multilabel", "regression" or "ordinal" (classes with an order, lowest first).
         labels: the classes in the order of the logits, or the names of the regressed values.
-        metrics: names from `marble.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
+        metrics: names from `marble.probe.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
         clips: function from the data root to all clips.
         citation: the paper or page to cite.
         licence: of the audio and of the annotations.

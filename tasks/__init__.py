@@ -5,10 +5,10 @@ that makes one from the argument behind the colon (``folder:PATH``). See `marble
 """
 
 TASKS = {
-    "synth-pitch": "marble.tasks.synth:PITCH",
-    "synth-instrument": "marble.tasks.synth:INSTRUMENT",
-    "synth-key": "marble.tasks.synth:KEY",
-    "synth-tempo": "marble.tasks.synth:TEMPO",
+    "synth-pitch": "marble.tasks.synth.tasks:PITCH",
+    "synth-instrument": "marble.tasks.synth.tasks:INSTRUMENT",
+    "synth-key": "marble.tasks.synth.tasks:KEY",
+    "synth-tempo": "marble.tasks.synth.tasks:TEMPO",
     "gtzan": "marble.tasks.gtzan:GTZAN",
     "giantsteps-key": "marble.tasks.giantsteps:GIANTSTEPS_KEY",
     "emomusic": "marble.tasks.emomusic:EMOMUSIC",
@@ -22,16 +22,16 @@ TASKS = {
     "mtg-mood": "marble.tasks.mtg_jamendo:MTG_MOOD",
     "nsynth-instrument": "marble.tasks.nsynth:NSYNTH_INSTRUMENT",
     "nsynth-pitch": "marble.tasks.nsynth:NSYNTH_PITCH",
-    "piano-difficulty": "marble.tasks.difficulty:DIFFICULTY_0",
-    "piano-difficulty-1": "marble.tasks.difficulty:DIFFICULTY_1",
-    "piano-difficulty-2": "marble.tasks.difficulty:DIFFICULTY_2",
-    "piano-difficulty-3": "marble.tasks.difficulty:DIFFICULTY_3",
-    "piano-difficulty-4": "marble.tasks.difficulty:DIFFICULTY_4",
-    "music-preference": "marble.tasks.music_taste:music_preference",
-    "rap-detection": "marble.tasks.music_taste:rap_detection",
-    "sound-quality": "marble.tasks.music_taste:sound_quality",
-    "folder": "marble.tasks.folder:folder_task",
-    "table": "marble.tasks.table:table_task",
+    "piano-difficulty": "marble.tasks.piano_difficulty:DIFFICULTY_0",
+    "piano-difficulty-1": "marble.tasks.piano_difficulty:DIFFICULTY_1",
+    "piano-difficulty-2": "marble.tasks.piano_difficulty:DIFFICULTY_2",
+    "piano-difficulty-3": "marble.tasks.piano_difficulty:DIFFICULTY_3",
+    "piano-difficulty-4": "marble.tasks.piano_difficulty:DIFFICULTY_4",
+    "music-preference": "marble.tasks.own.music_taste:music_preference",
+    "rap-detection": "marble.tasks.own.music_taste:rap_detection",
+    "sound-quality": "marble.tasks.own.music_taste:sound_quality",
+    "folder": "marble.tasks.own.folder:folder_task",
+    "table": "marble.tasks.own.table:table_task",
 }
 
 # What follows the colon of a task that is made from an argument.
@@ -44,4 +44,4 @@ ARGUMENTS = {
 }
 
 # Endless music without labels, to pretrain on: name -> "module:function" of (number, seconds, sample rate in Hz).
-STREAMS = {"synth": "marble.tasks.synth_stream:segment"}
+STREAMS = {"synth": "marble.tasks.synth.stream:segment"}

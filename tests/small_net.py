@@ -66,8 +66,9 @@ def run(options: dict) -> None:
     """Run the net on a folder as `options` say."""
     import resource
 
-    from marble import extract, probing
-    from marble.runner import run
+    from marble.features import encode as extract
+    from marble.jobs.run import run
+    from marble.probe import train as probing
 
     os.environ.update(options["environment"])
     extract.SHARD_CLIPS = options["shard_clips"]
@@ -79,8 +80,8 @@ def run(options: dict) -> None:
 
 def main() -> None:
     """Start a process for each line; answer with its number, and a line later with how it ended."""
-    import marble.runner
-    import marble.tasks.folder  # noqa: F401
+    import marble.jobs.run
+    import marble.tasks.own.folder  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

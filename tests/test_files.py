@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from marble import content
-from marble.content import file_hash, file_hashes
+from marble import files as content
+from marble.files import file_hash, file_hashes
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_what_was_read_before_an_interrupt_is_remembered(tmp_path, reads):
 def test_processes_share_the_memory(tmp_path, home, reads):
     paths = files(tmp_path, 300)
     script = (
-        "import sys, time; from pathlib import Path; from types import SimpleNamespace; from marble import content;"
+        "import sys, time; from pathlib import Path; from types import SimpleNamespace; from marble import files as content;"
         "content.time = SimpleNamespace(time=lambda: time.time() + 10);"
         "found = content.file_hashes(sorted(Path(sys.argv[1]).iterdir())); assert len(found) == 300"
     )

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble.streams import dropout_generator, initial_weights, order_generator, stream_seed
+from marble.random_streams import dropout_generator, initial_weights, order_generator, stream_seed
 
 
 @given(st.text(), st.text(), st.integers())

@@ -12,7 +12,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from marble import registry
-from marble.cli import app
+from marble.cli.app import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMAND = Path(sys.executable).with_name("marble")

@@ -7,9 +7,9 @@ import pytest
 
 from marble import registry
 from marble.errors import MarbleError
-from marble.metrics import METRICS
+from marble.probe.metrics import METRICS
 from marble.task import SPLITS
-from marble.upstreams.in_house import PAPERS
+from marble.upstreams.mel_encoder import PAPERS
 
 PLUGIN = """
 from marble.upstream import Layer, Upstream, UpstreamInfo

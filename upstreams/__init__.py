@@ -16,26 +16,26 @@ UPSTREAMS = {
     "omar-rq-multifeature": "marble.upstreams.omar_rq:OmarRQMultifeature",
     "omar-rq-multifeature-25hz": "marble.upstreams.omar_rq:OmarRQMultifeature25Hz",
     "omar-rq-multifeature-25hz-fsq": "marble.upstreams.omar_rq:OmarRQMultifeature25HzFSQ",
-    "branchformer-attention-tiny": "marble.upstreams.in_house:BranchformerAttentionTiny",
-    "branchformer-attention-small": "marble.upstreams.in_house:BranchformerAttentionSmall",
-    "branchformer-attention-large": "marble.upstreams.in_house:BranchformerAttentionLarge",
-    "branchformer-summarymixing-tiny": "marble.upstreams.in_house:BranchformerSummaryMixingTiny",
-    "branchformer-summarymixing-large": "marble.upstreams.in_house:BranchformerSummaryMixingLarge",
-    "conformer-attention-tiny": "marble.upstreams.in_house:ConformerAttentionTiny",
-    "conformer-attention-small": "marble.upstreams.in_house:ConformerAttentionSmall",
-    "conformer-attention-large": "marble.upstreams.in_house:ConformerAttentionLarge",
-    "conformer-summarymixing-tiny": "marble.upstreams.in_house:ConformerSummaryMixingTiny",
-    "conformer-summarymixing-large": "marble.upstreams.in_house:ConformerSummaryMixingLarge",
-    "muq-tiny": "marble.upstreams.in_house:MuQTiny",
-    "musicfm-tiny": "marble.upstreams.in_house:MusicFMTiny",
+    "branchformer-attention-tiny": "marble.upstreams.mel_encoder:BranchformerAttentionTiny",
+    "branchformer-attention-small": "marble.upstreams.mel_encoder:BranchformerAttentionSmall",
+    "branchformer-attention-large": "marble.upstreams.mel_encoder:BranchformerAttentionLarge",
+    "branchformer-summarymixing-tiny": "marble.upstreams.mel_encoder:BranchformerSummaryMixingTiny",
+    "branchformer-summarymixing-large": "marble.upstreams.mel_encoder:BranchformerSummaryMixingLarge",
+    "conformer-attention-tiny": "marble.upstreams.mel_encoder:ConformerAttentionTiny",
+    "conformer-attention-small": "marble.upstreams.mel_encoder:ConformerAttentionSmall",
+    "conformer-attention-large": "marble.upstreams.mel_encoder:ConformerAttentionLarge",
+    "conformer-summarymixing-tiny": "marble.upstreams.mel_encoder:ConformerSummaryMixingTiny",
+    "conformer-summarymixing-large": "marble.upstreams.mel_encoder:ConformerSummaryMixingLarge",
+    "muq-tiny": "marble.upstreams.mel_encoder:MuQTiny",
+    "musicfm-tiny": "marble.upstreams.mel_encoder:MusicFMTiny",
     "omar-rq-tiny": "marble.upstreams.omar_rq:OmarRQTiny",
     "fbank-chroma": "marble.upstreams.fbank_chroma:FbankChroma",
     "constant": "marble.upstreams.controls:Constant",
     "random-init": "marble.upstreams.controls:RandomInit",
-    "saved": "marble.upstreams.saved:Saved",
+    "saved": "marble.upstreams.loading.saved:Saved",
 }
 
-# A folder for each in-house upstream whose trained weights come with marble, as `marble.upstreams.saved` reads it.
+# A folder for each in-house upstream whose trained weights come with marble, as `marble.upstreams.loading.saved` reads it.
 SHIPPED = Path(__file__).parent / "shipped"
 
 # What follows the colon of an upstream that is made from an argument; of in-house upstreams without weights, the path.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from marble.errors import MarbleError
+from marble.random_streams import stream_seed
 from marble.registry import upstream_class, upstream_names
-from marble.streams import stream_seed
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 

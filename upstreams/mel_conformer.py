@@ -1,4 +1,4 @@
-"""What MuQ and MusicFM share: they are Conformers of `marble.upstreams.in_house` whose official weights are published.
+"""What MuQ and MusicFM share: they are Conformers of `marble.upstreams.mel_encoder` whose official weights are published.
 
 Conventions
 -----------
@@ -15,9 +15,9 @@ from typing import Self
 
 import torch
 
-from marble.upstreams.in_house import CONFIGS, InHouse, InHouseConfig
-from marble.upstreams.official import OfficialUpstream
-from marble.upstreams.weights import Checkpoint, fill
+from marble.upstreams.loading.network import OfficialUpstream
+from marble.upstreams.loading.weights import Checkpoint, fill
+from marble.upstreams.mel_encoder import CONFIGS, InHouse, InHouseConfig
 
 NAMES = (
     ("conv.conv.0.", "stem.first."),

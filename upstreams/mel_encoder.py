@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from marble.upstream import UpstreamInfo
+from marble.upstreams.loading.network import block_layers
+from marble.upstreams.loading.saved import SavedUpstream
 from marble.upstreams.nn.branchformer import BranchformerBlock
 from marble.upstreams.nn.conformer import WAV2VEC2_STYLE, ConformerBlock, ConformerSizes
 from marble.upstreams.nn.hubert import PositionalConvolution
@@ -34,8 +36,6 @@ from marble.upstreams.nn.precision import LayerNorm
 from marble.upstreams.nn.rotary import rotary_table
 from marble.upstreams.nn.stem import Stem
 from marble.upstreams.nn.summary_mixing import SummarySizes
-from marble.upstreams.official import block_layers
-from marble.upstreams.saved import SavedUpstream
 
 BANDS = 128
 MIN_SECONDS = 1025 / 24_000  # below this the reflected edges of the spectrogram do not exist

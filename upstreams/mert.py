@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from marble.upstream import UpstreamInfo
+from marble.upstreams.loading.network import OfficialUpstream, block_layers
+from marble.upstreams.loading.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint, read_json
 from marble.upstreams.nn.hubert import ConvFeatures, HubertBlock, HubertSizes, PositionalConvolution
 from marble.upstreams.nn.precision import LayerNorm, Linear
-from marble.upstreams.official import OfficialUpstream, block_layers
-from marble.upstreams.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint, read_json
 
 SAMPLE_RATE = 24_000
 SIZES_95M = HubertSizes(width=768, depth=12, heads=12, hidden=3072, channels=512)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.in_house import CONFIGS, PAPERS
+from marble.upstreams.loading.network import block_layers
+from marble.upstreams.loading.weights import HubFiles, read_checkpoint, read_json
 from marble.upstreams.mel_conformer import MelConformer
-from marble.upstreams.official import block_layers
-from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
+from marble.upstreams.mel_encoder import CONFIGS, PAPERS
 
 
 class MuQ(MelConformer):

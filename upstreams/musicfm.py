@@ -12,10 +12,10 @@ from typing import Self
 
 from marble.errors import MarbleError
 from marble.upstream import UpstreamInfo
-from marble.upstreams.in_house import CONFIGS, PAPERS
+from marble.upstreams.loading.network import block_layers
+from marble.upstreams.loading.weights import HubFiles, read_checkpoint, read_json
 from marble.upstreams.mel_conformer import MelConformer
-from marble.upstreams.official import block_layers
-from marble.upstreams.weights import HubFiles, read_checkpoint, read_json
+from marble.upstreams.mel_encoder import CONFIGS, PAPERS
 
 _REVISION = "4513b38bc25ad1d227b1980819b9691ba97f4d87"
 _LICENCE = "MIT by its model card (no licence text; training music not cleared)"

@@ -26,14 +26,14 @@ from torch.nn import functional
 
 from marble.errors import MarbleError
 from marble.upstream import UpstreamInfo
-from marble.upstreams.gin import read_gin
+from marble.upstreams.loading.gin import read_gin
+from marble.upstreams.loading.network import OfficialUpstream, block_layers
+from marble.upstreams.loading.saved import SavedUpstream, first_fault
+from marble.upstreams.loading.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint
 from marble.upstreams.nn.conformer import ConformerBlock, ConformerSizes, ConformerStyle
 from marble.upstreams.nn.mel import LogMel
 from marble.upstreams.nn.precision import Linear
 from marble.upstreams.nn.rotary import rotary_table
-from marble.upstreams.official import OfficialUpstream, block_layers
-from marble.upstreams.saved import SavedUpstream, first_fault
-from marble.upstreams.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint
 
 LICENCE = "CC-BY-NC-SA-4.0 (weights)"
 STYLE = ConformerStyle(

@@ -25,8 +25,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from marble.audio.containers import missing_bytes, with_length
 from marble.errors import reason
-from marble.headers import missing_bytes, with_length
 
 VERSION = 1
 EXTENSIONS = {

@@ -23,7 +23,7 @@ from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from marble.audio import BadAudioError, load
+from marble.audio.decode import BadAudioError, load
 
 _ANSWER = struct.Struct("<?q")
 
@@ -52,7 +52,7 @@ class WorkerPool:
             default decodes a `Request`.
     """
 
-    def __init__(self, workers: int | None = None, function: str = "marble.workers:decode"):
+    def __init__(self, workers: int | None = None, function: str = "marble.audio.workers:decode"):
         self.function = function
         self.workers = workers or spare_cores()
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="worker")
@@ -101,7 +101,7 @@ class WorkerPool:
 
     def _start(self) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from marble.workers import serve; serve('{self.function}')"],
+            [sys.executable, "-P", "-c", f"from marble.audio.workers import serve; serve('{self.function}')"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -120,7 +120,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def decode(path: str, sample_rate: int, start: float, stop: float | None) -> np.ndarray:
-    """Answer a `Request`; see `marble.audio.load`."""
+    """Answer a `Request`; see `marble.audio.decode.load`."""
     return load(Path(path), sample_rate, start, stop)
 
 

@@ -39,7 +39,7 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     from rich.table import Column, Table
 
-    from marble.listing import plain
+    from marble.cli.listing import plain
 
     table = Table(*(Column(heading, overflow="fold") for heading in (rows[0] if rows else ["nothing here"])))
     for row in rows:

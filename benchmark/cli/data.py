@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.console import Json, print_rows, reporter
+from marble.cli.console import Json, print_rows, reporter
 from marble.errors import MarbleError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _SHOWN = ("tasks", "path", "state", "bytes", "licence", "get")
 @data_app.command()
 def status(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
     """List the files of tasks: there or missing, size, licence, and how to get them."""
-    from marble import data
+    from marble.data import prepare as data
 
     _print(data.status(_tasks(task), _root(data_root)), _root(data_root), as_json)
 
@@ -39,7 +39,7 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Fetch what is freely offered, unpack it, and list what is left to be fetched by hand. Goes on where it was stopped."""
-    from marble import data
+    from marble.data import prepare as data
 
     tasks, root = _tasks(task), _root(data_root)
     try:
@@ -57,7 +57,7 @@ def prepare(
 @data_app.command()
 def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
     """Read all files of tasks: checksums, sizes of splits, artists, unreadable clips, recordings in two splits."""
-    from marble import data
+    from marble.data import prepare as data
 
     findings = []
     for one in _tasks(task):
@@ -83,13 +83,13 @@ def _print(rows: list[dict[str, Any]], root: Path, as_json: bool) -> None:
 
 def _tasks(text: str) -> list[Task]:
     from marble import registry
-    from marble.batch import split_specs
+    from marble.jobs.many import split_specs
 
     specs = registry.open_suites(split_specs(text, registry.complete_task_names(), "task"))
     return [registry.load_task(name) for name, missing in specs.items() if not missing]
 
 
 def _root(data_root: Path | None) -> Path:
-    from marble.content import home
+    from marble.files import home
 
     return data_root or home() / "data"

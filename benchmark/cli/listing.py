@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from marble import registry
-from marble.cache import FeatureCache, digest
-from marble.protocol import PROTOCOLS
-from marble.results import Result, read_all
+from marble.features.cache import FeatureCache, digest
+from marble.pretraining.recipes import RECIPES, load_recipe
+from marble.probe.protocol import PROTOCOLS
+from marble.results.schema import Result, read_all
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks.suites import SUITES
-from marble.upstreams.pretraining.recipes import RECIPES, load_recipe
 
 
 def upstreams() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from marble.console import reporter
+from marble.cli.console import reporter
 
 
 def pretrain(
@@ -24,8 +24,8 @@ def pretrain(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
 ) -> None:
     """Pretrain an upstream. Ctrl-C and SIGTERM leave a checkpoint; on several GPUs: torchrun --nproc-per-node N -m marble …"""
-    from marble.pretrain import pretrain as train
-    from marble.upstreams.pretraining.trainer import Stopped
+    from marble.pretraining.session import pretrain as train
+    from marble.pretraining.trainer import Stopped
 
     folder = out or Path("pretraining") / recipe
     try:

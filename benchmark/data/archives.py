@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from marble.download import CHUNK, partial_of
+from marble.data.download import CHUNK, partial_of
 from marble.errors import MarbleError, writing
 from marble.progress import Reporter
 

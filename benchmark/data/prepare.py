@@ -3,7 +3,7 @@
 Conventions
 -----------
 - A task declares what it reads as `marble.task.Resource`: files and folders below the data root. A file is there when its
-  checksum is right, a folder when it holds what it is known by; an archive becomes a folder as `marble.archives` says.
+  checksum is right, a folder when it holds what it is known by; an archive becomes a folder as `marble.data.archives` says.
 - `prepare` fetches what has an address, and only what is not there: a second time it does nothing. An archive that it
   fetched is removed when its folder is in place.
 - A mirror is a folder that stands in for the network: each file, folder or archive is looked for at its path below the data
@@ -23,13 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from marble.archives import copy_folder, unpack
-from marble.content import file_hashes, readable
-from marble.download import CHUNK, NotTheFileError, copy, download, file_name, has_checksum, partial_of
+from marble.audio.workers import Request, WorkerPool
+from marble.data.archives import copy_folder, unpack
+from marble.data.download import CHUNK, NotTheFileError, copy, download, file_name, has_checksum, partial_of
 from marble.errors import MarbleError, reason, writing
+from marble.files import file_hashes, readable
 from marble.progress import Reporter
 from marble.task import SPLITS, Clip, Resource, Task
-from marble.workers import Request, WorkerPool
 
 _RATE = 16_000
 

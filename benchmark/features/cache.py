@@ -9,7 +9,7 @@ Conventions
 - A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
   ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``)
   and, for each tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and
-  renamed, so a shard is whole or absent. Trained probes are kept likewise, see `marble.probing`.
+  renamed, so a shard is whole or absent. Trained probes are kept likewise, see `marble.probe.train`.
 - A lock per shard lets many processes fill one cache; the lock of a killed process is free.
 - What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.

@@ -26,14 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble import audio, cache
-from marble.audio import BadAudioError
-from marble.cache import Space
-from marble.content import file_hash
+from marble.audio import decode as audio
+from marble.audio.decode import BadAudioError
+from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
-from marble.protocol import Windows
+from marble.features import cache
+from marble.features.cache import Space
+from marble.files import file_hash
+from marble.probe.protocol import Windows
 from marble.upstream import Upstream
-from marble.workers import Request, WorkerPool
 
 SHARD_CLIPS = 64
 BATCH = {"cpu": 8, "cuda": 64}

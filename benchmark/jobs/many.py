@@ -11,10 +11,10 @@ from typing import Any
 
 from marble import registry
 from marble.errors import MarbleError, one_line
-from marble.plan import make_plan
+from marble.jobs.plan import make_plan
+from marble.jobs.run import BadClipsError, prepare, run
 from marble.progress import Reporter
-from marble.results import Result
-from marble.runner import BadClipsError, prepare, run
+from marble.results.schema import Result
 from marble.upstream import Upstream
 
 
@@ -55,7 +55,7 @@ def run_all(
         reporter: says what happens; None is silent.
         manifest: where the clips of the tasks come from instead; see `marble.load_task`.
         plan: tell what each run would do and cost, and encode nothing.
-        options: as for `marble.run`, or as for `marble.runner.prepare` where `plan` is set.
+        options: as for `marble.run`, or as for `marble.jobs.run.prepare` where `plan` is set.
 
     Raises:
         MarbleError: there is no such suite.

@@ -11,11 +11,11 @@ import time
 
 import torch
 
-from marble import audio
-from marble.audio import BadAudioError
-from marble.extract import Excerpt, pooled_layers
-from marble.probes import Group, Question, Tracks, train_probes
-from marble.runner import Job
+from marble.audio import decode as audio
+from marble.audio.decode import BadAudioError
+from marble.features.encode import Excerpt, pooled_layers
+from marble.jobs.run import Job
+from marble.probe.bank import Group, Question, Tracks, train_probes
 
 _SAMPLES = 2
 

@@ -19,19 +19,20 @@ import torch
 from pyarrow import ArrowInvalid
 from pyarrow.parquet import read_metadata
 
-from marble import probes, registry
-from marble.audio import promised_formats
-from marble.cache import FeatureCache, Space, clip_key, digest
-from marble.content import file_hashes, home, readable
+from marble import registry
+from marble.audio.decode import promised_formats
 from marble.errors import MarbleError, reason
-from marble.extract import Excerpt, Extraction, describe_space, extract, resolve_windows
+from marble.features.cache import FeatureCache, Space, clip_key, digest
+from marble.features.encode import Excerpt, Extraction, describe_space, extract, resolve_windows
+from marble.files import file_hashes, home, readable
+from marble.jobs.summary import build_result, write_predictions
 from marble.machine import choose_device, computes_bfloat16, memory_peak, reset_memory_peak
-from marble.metrics import METRICS
-from marble.probing import Probing
+from marble.probe import bank as probes
+from marble.probe.metrics import METRICS
+from marble.probe.protocol import Protocol, Windows, load_protocol, parse_layers
+from marble.probe.train import Probing
 from marble.progress import Reporter
-from marble.protocol import Protocol, Windows, load_protocol, parse_layers
-from marble.results import BadClip, Cost, Result, read
-from marble.summary import build_result, write_predictions
+from marble.results.schema import BadClip, Cost, Result, read
 from marble.task import SPLITS, Clip, Split, Task
 from marble.upstream import Upstream
 

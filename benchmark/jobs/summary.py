@@ -13,17 +13,17 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from marble.cache import written_whole
+from marble.features.cache import written_whole
 from marble.machine import provenance
-from marble.metrics import METRICS, Metric, grades, undefined_labels
-from marble.probes import Group, Tracks, Trained
-from marble.probing import Probing
-from marble.results import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
-from marble.statistics import bootstrap_interval
+from marble.probe.bank import Group, Tracks, Trained
+from marble.probe.bootstrap import bootstrap_interval
+from marble.probe.metrics import METRICS, Metric, grades, undefined_labels
+from marble.probe.train import Probing
+from marble.results.schema import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
 from marble.task import Task
 
 if TYPE_CHECKING:
-    from marble.runner import Job
+    from marble.jobs.run import Job
 
 
 def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad: list[BadClip], cost: Cost) -> Result:

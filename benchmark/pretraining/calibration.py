@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from marble.upstreams.in_house import InHouse
+from marble.pretraining.objective import MaskedPrediction
+from marble.pretraining.targets.target import Target
+from marble.upstreams.mel_encoder import InHouse
 from marble.upstreams.nn.stem import Stem
-from marble.upstreams.pretraining.objective import MaskedPrediction
-from marble.upstreams.pretraining.targets import Target
 
 CLIPS = 64
 STEM_STD = 2.0  # what the blocks write soon covers a stream that begins much smaller

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-- ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.saved`; or
+- ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.loading.saved`; or
   ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, what the next
   line of the log has so far, the positions in the data, the recipe, the sha256 of the tensors.
 - It is written beside and renamed when complete. The two newest are kept, so that a damaged disk costs one at most.
@@ -21,18 +21,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from marble.cache import written_whole
-from marble.content import file_hash
 from marble.errors import MarbleError
-from marble.upstreams.pretraining.journal import insist
-from marble.upstreams.pretraining.objective import QuantiserTraining
-from marble.upstreams.pretraining.parallel import spread_like, whole
-from marble.upstreams.pretraining.targets import QUANTISER_FILE
-from marble.upstreams.saved import WEIGHTS
+from marble.features.cache import written_whole
+from marble.files import file_hash
+from marble.pretraining.journal import insist
+from marble.pretraining.objective import QuantiserTraining
+from marble.pretraining.parallel import spread_like, whole
+from marble.pretraining.targets.target import QUANTISER_FILE
+from marble.upstreams.loading.saved import WEIGHTS
 
 if TYPE_CHECKING:
-    from marble.upstreams.pretraining.data import Loader
-    from marble.upstreams.pretraining.trainer import Trainer
+    from marble.pretraining.segments import Loader
+    from marble.pretraining.trainer import Trainer
 
 KEPT = 2
 _TENSORS, _DOCUMENT = "training.safetensors", "training.json"

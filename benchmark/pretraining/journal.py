@@ -20,8 +20,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from marble.cache import written_whole
 from marble.errors import MarbleError
+from marble.features.cache import written_whole
 from marble.progress import Reporter
 
 PATIENCE, PAUSE = 3600.0, 30.0

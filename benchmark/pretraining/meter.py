@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from marble.upstreams.pretraining.data import Loader
-from marble.upstreams.pretraining.objective import Losses
+from marble.pretraining.objective import Losses
+from marble.pretraining.segments import Loader
 
 if TYPE_CHECKING:
-    from marble.upstreams.pretraining.trainer import Trainer
+    from marble.pretraining.trainer import Trainer
 
 
 class Meter:

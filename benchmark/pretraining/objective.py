@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-- The encoder hears masked audio (`marble.upstreams.pretraining.masking`); targets are computed from the clean waveform without
+- The encoder hears masked audio (`marble.pretraining.masking`); targets are computed from the clean waveform without
   gradients, in float32.
 - Cross-entropy is the mean over masked tokens and codebooks; the regression of the Branchformer recipe (Section 3.3 of its
   paper) is the mean squared error over masked tokens and the dimensions of the feature (four stacked mel frames: 512), with
@@ -11,7 +11,7 @@ Conventions
   et al. 2021, HuBERT, arXiv 2106.07447, Section II-B). Then every mean is a weighted one.
 - `forward` returns weighted sums over the tokens of a batch, so that the mean over several batches or processes is exact.
 - Only places that count reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M of them.
-- A frozen stem is as `marble.upstreams.pretraining.calibration` leaves it: its batch norms do not learn either.
+- A frozen stem is as `marble.pretraining.calibration` leaves it: its batch norms do not learn either.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marble.errors import MarbleError
-from marble.streams import stream_seed
-from marble.upstreams.in_house import InHouse
+from marble.pretraining.recipes import Recipe
+from marble.pretraining.targets.mel_rvq import MelRVQ
+from marble.pretraining.targets.target import Target, make_feature, make_target
+from marble.random_streams import stream_seed
+from marble.upstreams.loading.saved import SavedUpstream
+from marble.upstreams.mel_encoder import InHouse
 from marble.upstreams.omar_rq import OmarRQ
-from marble.upstreams.pretraining.mel_rvq import MelRVQ
-from marble.upstreams.pretraining.recipes import Recipe
-from marble.upstreams.pretraining.targets import Target, make_feature, make_target
-from marble.upstreams.saved import SavedUpstream
 
 
 class Losses(NamedTuple):

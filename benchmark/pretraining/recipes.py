@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from marble.errors import MarbleError
-from marble.protocol import change, validated
-from marble.upstreams.pretraining.masking import Fill, WindowMask
+from marble.pretraining.masking import Fill, WindowMask
+from marble.probe.protocol import change, validated
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Mask(BaseModel):
-    """What is masked; fields as in `marble.upstreams.pretraining.masking.WindowMask`."""
+    """What is masked; fields as in `marble.pretraining.masking.WindowMask`."""
 
     model_config = _STRICT
     domain: Literal["waveform", "patches"] = "waveform"
@@ -101,7 +101,7 @@ class Recipe(BaseModel):
         standardise: targets are made of features whose every dimension has mean 0 and variance 1 in the data, as BEST-RQ asks,
             instead of the mean and std of the upstream or of a corpus, one number each.
         frozen_stem: the convolutions of the stem stay random, its linear is their principal components, and neither is trained
-            (see `marble.upstreams.pretraining.calibration`).
+            (see `marble.pretraining.calibration`).
         recompute: activation checkpointing: blocks are computed again in the backward pass instead of being kept.
         shard: spread weights and optimiser over the processes (FSDP2) instead of copying them (DDP).
         average: weight of the past in an exponential moving average of the weights, which is then what is saved.

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble import audio
-from marble.audio import BadAudioError
+from marble.audio import decode as audio
+from marble.audio.decode import BadAudioError
+from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
-from marble.streams import stream_seed
-from marble.workers import Request, WorkerPool
+from marble.random_streams import stream_seed
 
 PATIENCE = 1000  # a source whose segments are all bad would otherwise be searched for ever
 

@@ -19,25 +19,25 @@ from pathlib import Path
 import torch
 
 from marble import registry
-from marble.audio import is_audio_name
-from marble.cache import written_whole
-from marble.content import user_path
+from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError, writing
-from marble.figures import save_figure, training_curve
+from marble.features.cache import written_whole
+from marble.files import user_path
+from marble.jobs.run import run
 from marble.machine import choose_device
+from marble.pretraining.calibration import CLIPS, calibrate
+from marble.pretraining.checkpoint import latest
+from marble.pretraining.journal import LOG
+from marble.pretraining.objective import MaskedPrediction, Objective, make_objective
+from marble.pretraining.recipes import Recipe, load_recipe
+from marble.pretraining.segments import Files, Loader, Source, Stream
+from marble.pretraining.trainer import Stopped, Trainer, join_processes, leave_processes
 from marble.progress import Reporter
-from marble.runner import run
-from marble.streams import stream_seed
+from marble.random_streams import stream_seed
+from marble.results.figures import save_figure, training_curve
 from marble.tasks import STREAMS
-from marble.tasks.table import read_table
-from marble.upstreams.pretraining.calibration import CLIPS, calibrate
-from marble.upstreams.pretraining.checkpoint import latest
-from marble.upstreams.pretraining.data import Files, Loader, Source, Stream
-from marble.upstreams.pretraining.journal import LOG
-from marble.upstreams.pretraining.objective import MaskedPrediction, Objective, make_objective
-from marble.upstreams.pretraining.recipes import Recipe, load_recipe
-from marble.upstreams.pretraining.trainer import Stopped, Trainer, join_processes, leave_processes
-from marble.upstreams.saved import SavedUpstream
+from marble.tasks.own.table import read_table
+from marble.upstreams.loading.saved import SavedUpstream
 
 _COLUMNS = ("step", "task", "metric", "layer", "validation")
 

@@ -12,7 +12,7 @@ Conventions
 - A step whose gradient is not finite changes nothing, running statistics and codebooks included; it is logged with its clips.
   `MAX_SKIPPED` of them in a row end the training with a checkpoint of the last good weights.
 - SIGTERM and Ctrl-C end the training after the step that runs, with a checkpoint.
-- The log has one line for every `log_every` steps (see `marble.upstreams.pretraining.meter`), and is shortened to the
+- The log has one line for every `log_every` steps (see `marble.pretraining.meter`), and is shortened to the
   checkpoint when a run continues.
 """
 
@@ -34,14 +34,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from marble.errors import MarbleError
+from marble.pretraining import checkpoint, parallel
+from marble.pretraining.journal import PATIENCE, Journal
+from marble.pretraining.meter import Meter, matrix_rate
+from marble.pretraining.objective import Losses, Objective
+from marble.pretraining.recipes import Recipe
+from marble.pretraining.segments import Batch, Loader, Source
 from marble.progress import Reporter
-from marble.streams import stream_seed
-from marble.upstreams.pretraining import checkpoint, parallel
-from marble.upstreams.pretraining.data import Batch, Loader, Source
-from marble.upstreams.pretraining.journal import PATIENCE, Journal
-from marble.upstreams.pretraining.meter import Meter, matrix_rate
-from marble.upstreams.pretraining.objective import Losses, Objective
-from marble.upstreams.pretraining.recipes import Recipe
+from marble.random_streams import stream_seed
 
 MAX_SKIPPED = 10
 # What a forward pass changes by itself: batch norms count, a Mel-RVQ replaces the codes that nothing chooses.

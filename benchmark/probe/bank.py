@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
-from marble.metrics import METRICS
-from marble.protocol import Probe
-from marble.streams import dropout_generator, initial_weights, order_generator
+from marble.probe.metrics import METRICS
+from marble.probe.protocol import Probe
+from marble.random_streams import dropout_generator, initial_weights, order_generator
 from marble.task import Kind
 
 VERSION = 1

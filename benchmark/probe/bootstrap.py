@@ -4,7 +4,7 @@ Conventions
 -----------
 - A track is the unit of resampling: excerpts of one track are not independent.
 - A resample draws as many tracks as there are, with replacement; it is held as the multiplicity of each track, so that the
-  metrics evaluate all resamples in one call (see `marble.metrics`).
+  metrics evaluate all resamples in one call (see `marble.probe.metrics`).
 - The interval is the percentile interval of Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), section 13.3.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble.metrics import Metric
+from marble.probe.metrics import Metric
 
 
 def bootstrap_interval(
@@ -33,8 +33,8 @@ def bootstrap_interval(
 
     Args:
         scores: ``Tensor[S, N, C]``, the answers of S seeds to N tracks.
-        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.metrics` wants them.
-        metric: one of `marble.metrics.METRICS`.
+        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.probe.metrics` wants them.
+        metric: one of `marble.probe.metrics.METRICS`.
         track: ``int64[N]``, for answers to windows: the track of each, which is drawn with all its windows.
         resamples: how many times the tracks are drawn.
         seed: of the drawing; equal seeds and equal numbers of tracks give equal resamples.

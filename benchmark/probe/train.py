@@ -1,8 +1,8 @@
 """From cached features to trained probes: what the task asks as tensors, and as many groups at once as memory allows.
 
-Trained groups are kept beside the feature cache, one checked file each (see `marble.cache`), named after the sha256 of what
-decides it (features, splits, targets, probe, layer, seed): a group is trained once, and its test answers are computed once. A
-killed run finds here what it had finished; more seeds or layers train only what is new. A damaged file counts as none.
+Trained groups are kept beside the feature cache, one checked file each, named after the sha256 of what decides it (features,
+splits, targets, probe, layer, seed): a group is trained once, and its test answers are computed once. A killed run finds here
+what it had finished; more seeds or layers train only what is new. A damaged file counts as none.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble import probes
-from marble.cache import DAMAGE, digest, read_checked, write_checked
 from marble.errors import MarbleError
+from marble.features.cache import DAMAGE, digest, read_checked, write_checked
 from marble.machine import free_memory
-from marble.metrics import METRICS
-from marble.probes import Group, Question, Tracks, Trained, bytes_per_member, train_probes
+from marble.probe import bank as probes
+from marble.probe.bank import Group, Question, Tracks, Trained, bytes_per_member, train_probes
+from marble.probe.metrics import METRICS
 from marble.progress import Reporter
 from marble.task import Clip, Split
 
 if TYPE_CHECKING:
-    from marble.runner import Job
+    from marble.jobs.run import Job
 
 # On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
 _CPU_STACK_BYTES = 2**29

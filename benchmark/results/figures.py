@@ -22,9 +22,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from marble.cache import written_whole
-from marble.metrics import METRICS
-from marble.results import Result
+from marble.features.cache import written_whole
+from marble.probe.metrics import METRICS
+from marble.results.schema import Result
 
 _LETTERS = 13.5  # of 9 points that an inch holds
 _MAP = colormaps["cividis"]

@@ -9,13 +9,13 @@ import pandas
 from rich.table import Table
 from rich.text import Text
 
-from marble.figures import relative_scores
-from marble.metrics import METRICS
-from marble.published import published_numbers
-from marble.results import LayerResult, Result, Selected, Summary
+from marble.probe.metrics import METRICS
+from marble.results.figures import relative_scores
+from marble.results.published import published_numbers
+from marble.results.schema import LayerResult, Result, Selected, Summary
 
 if TYPE_CHECKING:
-    from marble.batch import Outcome
+    from marble.jobs.many import Outcome
 
 _SHADES = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
 

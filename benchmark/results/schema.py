@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from marble.cache import written_whole
 from marble.errors import MarbleError
+from marble.features.cache import written_whole
 
 if TYPE_CHECKING:
     import pandas

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from marble.audio import is_audio_name
-from marble.content import file_hashes, readable, user_path
+from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError, reason
+from marble.files import file_hashes, readable, user_path
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 

@@ -33,9 +33,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marble.cache import written_whole
-from marble.content import home, user_path
 from marble.errors import MarbleError
+from marble.features.cache import written_whole
+from marble.files import home, user_path
 from marble.task import SPLITS, Clip, Target, Task
 from marble.tasks.splits import ALIASES
 

@@ -2,8 +2,8 @@
 
 Data
     The 4,000 rated tracks of the study (Music Taste) are private, so that its numbers cannot be reproduced; these tasks ask its
-    questions of other tracks. FILE is a table as `marble.tasks.table` reads it, with ``path`` and ``score``, the mean of what
-    the listeners said, instead of a target; ``id``, ``start``, ``stop``, ``group`` and ``split`` are optional as there.
+    questions of other tracks. FILE is a table as `marble.tasks.own.table` reads it, with ``path`` and ``score``, the mean of
+    what the listeners said, instead of a target; ``id``, ``start``, ``stop``, ``group`` and ``split`` are optional as there.
 Labels
     music-preference (0 unpleasant, 1 mostly pleasant, 2 professional): preferred above 1, else non-preferred.
     rap-detection (0 all rap, 1 both, 2 no rap): rap below 0.67, non-rap above 1.34, else mix.
@@ -22,10 +22,10 @@ from dataclasses import replace
 import numpy as np
 import pandas
 
-from marble.content import user_path
 from marble.errors import MarbleError
+from marble.files import user_path
 from marble.task import Task
-from marble.tasks.table import read_table, task_of_table
+from marble.tasks.own.table import read_table, task_of_table
 
 
 def _maker(

@@ -21,8 +21,8 @@ from typing import Any
 
 import pandas
 
-from marble.content import file_hashes, user_path
 from marble.errors import MarbleError
+from marble.files import file_hashes, user_path
 from marble.task import Clip, Kind, Target, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 

@@ -1,4 +1,4 @@
-"""Composes the pieces of the embedded tasks (`marble.tasks.synth`) as notes, with the truth about them.
+"""Composes the pieces of the embedded tasks (`marble.tasks.synth.tasks`) as notes, with the truth about them.
 
 A piece is drawn from a stream of its own, ``random.Random("<task> <split> <number>")``, and so depends on no other piece.
 The functions take the split, the number within the split and that stream; what each of them writes stands in its docstring,
@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from marble.task import Split
-from marble.tasks.soundfont import Note
+from marble.tasks.synth.soundfont import Note
 
 PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 LOWEST_PITCH = 48

@@ -1,7 +1,7 @@
 """The synthesiser as an endless stream of music without labels, to pretrain on.
 
 Segment n is drawn from a stream of its own and is the same on any machine. It is a medley of movements of 6 s, each of one of
-the kinds that the embedded tasks are made of (`marble.tasks.pieces`), every piece recorded in a room of its own. The pieces are
+the kinds that the tasks are made of (`marble.tasks.synth.pieces`), every piece recorded in a room of its own. The pieces are
 drawn from other streams than those of the tasks, and single notes are played by the programs of the training split only: no
 clip of a task is heard. Phrases, harmonies and grooves have all programs in every split of the tasks, and here.
 """
@@ -13,9 +13,9 @@ from random import Random
 import numpy as np
 import soxr
 
-from marble.tasks.pieces import PITCH_PROGRAMS, PITCHES, instrument_piece, key_piece, pitch_piece, tempo_piece
-from marble.tasks.soundfont import RATE
-from marble.tasks.synth import render
+from marble.tasks.synth.pieces import PITCH_PROGRAMS, PITCHES, instrument_piece, key_piece, pitch_piece, tempo_piece
+from marble.tasks.synth.soundfont import RATE
+from marble.tasks.synth.tasks import render
 
 _KINDS = (pitch_piece, instrument_piece, key_piece, tempo_piece)
 _MOVEMENT = 6.0  # seconds of one kind: six notes, three phrases, one piece in a key, or one groove

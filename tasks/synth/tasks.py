@@ -1,9 +1,9 @@
 """The embedded tasks: music that marble composes and renders itself, so that the first run needs no download.
 
 Data
-    Pieces are composed from seeded streams (`marble.tasks.pieces`) and played by recorded instruments: the General MIDI
-    soundfont that `pretty_midi` ships (`marble.tasks.soundfont`, with its licence). The truth is exact. Every clip has its
-    own tuning (25 cents around 440 Hz), room, colour, noise and level, so that no single number gives the answer away.
+    Pieces are composed from seeded streams (`marble.tasks.synth.pieces`) and played by recorded instruments: the General MIDI
+    soundfont that `pretty_midi` ships (`marble.tasks.synth.soundfont`, with its licence). The truth is exact. Every clip has
+    its own tuning (25 cents around 440 Hz), room, colour, noise and level, so that no single number gives the answer away.
     On first use a task is rendered, once, into ``<data root>/<task>-v<version>/``: one 16-bit mono WAV file of 24 kHz a clip,
     and ``clips.jsonl`` with a line for each: file, split, target and ``truth`` (programs, chords, beats). It is rendered
     beside and renamed when complete; a second process waits for the first; afterwards the folder is only read.
@@ -32,8 +32,8 @@ from filelock import FileLock
 
 from marble.errors import MarbleError
 from marble.task import SPLITS, Clip, Kind, Split, Task
-from marble.tasks.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
-from marble.tasks.soundfont import LICENCE, RATE, mix
+from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
+from marble.tasks.synth.soundfont import LICENCE, RATE, mix
 
 Compose = Callable[[Split, int, Random], Piece]
 

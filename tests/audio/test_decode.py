@@ -10,8 +10,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble import audio, headers
-from marble.audio import BadAudioError, load, windows
+from marble.audio import containers as headers
+from marble.audio import decode as audio
+from marble.audio.decode import BadAudioError, load, windows
 
 RATE = 44_100
 FORMATS = {

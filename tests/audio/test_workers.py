@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from marble.audio import BadAudioError, load
-from marble.workers import Request, WorkerPool
+from marble.audio.decode import BadAudioError, load
+from marble.audio.workers import Request, WorkerPool
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="child processes are looked for in /proc")
 
 FAULTS = """
 import os, signal, struct
-from marble import audio
+from marble.audio import decode as audio
 
 answers, load = os.dup(1), audio.load
 
@@ -39,7 +39,7 @@ audio.load = faulty
 ENDLESS = """
 import sys
 from pathlib import Path
-from marble.workers import Request, WorkerPool
+from marble.audio.workers import Request, WorkerPool
 
 with WorkerPool(2) as pool:
     for number, waveform in enumerate(pool.map(Request(Path(sys.argv[1]), 22050, 0.0, None) for _ in range(10**9))):

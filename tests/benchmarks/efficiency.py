@@ -87,7 +87,7 @@ def measure(model: str, mixer: str, seconds: int, options: argparse.Namespace) -
 def build(model: str, mixer: str, seconds: int, options: argparse.Namespace) -> Callable[[], object]:
     """Return a pass over random audio, or tokens, of a length."""
     from marble.registry import upstream_class
-    from marble.upstreams.in_house import CONFIGS, InHouse
+    from marble.upstreams.mel_encoder import CONFIGS, InHouse
     from marble.upstreams.nn.rotary import rotary_table
 
     torch.manual_seed(0)

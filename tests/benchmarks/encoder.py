@@ -31,7 +31,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 SECONDS = 30
-CONFIG = Path(__file__).parents[1] / "data" / "upstreams" / "muq" / "config.json"
+CONFIG = Path(__file__).parents[1] / "fixtures" / "upstreams" / "muq" / "config.json"
 
 OFFICIAL = """
 import json, resource, sys, time, torch

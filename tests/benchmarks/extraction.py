@@ -15,13 +15,13 @@ import numpy as np
 import soundfile
 import torch
 
-from marble.cache import FeatureCache, clip_key
-from marble.content import file_hash
-from marble.extract import Excerpt, describe_space, extract, pooled_layers, resolve_windows
+from marble.audio.workers import Request, WorkerPool
+from marble.features.cache import FeatureCache, clip_key
+from marble.features.encode import Excerpt, describe_space, extract, pooled_layers, resolve_windows
+from marble.files import file_hash
 from marble.machine import choose_device
-from marble.protocol import Windows
+from marble.probe.protocol import Windows
 from marble.registry import load_upstream
-from marble.workers import Request, WorkerPool
 
 
 def main() -> None:

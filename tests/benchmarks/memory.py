@@ -49,10 +49,10 @@ def main() -> None:
 
 def measure(folder: Path) -> int:
     """Extract all clips of a folder and return this process's peak resident memory in bytes."""
-    from marble.cache import FeatureCache, clip_key
-    from marble.content import file_hash
-    from marble.extract import Excerpt, describe_space, extract, resolve_windows
-    from marble.protocol import Windows
+    from marble.features.cache import FeatureCache, clip_key
+    from marble.features.encode import Excerpt, describe_space, extract, resolve_windows
+    from marble.files import file_hash
+    from marble.probe.protocol import Windows
     from marble.registry import load_upstream
 
     upstream = load_upstream("fbank-chroma").prepare("cpu")

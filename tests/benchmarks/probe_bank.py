@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from sklearn.neural_network import MLPClassifier
 
-from marble.probes import Group, Question, Tracks, train_probes
-from marble.protocol import Probe
+from marble.probe.bank import Group, Question, Tracks, train_probes
+from marble.probe.protocol import Probe
 
 
 def main() -> None:

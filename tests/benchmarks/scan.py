@@ -24,8 +24,8 @@ import soundfile
 import torch
 
 import marble
-from marble.audio import SILENCE
-from marble.runner import prepare
+from marble.audio.decode import SILENCE
+from marble.jobs.run import prepare
 from marble.task import Clip
 from marble.tasks.magnatagatune import MTT
 from marble.upstream import Layer, Upstream, UpstreamInfo

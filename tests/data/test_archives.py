@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble import archives
-from marble.archives import copy_folder, unpack
+from marble.data import archives
+from marble.data.archives import copy_folder, unpack
 from marble.errors import MarbleError
 
 FILES = {"set/a/1.wav": b"one", "set/a/2.wav": b"two" * 50_000, "set/readme.txt": b"words"}

@@ -13,8 +13,8 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 
-from marble import download as module
-from marble.download import NotTheFileError, copy, download
+from marble.data import download as module
+from marble.data.download import NotTheFileError, copy, download
 from marble.errors import MarbleError
 
 CONTENT = np.random.default_rng(0).bytes(1_000_003)
@@ -67,7 +67,7 @@ def test_a_partial_file_longer_than_the_offered_one_is_forgotten(tmp_path, monke
     def refuse(request, timeout):
         raise HTTPError(request.full_url, 416, "Range Not Satisfiable", request.headers, None)
 
-    monkeypatch.setattr("marble.download.urlopen", refuse)
+    monkeypatch.setattr("marble.data.download.urlopen", refuse)
     (tmp_path / ".file.bin.partial").write_bytes(CONTENT)
     (tmp_path / ".file.bin.version").write_text('"1"')
     with pytest.raises(NotTheFileError, match="answers 416"):

@@ -15,8 +15,9 @@ import soundfile
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from marble import data, registry
-from marble.cli import app
+from marble import registry
+from marble.cli.app import app
+from marble.data import prepare as data
 from marble.errors import MarbleError
 from marble.task import Clip, Resource, Task
 

@@ -17,13 +17,13 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from marble import audio
-from marble import extract as extraction
-from marble.cache import FeatureCache, Space, clip_key, written_whole
-from marble.content import file_hash
+from marble.audio import decode as audio
 from marble.errors import MarbleError
-from marble.extract import Excerpt, describe_space, extract, resolve_windows
-from marble.protocol import Windows
+from marble.features import encode as extraction
+from marble.features.cache import FeatureCache, Space, clip_key, written_whole
+from marble.features.encode import Excerpt, describe_space, extract, resolve_windows
+from marble.files import file_hash
+from marble.probe.protocol import Windows
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]

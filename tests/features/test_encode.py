@@ -10,12 +10,12 @@ import pytest
 import soundfile
 import torch
 
-from marble import extract as extraction
-from marble.cache import FeatureCache, clip_key
-from marble.content import file_hash
 from marble.errors import MarbleError
-from marble.extract import Excerpt, describe_space, extract, pooled_layers, resolve_windows
-from marble.protocol import Windows
+from marble.features import encode as extraction
+from marble.features.cache import FeatureCache, clip_key
+from marble.features.encode import Excerpt, describe_space, extract, pooled_layers, resolve_windows
+from marble.files import file_hash
+from marble.probe.protocol import Windows
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]

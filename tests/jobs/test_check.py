@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from marble.check import check_upstream
+from marble.jobs.check import check_upstream
 from marble.registry import load_upstream
 from marble.upstream import Layer, Upstream, UpstreamInfo
 

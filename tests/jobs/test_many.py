@@ -8,9 +8,9 @@ import soundfile
 from typer.testing import CliRunner
 
 from marble import registry
-from marble.batch import run_all, split_specs
-from marble.cli import app
+from marble.cli.app import app
 from marble.errors import MarbleError
+from marble.jobs.many import run_all, split_specs
 from marble.tasks.suites import SUITES, Suite
 
 QUICK = {"seeds": 1, "settings": ["probe.epochs=2", "probe.hidden=8"]}
@@ -26,7 +26,7 @@ def suite(tones, tmp_path, monkeypatch):
     """A suite of two tasks that marble has, one for data of one's own and one that it has not; and the root of their data."""
     plugin = tmp_path / "tasks_of_a_test.py"
     plugin.write_text(
-        "from dataclasses import replace\nfrom marble.tasks.folder import folder_task\n"
+        "from dataclasses import replace\nfrom marble.tasks.own.folder import folder_task\n"
         f"ONE = replace(folder_task({str(tones)!r}), name='one')\n"
         "def broken(root):\n    raise ZeroDivisionError('a bug')\n"
         "BROKEN = replace(ONE, name='broken', clips=broken)\n"

@@ -15,7 +15,7 @@ import soundfile
 
 CLIPS = 60
 SHARD = 8
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_a_killed_probing_continues(processes, task, tmp_path, undisturbed, luck
 
 def test_an_interrupt_is_one_sentence_and_the_same_command_continues(task, tmp_path, small_net):
     log = tmp_path / "log"
-    environment = {**os.environ, "SMALL_NET_LOG": str(log), "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "SMALL_NET_LOG": str(log), "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     command = [
-        sys.executable, "-c", "from marble import extract; extract.SHARD_CLIPS = 8; from marble.cli import main; main()",
+        sys.executable, "-c", "from marble.features import encode; encode.SHARD_CLIPS = 8; from marble.cli import main; main()",
         "run", "--upstream", "small_net:Net", "--task", f"folder:{task}", "--seeds", "1", "--set", "probe.epochs=10",
     ]  # fmt: skip
 

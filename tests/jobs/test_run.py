@@ -12,12 +12,12 @@ import torch
 from sklearn.metrics import accuracy_score
 
 import marble
-from marble import results
-from marble.cache import FeatureCache
 from marble.errors import MarbleError
+from marble.features.cache import FeatureCache
+from marble.jobs.run import BadClipsError, prepare
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
-from marble.runner import BadClipsError, prepare
+from marble.results import schema as results
 from marble.upstream import Layer, Upstream
 
 QUICK = {"seeds": 2, "settings": ["probe.epochs=8", "probe.hidden=32"]}

@@ -6,13 +6,13 @@ import soxr
 import torch
 
 from marble import registry
-from marble.audio import BadAudioError
+from marble.audio.decode import BadAudioError
+from marble.pretraining.objective import make_objective
+from marble.pretraining.recipes import load_recipe
+from marble.pretraining.trainer import Trainer
 from marble.progress import Reporter
-from marble.tasks.synth_stream import segment
-from marble.upstreams.in_house import InHouse, InHouseConfig
-from marble.upstreams.pretraining.objective import make_objective
-from marble.upstreams.pretraining.recipes import load_recipe
-from marble.upstreams.pretraining.trainer import Trainer
+from marble.tasks.synth.stream import segment
+from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 
 
 class InMemory:

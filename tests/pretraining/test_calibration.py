@@ -5,9 +5,9 @@ import torch
 
 from marble import registry
 from marble.errors import MarbleError
-from marble.upstreams.pretraining.calibration import STEM_STD, calibrate
-from marble.upstreams.pretraining.objective import make_objective
-from marble.upstreams.pretraining.recipes import load_recipe
+from marble.pretraining.calibration import STEM_STD, calibrate
+from marble.pretraining.objective import make_objective
+from marble.pretraining.recipes import load_recipe
 
 FROZEN = ("seconds=2", "targets.0.codes=32", "standardise=true", "frozen_stem=true")
 

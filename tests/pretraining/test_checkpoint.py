@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from marble.errors import MarbleError
+from marble.pretraining import checkpoint, journal
 from marble.registry import load_upstream
-from marble.upstreams.pretraining import checkpoint, journal
 
 
 def contents(folder):

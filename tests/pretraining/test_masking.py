@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble.upstreams.pretraining.masking import WindowMask, window_tokens
+from marble.pretraining.masking import WindowMask, window_tokens
 
 
 def stream(seed=0):

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from marble import registry
 from marble.errors import MarbleError
-from marble.upstreams.pretraining.objective import make_objective
-from marble.upstreams.pretraining.recipes import RECIPES, load_recipe
+from marble.pretraining.objective import make_objective
+from marble.pretraining.recipes import RECIPES, load_recipe
 
 FULL_SIZE = [name for name, recipe in RECIPES.items() if not name.endswith("-tiny") and recipe.mask]
 

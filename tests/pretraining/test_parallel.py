@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from marble.upstreams.pretraining.parallel import SynchronisedBatchNorm, synchronise_batch_norms
+from marble.pretraining.parallel import SynchronisedBatchNorm, synchronise_batch_norms
 
 HERE = Path(__file__).parent
 

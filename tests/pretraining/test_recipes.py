@@ -8,8 +8,8 @@ import torch
 
 from marble import registry
 from marble.errors import MarbleError
+from marble.pretraining.recipes import RECIPES, Recipe, TargetSpec, load_recipe
 from marble.upstreams.omar_rq import OmarRQ
-from marble.upstreams.pretraining.recipes import RECIPES, Recipe, TargetSpec, load_recipe
 
 BRN = [
     "branchformer-attention-small",

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marble.errors import MarbleError
-from marble.upstreams.pretraining import data
-from marble.upstreams.pretraining.data import Files, Loader, Stream
+from marble.pretraining import segments as data
+from marble.pretraining.segments import Files, Loader, Stream
 
 RATE = 8000
 

@@ -9,12 +9,12 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from marble.cli import app
+from marble.cli.app import app
 from marble.errors import MarbleError
-from marble.pretrain import pretrain, read_curve
+from marble.pretraining.session import pretrain, read_curve
 from marble.progress import Reporter
 from marble.registry import load_upstream
-from marble.tasks.synth_stream import segment
+from marble.tasks.synth.stream import segment
 
 QUICK = ("seconds=1", "batch=4", "micro_batch=4", "optimiser.warmup=2", "targets.0.codes=32")
 
@@ -78,7 +78,7 @@ def test_a_probing_that_fails_ends_no_training(music, tmp_path, monkeypatch, err
             said.append(text)
 
     said = []
-    monkeypatch.setattr("marble.pretrain.run", fail)
+    monkeypatch.setattr("marble.pretraining.session.run", fail)
     train(music, tmp_path, "steps=2", probe=["gtzan"], checkpoint_every=1, reporter=Noted())
     failures = [text for text in said if "not probed" in text]
     assert failures == [f"step {step} is not probed: {error or 'MemoryError'}" for step in (1, 2)]
@@ -91,9 +91,9 @@ def test_a_place_that_is_no_folder_is_said_at_once(music, tmp_path):
 
 
 def test_what_was_trained_is_not_called_as_what_was_published():
-    from marble.pretrain import _about
+    from marble.pretraining.segments import Stream
+    from marble.pretraining.session import _about
     from marble.registry import upstream_class
-    from marble.upstreams.pretraining.data import Stream
 
     for name, called in {"musicfm-msd": "musicfm-msd-retrained", "musicfm-tiny": "musicfm-tiny"}.items():
         import torch

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from marble.errors import MarbleError
-from marble.upstreams.pretraining import checkpoint
-from marble.upstreams.pretraining.meter import Meter
-from marble.upstreams.pretraining.trainer import MAX_SKIPPED, Stopped
+from marble.pretraining import checkpoint
+from marble.pretraining.meter import Meter
+from marble.pretraining.trainer import MAX_SKIPPED, Stopped
 
 SPEED = {"clips_per_second", "audio_per_second", "waiting", "flop_share", "refused"}
 
@@ -190,7 +190,7 @@ def test_micro_batches_add_up_to_the_batch(make_trainer, small):
 
 def gradients_of_a_step(trainer):
     """The gradients before clipping of the first batch, and the buffers after it."""
-    from marble.upstreams.pretraining.data import Loader
+    from marble.pretraining.segments import Loader
 
     found = {}
 

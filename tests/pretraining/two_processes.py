@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from marble.pretraining.objective import make_objective
+from marble.pretraining.parallel import whole
+from marble.pretraining.recipes import load_recipe
+from marble.pretraining.segments import Loader
+from marble.pretraining.targets import mel_rvq
+from marble.pretraining.trainer import Trainer, join_processes
 from marble.progress import Reporter
-from marble.upstreams.in_house import InHouse, InHouseConfig
-from marble.upstreams.pretraining import mel_rvq
-from marble.upstreams.pretraining.data import Loader
-from marble.upstreams.pretraining.objective import make_objective
-from marble.upstreams.pretraining.parallel import whole
-from marble.upstreams.pretraining.recipes import load_recipe
-from marble.upstreams.pretraining.trainer import Trainer, join_processes
+from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 
 SIZES = {"width": 16, "depth": 2, "heads": 2, "hidden": 24, "channels": 2}
 CONFIG = {"family": "conformer", "mixer": "attention", "dropout": 0.0} | SIZES

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from marble import probes
-from marble.metrics import METRICS
-from marble.probes import Group, Question, Tracks, loss, train_probes
-from marble.protocol import Probe
-from marble.streams import dropout_generator, initial_weights, order_generator
+from marble.probe import bank as probes
+from marble.probe.bank import Group, Question, Tracks, loss, train_probes
+from marble.probe.metrics import METRICS
+from marble.probe.protocol import Probe
+from marble.random_streams import dropout_generator, initial_weights, order_generator
 
 RATES = (5e-4, 5e-3, 5e-2)
 SETTINGS = Probe(hidden=16, dropout=0.25, learning_rates=RATES, batch_size=16, epochs=12, patience=3)
@@ -206,7 +206,7 @@ def test_permuted_test_targets_change_no_choice_and_no_answer():
 
 
 def test_test_features_are_read_once_for_the_chosen_rate_only(monkeypatch):
-    from marble import probes
+    from marble.probe import bank as probes
 
     features, asked = question("multiclass")
     read = []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from marble.metrics import METRICS
-from marble.statistics import bootstrap_interval
+from marble.probe.bootstrap import bootstrap_interval
+from marble.probe.metrics import METRICS
 
 
 def test_is_what_resampling_by_hand_gives():

@@ -6,7 +6,7 @@ import pytest
 
 import marble
 from marble.errors import MarbleError
-from marble.protocol import PROTOCOLS, load_protocol, parse_layers
+from marble.probe.protocol import PROTOCOLS, load_protocol, parse_layers
 from marble.tasks import TASKS
 
 

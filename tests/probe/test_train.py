@@ -2,7 +2,7 @@
 
 import torch
 
-from marble.probing import standardise
+from marble.probe.train import standardise
 
 
 def test_standardise_uses_the_given_rows_and_leaves_constants_alone():

@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 import marble
-from marble.cli import app
-from marble.metrics import METRICS
-from marble.published import published_numbers
-from marble.results import Summary
-from marble.tables import leaderboard
+from marble.cli.app import app
+from marble.probe.metrics import METRICS
+from marble.results.leaderboard import leaderboard
+from marble.results.published import published_numbers
+from marble.results.schema import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "results" / "published"
@@ -199,7 +199,7 @@ def test_the_numbers_and_the_shipped_upstream_are_in_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(target)
-    code = "from marble.published import published_numbers as numbers; print(len(numbers()), numbers.__code__.co_filename)"
+    code = "from marble.results.published import published_numbers as all; print(len(all()), all.__code__.co_filename)"
     # Without site-packages, so that no other installation is found.
     alone = [sys.executable, "-S", "-c", code]
     done = subprocess.run(alone, env={"PYTHONPATH": str(target)}, check=True, capture_output=True, text=True)

@@ -6,12 +6,12 @@ import json
 import pytest
 
 import marble
-from marble import results
+from marble.cli.listing import by_upstream
 from marble.errors import MarbleError
-from marble.figures import heatmap, relative_scores, save_figure
-from marble.listing import by_upstream
-from marble.results import Summary
-from marble.tables import leaderboard, result_table
+from marble.results import schema as results
+from marble.results.figures import heatmap, relative_scores, save_figure
+from marble.results.leaderboard import leaderboard, result_table
+from marble.results.schema import Summary
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import soxr
 
 from marble.registry import load_task
 from marble.task import SPLITS
-from marble.tasks import difficulty, giantsteps, gtzan, magnatagatune, mtg_jamendo
-from marble.tasks.soundfont import RATE, Note, mix
+from marble.tasks import giantsteps, gtzan, magnatagatune, mtg_jamendo, piano_difficulty
+from marble.tasks.synth.soundfont import RATE, Note, mix
 
 # General MIDI programs.
 PIANO, GLOCKENSPIEL, ORGAN, GUITAR, DISTORTED, BASS, STRINGS, CHOIR, TRUMPET, FLUTE, LEAD = (
@@ -250,7 +250,7 @@ TREES = {
     "emomusic": (write_emomusic, None),
     "nsynth": (write_nsynth, None),
     "vocalset": (write_vocalset, None),
-    "piano": (write_difficulty, difficulty),
+    "piano": (write_difficulty, piano_difficulty),
 }
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from marble import registry
-from marble.batch import run_all
 from marble.errors import MarbleError
-from marble.protocol import PROTOCOLS
-from marble.published import published_numbers
+from marble.jobs.many import run_all
+from marble.probe.protocol import PROTOCOLS
+from marble.results.published import published_numbers
 from marble.tasks.suites import SUITES
 
 # The tables that list the tasks of each paper, and the tasks that wait for their judgement frame by frame or for other parts.
@@ -57,7 +57,7 @@ def test_what_marble_cannot_run_is_named_with_the_reason_unless_it_is_given():
     assert list(registry.open_suites(["nsynth-pitch", "suite:omar"]))[:2] == ["nsynth-pitch", "mtt-clean"]
     with pytest.raises(MarbleError, match="no suite called 'muk': did you mean muq"):
         registry.open_suites(["suite:muk"])
-    with pytest.raises(MarbleError, match=r"suite:omar is several tasks \(mtt-clean, .*: give it to marble.batch.run_all"):
+    with pytest.raises(MarbleError, match=r"suite:omar is several tasks \(mtt-clean, .*: give it to marble.jobs.many.run_all"):
         registry.load_task("suite:omar")
 
 

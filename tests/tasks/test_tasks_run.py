@@ -6,10 +6,11 @@ import torch
 from typer.testing import CliRunner
 
 import marble
-from marble import registry, summary
-from marble.cli import app
-from marble.probes import Tracks
-from marble.runner import BadClipsError, prepare
+from marble import registry
+from marble.cli.app import app
+from marble.jobs import summary
+from marble.jobs.run import BadClipsError, prepare
+from marble.probe.bank import Tracks
 
 QUICK = {"seeds": 1, "settings": ["probe.epochs=60", "probe.hidden=64", "probe.learning_rates=1e-3,1e-2"], "layers": "0"}
 # The least that the main metric has to reach on the test split (of MSE: the most).

@@ -16,7 +16,7 @@ import torch
 
 from marble.errors import MarbleError
 from marble.registry import upstream_class
-from marble.upstreams.weights import Checkpoint, Settings
+from marble.upstreams.loading.weights import Checkpoint, Settings
 
 LISTS = Path(__file__).parents[3] / "shared" / "facts" / "checkpoints"
 NOWHERE = Path("official file")

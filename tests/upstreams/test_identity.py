@@ -5,7 +5,7 @@ from pathlib import Path
 
 from marble.registry import load_upstream
 
-DATA = Path(__file__).parents[1] / "data" / "upstreams"
+DATA = Path(__file__).parents[1] / "fixtures" / "upstreams"
 
 
 def test_a_setting_that_moves_numbers_moves_the_hash_too(tmp_path):

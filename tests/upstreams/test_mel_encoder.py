@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from marble.check import check_upstream
-from marble.content import file_hash
 from marble.errors import MarbleError
+from marble.files import file_hash
+from marble.jobs.check import check_upstream
 from marble.registry import complete_upstream_names, load_upstream, upstream_class
 from marble.upstreams import SHIPPED
-from marble.upstreams.in_house import InHouse, InHouseConfig
+from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 from marble.upstreams.omar_rq import OmarRQTiny
 
 # In millions: the fit of the sizes to the counts of the paper.

@@ -1,6 +1,6 @@
 """Official checkpoints in miniature give the official hidden states.
 
-The files in tests/data/upstreams were made once by the official implementations with random weights: their checkpoint and
+The files in tests/fixtures/upstreams were made once by the official implementations with random weights: their checkpoint and
 configuration files, a waveform, and all hidden states (the gin files are our own, with the same bindings).
 """
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from marble.registry import upstream_class
 
-DATA = Path(__file__).parents[1] / "data" / "upstreams"
+DATA = Path(__file__).parents[1] / "fixtures" / "upstreams"
 
 
 @dataclass(frozen=True)

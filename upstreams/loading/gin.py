@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from marble.errors import MarbleError
-from marble.upstreams.weights import Settings
+from marble.upstreams.loading.weights import Settings
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.ENDMARKER}
 _MISSING = object()

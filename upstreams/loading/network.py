@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 
 import torch
 
-from marble.content import file_hash
 from marble.errors import MarbleError, one_line
+from marble.files import file_hash
 from marble.upstream import Layer, Upstream
+from marble.upstreams.loading.weights import HubFiles
 from marble.upstreams.nn.precision import Foldable, cast_matrices
-from marble.upstreams.weights import HubFiles
 
 
 class NetworkUpstream(Upstream):

@@ -21,18 +21,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 
-from marble.cache import written_whole
-from marble.content import file_hash, user_path
 from marble.errors import MarbleError
+from marble.features.cache import written_whole
+from marble.files import file_hash, user_path
 from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams import SHIPPED
-from marble.upstreams.official import NetworkUpstream
-from marble.upstreams.weights import fill, read_checkpoint, read_json
+from marble.upstreams.loading.network import NetworkUpstream
+from marble.upstreams.loading.weights import fill, read_checkpoint, read_json
 
 WEIGHTS, MANIFEST = "upstream.safetensors", "upstream.json"
 
 # What can be saved: architecture -> "module:Class" of a `SavedUpstream`.
-ARCHITECTURES = {"in-house": "marble.upstreams.in_house:InHouse", "omar-rq": "marble.upstreams.omar_rq:OmarRQ"}
+ARCHITECTURES = {"in-house": "marble.upstreams.mel_encoder:InHouse", "omar-rq": "marble.upstreams.omar_rq:OmarRQ"}
 
 
 class Manifest(BaseModel):

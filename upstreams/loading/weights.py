@@ -29,8 +29,8 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from marble.content import file_hash, user_path
 from marble.errors import MarbleError, one_line
+from marble.files import file_hash, user_path
 
 
 @dataclass(frozen=True)

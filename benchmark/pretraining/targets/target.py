@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from marble.content import user_path
 from marble.errors import MarbleError
+from marble.files import user_path
+from marble.pretraining.recipes import TargetSpec
+from marble.pretraining.targets.features import CQTPatches, EncodecPatches, MelPatches, StackedMel, WaveformPatches
+from marble.pretraining.targets.mel_rvq import MelRVQ
+from marble.pretraining.targets.quantisers import FSQ, RandomProjection
 from marble.registry import load_upstream
 from marble.upstream import Upstream
-from marble.upstreams.in_house import InHouse
+from marble.upstreams.loading.weights import fill, read_checkpoint
+from marble.upstreams.mel_encoder import InHouse
 from marble.upstreams.omar_rq import MelInput, WaveformInput
-from marble.upstreams.pretraining.features import CQTPatches, EncodecPatches, MelPatches, StackedMel, WaveformPatches
-from marble.upstreams.pretraining.mel_rvq import MelRVQ
-from marble.upstreams.pretraining.quantisers import FSQ, RandomProjection
-from marble.upstreams.pretraining.recipes import TargetSpec
-from marble.upstreams.weights import fill, read_checkpoint
 
 QUANTISER_FILE = "quantiser.safetensors"
 OMAR_MEAN, OMAR_STD = 2.06755686098554, 1.268292820667291  # of log10(1 + 10000 mel), OMAR-RQ's corpus

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from marble.errors import MarbleError
-from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.omar_rq import MelInput, WaveformInput
-from marble.upstreams.pretraining.features import (
+from marble.pretraining.targets.features import (
     CQT,
     CQTPatches,
     EncodecPatches,
@@ -19,6 +17,8 @@ from marble.upstreams.pretraining.features import (
     WaveformPatches,
     patches_of,
 )
+from marble.upstreams.nn.mel import DecibelMel
+from marble.upstreams.omar_rq import MelInput, WaveformInput
 
 RATE = 24_000
 QUALITY = (2 ** (1 / 12) + 1) / (2 ** (1 / 12) - 1)  # of 24 bins an octave

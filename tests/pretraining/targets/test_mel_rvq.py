@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from marble.tasks import synth
-from marble.tasks.pieces import key_piece, tempo_piece
-from marble.upstreams.pretraining import mel_rvq
-from marble.upstreams.pretraining.features import StackedMel
-from marble.upstreams.pretraining.mel_rvq import MelRVQ
-from marble.upstreams.pretraining.quantisers import usage
+from marble.pretraining.targets import mel_rvq
+from marble.pretraining.targets.features import StackedMel
+from marble.pretraining.targets.mel_rvq import MelRVQ
+from marble.pretraining.targets.quantisers import usage
+from marble.tasks.synth import tasks as synth
+from marble.tasks.synth.pieces import key_piece, tempo_piece
 
 
 def noise(*shape, seed=0):
@@ -128,7 +128,7 @@ def test_a_code_nobody_chooses_for_a_hundred_batches_becomes_the_direction_of_a_
 TWO_PROCESSES = """
 import sys, torch
 from torch.distributed import init_process_group
-from marble.upstreams.pretraining import mel_rvq
+from marble.pretraining.targets import mel_rvq
 rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 mel_rvq.PATIENCE = 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from marble.upstreams.pretraining.quantisers import FSQ, RandomProjection, usage
+from marble.pretraining.targets.quantisers import FSQ, RandomProjection, usage
 
 
 def noise(*shape, seed=0):

@@ -14,11 +14,11 @@ import soundfile
 from huggingface_hub import constants
 
 import marble
-from marble import audio
+from marble.audio import decode as audio
 from marble.errors import MarbleError
+from marble.jobs.run import prepare
 from marble.registry import load_task
-from marble.runner import prepare
-from marble.tasks.manifest import with_manifest
+from marble.tasks.own.manifest import with_manifest
 
 RATE = 16_000
 TONES = {"blues": 220.0, "metal": 880.0, "rock": 3520.0}

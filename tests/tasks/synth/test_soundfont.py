@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from marble.errors import MarbleError
-from marble.tasks import soundfont
-from marble.tasks.pieces import LOWEST_PITCH, PITCH_PROGRAMS
-from marble.tasks.soundfont import RATE, Note, mix, zones
+from marble.tasks.synth import soundfont
+from marble.tasks.synth.pieces import LOWEST_PITCH, PITCH_PROGRAMS
+from marble.tasks.synth.soundfont import RATE, Note, mix, zones
 
 
 def fundamental(audio):

@@ -5,9 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from marble.tasks import STREAMS, synth
-from marble.tasks.pieces import pitch_piece
-from marble.tasks.synth_stream import segment
+from marble.tasks import STREAMS
+from marble.tasks.synth import tasks as synth
+from marble.tasks.synth.pieces import pitch_piece
+from marble.tasks.synth.stream import segment
 
 
 def test_it_is_found_by_name():

@@ -14,8 +14,9 @@ import pytest
 from marble.errors import MarbleError
 from marble.registry import load_task
 from marble.task import SPLITS
-from marble.tasks import pieces, synth
-from marble.tasks.soundfont import RATE, mix, zones
+from marble.tasks.synth import pieces
+from marble.tasks.synth import tasks as synth
+from marble.tasks.synth.soundfont import RATE, mix, zones
 
 COMPOSERS = {
     "synth-pitch": (synth.PITCH, pieces.pitch_piece),
@@ -258,7 +259,7 @@ def test_an_interrupted_rendering_leaves_nothing_and_is_repeated(tiny, tmp_path,
 
 def test_two_processes_at_once(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from marble.tasks import pieces, synth;"
+        "import sys; from pathlib import Path; from marble.tasks.synth import pieces, tasks as synth;"
         "task = synth._task('synth-tiny', pieces.pitch_piece, 'multiclass', pieces.PITCHES, ('accuracy',),"
         "{'train': 30, 'valid': 30, 'test': 30}); print(len(task.read(Path(sys.argv[1]))))"
     )

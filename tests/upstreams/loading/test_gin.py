@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marble.errors import MarbleError
-from marble.upstreams.gin import read_gin
+from marble.upstreams.loading.gin import read_gin
 
 
 def read(tmp_path, text):

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from marble.errors import MarbleError
-from marble.upstreams import weights
+from marble.upstreams.loading import weights
+from marble.upstreams.loading.weights import HubFiles, read_checkpoint
 from marble.upstreams.mert import Mert95M, Mert330M
 from marble.upstreams.muq import MuQ
 from marble.upstreams.musicfm import MusicFMFMA, MusicFMMSD
 from marble.upstreams.omar_rq import OmarRQBase, OmarRQMultifeature, OmarRQMultifeature25Hz
-from marble.upstreams.weights import HubFiles, read_checkpoint
 
-DATA = Path(__file__).parents[1] / "data" / "upstreams"
+DATA = Path(__file__).parents[2] / "fixtures" / "upstreams"
 MAGNITUDE, DIRECTION = "encoder.pos_conv_embed.conv.weight_g", "encoder.pos_conv_embed.conv.weight_v"
 
 

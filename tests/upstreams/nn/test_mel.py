@@ -8,7 +8,7 @@ import torch
 
 from marble.upstreams.nn.mel import DecibelMel, LogMel, MelSpectrogram, mel_filters
 
-MUSICFM = Path(__file__).parents[2] / "data" / "upstreams" / "musicfm" / "pretrained_msd.pt"
+MUSICFM = Path(__file__).parents[2] / "fixtures" / "upstreams" / "musicfm" / "pretrained_msd.pt"
 BUFFERS = "model.preprocessor_melspec_2048.mel_stft."
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marble.cli import app
+from marble.cli.app import app
 from marble.errors import MarbleError
 
 QUICK = ["--seeds", "2", "--set", "probe.epochs=3"]
@@ -130,7 +130,7 @@ def test_an_old_result_that_cannot_be_read_fails_no_run(tones, tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(tones, tmp_path):
-    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); from marble.cli import main; main()"
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); from marble.cli.app import main; main()"
     words = ["run", "--upstream", "fbank-chroma", "--task", f"folder:{tones}", "--results", str(tmp_path), *QUICK]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
@@ -215,7 +215,7 @@ def test_check_tells_what_holds_and_what_does_not(tmp_path):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom marble.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom marble.cli.app import app\n"
         "done = CliRunner().invoke(app, ['--help'])\nassert done.exit_code == 0\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'datasets', 'pydantic', 'sklearn'} & set(sys.modules)))"
     )

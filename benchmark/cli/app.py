@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.console import Json, print_rows, reporter, stdout
-from marble.data_cli import data_app
+from marble.cli.console import Json, print_rows, reporter, stdout
+from marble.cli.data import data_app
+from marble.cli.pretrain import pretrain
 from marble.errors import MarbleError
-from marble.pretrain_cli import pretrain
 
 if TYPE_CHECKING:
-    from marble.batch import Outcome
+    from marble.jobs.many import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -84,7 +84,7 @@ def run(
     }  # fmt: skip
     try:
         from marble import registry
-        from marble.batch import split_specs
+        from marble.jobs.many import split_specs
 
         upstreams = split_specs(upstream, registry.complete_upstream_names(), "upstream")
         tasks = split_specs(task, registry.complete_task_names(), "task")
@@ -97,8 +97,8 @@ def run(
 
 
 def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
-    from marble.batch import run_all
-    from marble.tables import outcome_table, result_table
+    from marble.jobs.many import run_all
+    from marble.results.leaderboard import outcome_table, result_table
 
     outcomes: list[Outcome] = []
     for outcome in run_all(upstreams, tasks, reporter=reporter(), **options):
@@ -135,7 +135,7 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List upstreams, tasks, suites, recipes, protocols or results."""
-    from marble import listing
+    from marble.cli import listing
 
     kinds = {
         "upstreams": listing.upstreams,
@@ -157,7 +157,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show what is known about an upstream, a task, a suite or a recipe."""
-    from marble import listing
+    from marble.cli import listing
 
     kinds = {"upstream": listing.upstream, "task": listing.task, "suite": listing.suite, "recipe": listing.recipe}
     if kind not in kinds:
@@ -180,7 +180,7 @@ def check(
 ) -> None:
     """Run an upstream on noise and explain every promise that it breaks."""
     from marble import registry
-    from marble.check import check_upstream
+    from marble.jobs.check import check_upstream
     from marble.machine import choose_device
 
     model = registry.load_upstream(upstream, offline=offline).prepare(choose_device(device), precision)
@@ -217,8 +217,8 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Print the selected layer of every result, best first within each task and protocol."""
-    from marble.results import read_all
-    from marble.tables import leaderboard as table
+    from marble.results.leaderboard import leaderboard as table
+    from marble.results.schema import read_all
 
     if form != "csv":
         raise MarbleError(f"There is no leaderboard in '{form}': write --format csv.")
@@ -231,7 +231,7 @@ def leaderboard(
 @cache_app.command("ls")
 def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
     """List what the cache holds."""
-    from marble import listing
+    from marble.cli import listing
 
     print_rows(listing.spaces(_cache(cache_dir)), as_json)
 
@@ -270,9 +270,9 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _draw_heatmaps(results: Path) -> list[Path]:
     """Draw one heatmap for each upstream and protocol below `results`, and say where."""
-    from marble.figures import heatmap as draw
-    from marble.figures import save_figure
-    from marble.listing import by_upstream
+    from marble.cli.listing import by_upstream
+    from marble.results.figures import heatmap as draw
+    from marble.results.figures import save_figure
 
     paths = [path for stem, group in by_upstream(results) for path in save_figure(draw(group), stem)]
     for path in paths:
@@ -281,7 +281,7 @@ def _draw_heatmaps(results: Path) -> list[Path]:
 
 
 def _cache(cache_dir: Path | None) -> Any:
-    from marble.cache import FeatureCache
-    from marble.content import home
+    from marble.features.cache import FeatureCache
+    from marble.files import home
 
     return FeatureCache(cache_dir or home() / "cache")

@@ -1,0 +1,1 @@
+"""The files of the tasks: fetch, unpack, verify."""

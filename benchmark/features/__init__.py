@@ -1,0 +1,1 @@
+"""From waveforms to rows in the cache: what features depend on, encoding, reduction, storage."""

@@ -1,0 +1,1 @@
+"""One upstream on one task, many pairs of them, and what they would cost."""

@@ -1,0 +1,1 @@
+"""What pretraining predicts: features of the clean audio and their quantisers."""

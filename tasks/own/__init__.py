@@ -1,0 +1,1 @@
+"""Tasks over the user's own data: folders, tables, manifests."""

@@ -1,0 +1,1 @@
+"""Tasks that marble composes and renders itself, so that their truth is exact."""
