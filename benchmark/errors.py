@@ -5,10 +5,6 @@ one sentence: what happened, where, and what to do. The command line prints that
 else that is raised is a defect of marble and keeps its traceback.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
-
 
 class MarbleError(Exception):
     """A mistake that the user can repair; its text is one sentence that says what, where and what to do."""
@@ -22,19 +18,3 @@ def reason(error: OSError) -> str:
 def one_line(error: Exception) -> str:
     """Return the type of an error that is not marble's, and the first line of what it says."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-@contextmanager
-def writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file or folder from being written into a sentence.
-
-    Raises:
-        MarbleError: in place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise MarbleError(
-            f"Cannot write {path} ({reason(error)}): make room or choose another folder, "
-            "then run the same command again; what was finished is kept."
-        ) from error

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import sqlite3
 import stat
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+from marble.errors import MarbleError, reason
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
 
@@ -103,3 +107,59 @@ def _memory(fresh: Sequence[tuple[str, str, str]] = ()) -> dict[str, tuple[str, 
     except (OSError, sqlite3.Error) as error:
         warnings.warn(f"cannot use {file} ({error}), so every file is read anew: make it writable or remove it", stacklevel=3)
         return {}
+
+
+def digest(value: object) -> str:
+    """Return the sha256 of a value's canonical JSON, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn what keeps a file or folder from being written into a sentence.
+
+    Raises:
+        MarbleError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MarbleError(
+            f"Cannot write {path} ({reason(error)}): make room or choose another folder, "
+            "then run the same command again; what was finished is kept."
+        ) from error
+
+
+@contextmanager
+def atomic_write(path: Path) -> Generator[Path]:
+    """Give a path beside `path` to write to, renamed to `path` at the end, removed on any error.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+    finally:
+        with suppress(OSError):  # where even its folder does not exist
+            beside.unlink()
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file or folder grows before it is complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def has_checksum(file: Path, checksum: str) -> bool:
+    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "md5" if len(checksum) == 32 else "sha256").hexdigest() == checksum

@@ -164,6 +164,29 @@ def open_suites(specs: Sequence[str]) -> dict[str, str | None]:
     return tasks
 
 
+def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
+    """Return the specs in ``NAME[,NAME…]`` or ``all``; a comma inside an existing path does not split.
+
+    Args:
+        text: as typed.
+        everything: what ``all`` means.
+        what: is named, such as "task".
+
+    Raises:
+        MarbleError: nothing is named.
+    """
+    if text == "all":
+        return list(everything)
+    name, colon, argument = text.partition(":")
+    with suppress(OSError):  # longer than a path may be
+        if colon and "," not in name and Path(argument).exists():
+            return [text]
+    specs = [part.strip() for part in text.split(",") if part.strip()]
+    if not specs:
+        raise MarbleError(f"'{text}' names no {what}: write NAME[,NAME…] or all; marble ls {what}s lists the names.")
+    return specs
+
+
 def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
     """Return the class that a spec names, and its argument."""
     from marble.upstream import Upstream

@@ -84,7 +84,7 @@ def run(
     }  # fmt: skip
     try:
         from marble import registry
-        from marble.jobs.many import split_specs
+        from marble.registry import split_specs
 
         upstreams = split_specs(upstream, registry.complete_upstream_names(), "upstream")
         tasks = split_specs(task, registry.complete_task_names(), "task")

@@ -57,11 +57,11 @@ def prepare(
 @data_app.command()
 def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
     """Read all files of tasks: checksums, sizes of splits, artists, unreadable clips, recordings in two splits."""
-    from marble.data import prepare as data
+    from marble.data.verify import verify as check
 
     findings = []
     for one in _tasks(task):
-        for finding in data.verify(one, _root(data_root), reporter=reporter()):
+        for finding in check(one, _root(data_root), reporter=reporter()):
             findings.append({"task": one.name} | vars(finding))
             if not as_json:
                 print(f"{'ok   ' if finding.good else 'WRONG'}  {one.name}, {finding.check}: {finding.found}")
@@ -83,7 +83,7 @@ def _print(rows: list[dict[str, Any]], root: Path, as_json: bool) -> None:
 
 def _tasks(text: str) -> list[Task]:
     from marble import registry
-    from marble.jobs.many import split_specs
+    from marble.registry import split_specs
 
     specs = registry.open_suites(split_specs(text, registry.complete_task_names(), "task"))
     return [registry.load_task(name) for name, missing in specs.items() if not missing]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from marble import registry
-from marble.features.cache import FeatureCache, digest
+from marble.features.cache import FeatureCache
+from marble.files import digest
 from marble.pretraining.recipes import RECIPES, load_recipe
 from marble.probe.protocol import PROTOCOLS
 from marble.results.schema import Result, read_all

@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from marble.data.download import CHUNK, partial_of
-from marble.errors import MarbleError, writing
+from marble.data.download import CHUNK
+from marble.errors import MarbleError
+from marble.files import partial_of, writing
 from marble.progress import Reporter
 
 MOST_FILES = 1_000_000

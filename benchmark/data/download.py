@@ -10,7 +10,6 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -23,7 +22,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from marble.errors import MarbleError, writing
+from marble.errors import MarbleError
+from marble.files import has_checksum, partial_of, writing
 from marble.progress import Reporter
 
 CHUNK = 1 << 18
@@ -61,21 +61,6 @@ def copy(source: Path, file: Path, checksum: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, partial_of(file))
     _put_in_place(partial_of(file), file, checksum, str(source))
-
-
-def has_checksum(file: Path, checksum: str) -> bool:
-    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length).
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "md5" if len(checksum) == 32 else "sha256").hexdigest() == checksum
-
-
-def partial_of(path: Path) -> Path:
-    """Return where a file or folder grows before it is complete."""
-    return path.with_name(f".{path.name}.partial")
 
 
 def _put_in_place(partial: Path, file: Path, checksum: str | None, origin: str) -> None:

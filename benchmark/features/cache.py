@@ -17,7 +17,6 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -25,47 +24,20 @@ import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from marble.errors import MarbleError, reason, writing
+from marble.errors import MarbleError, reason
+from marble.features.checked import DAMAGE, read_checked, write_checked
+from marble.files import atomic_write, digest, writing
 
 FORMAT = 2
-DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
-
-
-def digest(value: object) -> str:
-    """Return the sha256 of a value's canonical JSON, as 64 hex digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def clip_key(content: str, start: float, stop: float | None, formats: Sequence[str] = ()) -> str:
     """Return the key of an excerpt: its file's sha256, its times in seconds, and the formats that its name promises."""
     return digest([content, start, stop, formats])
-
-
-@contextmanager
-def written_whole(path: Path) -> Generator[Path]:
-    """Give a path beside `path` to write to, renamed to `path` at the end, removed on any error.
-
-    Raises:
-        MarbleError: the disk is full or the folder cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-    finally:
-        with suppress(OSError):  # where even its folder does not exist
-            beside.unlink()
 
 
 def _cannot_read(path: Path, error: OSError) -> MarbleError:
@@ -90,7 +62,7 @@ class FeatureCache:
         path = self.root / "features" / f"{name}-{digest(description)[:16]}" / "space.json"
         text = json.dumps(description, indent=1, sort_keys=True) + "\n"
         if not path.exists() or path.read_bytes() != text.encode():
-            with written_whole(path) as beside:
+            with atomic_write(path) as beside:
                 beside.write_text(text)
         with suppress(OSError):  # a folder that may only be read serves all the same
             os.utime(path)
@@ -297,42 +269,6 @@ class Space:
             self._index[layer] = {key: place for key, place in held.items() if place[0] != path}
         with writing(path.with_suffix(".damaged")), suppress(FileNotFoundError):  # another process may be faster
             path.replace(path.with_suffix(".damaged"))
-
-
-def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:
-    """Write a safetensors file whose metadata holds a text and, for each tensor, the sha256 of all that it is.
-
-    Raises:
-        MarbleError: the disk is full or the folder cannot be written.
-    """
-    metadata = {"about": about} | {f"sha256.{name}": _checksum(name, about, values) for name, values in tensors.items()}
-    with written_whole(path) as beside:
-        beside.write_bytes(save(tensors, metadata))
-
-
-def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Return the metadata and some tensors (without names all) of such a file.
-
-    Raises:
-        OSError: it cannot be read.
-        SafetensorError, ValueError, KeyError, TypeError: it is not as it was written.
-    """
-    path.open("rb").close()  # safetensors says of all that it cannot open that it is not there
-    with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in names or file.keys()}
-    if "about" not in metadata:
-        raise ValueError("it is of an older format")
-    for name, values in tensors.items():
-        if _checksum(name, metadata["about"], values) != metadata.get(f"sha256.{name}"):
-            raise ValueError(f"{name} does not match its checksum")
-    return metadata, tensors
-
-
-def _checksum(name: str, about: str, values: np.ndarray) -> str:
-    content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
-    content.update(np.ascontiguousarray(values).data)
-    return content.hexdigest()
 
 
 def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:

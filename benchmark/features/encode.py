@@ -12,15 +12,12 @@ Conventions
 
 from __future__ import annotations
 
-import inspect
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -30,10 +27,8 @@ from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
 from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
-from marble.features import cache
 from marble.features.cache import Space
-from marble.files import file_hash
-from marble.probe.protocol import Windows
+from marble.features.space import Windows
 from marble.upstream import Upstream
 
 SHARD_CLIPS = 64
@@ -58,79 +53,6 @@ class Extraction:
     clips: int = 0
     audio_seconds: float = 0.0
     encoder_seconds: float = 0.0
-
-
-def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
-    """Return the windows of a protocol with the task's and the upstream's wishes filled in, in seconds.
-
-    Raises:
-        MarbleError: the windows are shorter than what the upstream can encode, or their hop is less than a sample.
-    """
-    longest = upstream.info.max_seconds
-    wanted = windows.seconds or task_seconds or longest
-    seconds = min(wanted, longest) if wanted and longest else wanted
-    sample = 1 / upstream.info.sample_rate
-    shortest = max(upstream.info.min_seconds, sample)
-    if seconds and seconds < shortest:
-        raise MarbleError(
-            f"Windows of {seconds:g} s are too short for {upstream.info.name}, which needs {shortest:g} s: "
-            "use --set windows.seconds with a larger number."
-        )
-    if windows.hop and windows.hop < sample:
-        raise MarbleError(f"A hop of {windows.hop:g} s is less than a sample: use --set windows.hop with a larger number.")
-    return Windows(seconds=seconds, hop=windows.hop or seconds, tail=windows.tail)
-
-
-def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
-    """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
-
-    A class from outside marble counts with its source file, and with the files beside or below this one whose modules it
-    uses, since nobody raises a version while experimenting.
-
-    Raises:
-        MarbleError: such a class has no source file.
-    """
-    kind = type(upstream)
-    description: dict[str, object] = {
-        "format": cache.FORMAT,
-        "upstream": upstream.info.name,
-        "class": f"{kind.__module__}:{kind.__qualname__}",
-        "version": upstream.info.version,
-        "weights": upstream.weights,
-        "sample_rate": upstream.info.sample_rate,
-        "min_seconds": upstream.info.min_seconds,
-        "audio": audio.VERSION,
-        "windows": windows.model_dump(),
-        "reduction": "mean over time",
-        "precision": upstream.precision,
-    }
-    if not kind.__module__.startswith("marble."):
-        try:
-            description["source"] = [file_hash(path) for path in _sources(sys.modules[kind.__module__])]
-        except (TypeError, OSError) as error:
-            raise MarbleError(
-                f"The class {kind.__qualname__} has no source file, so a change of it would go unnoticed: put it into a module."
-            ) from error
-    return description
-
-
-def _sources(module: ModuleType) -> list[Path]:
-    """Return the file of a module, and those beside or below it of the modules that it uses, directly or through others.
-
-    Used is what stands in a module's namespace. Installed packages and marble itself are not looked into.
-    """
-    home = Path(inspect.getfile(module)).parent
-    found = {module.__name__: Path(inspect.getfile(module))}
-    waiting = [module]
-    while waiting:
-        for value in vars(waiting.pop()).values():
-            name = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", None))
-            path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
-            own = path.is_relative_to(home) and "site-packages" not in (home.name, *path.relative_to(home).parts)
-            if own and name not in found and name.partition(".")[0] != "marble":
-                found[name] = path
-                waiting.append(sys.modules[name])
-    return [found[name] for name in sorted(found)]
 
 
 def extract(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from marble import registry
@@ -95,26 +93,3 @@ def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple
     except Exception as error:
         traceback.print_exc()
         return None, one_line(error)
-
-
-def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
-    """Return the specs in ``NAME[,NAME…]`` or ``all``; a comma inside an existing path does not split.
-
-    Args:
-        text: as typed.
-        everything: what ``all`` means.
-        what: is named, such as "task".
-
-    Raises:
-        MarbleError: nothing is named.
-    """
-    if text == "all":
-        return list(everything)
-    name, colon, argument = text.partition(":")
-    with suppress(OSError):  # longer than a path may be
-        if colon and "," not in name and Path(argument).exists():
-            return [text]
-    specs = [part.strip() for part in text.split(",") if part.strip()]
-    if not specs:
-        raise MarbleError(f"'{text}' names no {what}: write NAME[,NAME…] or all; marble ls {what}s lists the names.")
-    return specs

@@ -22,14 +22,15 @@ from pyarrow.parquet import read_metadata
 from marble import registry
 from marble.audio.decode import promised_formats
 from marble.errors import MarbleError, reason
-from marble.features.cache import FeatureCache, Space, clip_key, digest
-from marble.features.encode import Excerpt, Extraction, describe_space, extract, resolve_windows
-from marble.files import file_hashes, home, readable
+from marble.features.cache import FeatureCache, Space, clip_key
+from marble.features.encode import Excerpt, Extraction, extract
+from marble.features.space import Windows, describe_space, resolve_windows
+from marble.files import digest, file_hashes, home, readable
 from marble.jobs.summary import build_result, write_predictions
 from marble.machine import choose_device, computes_bfloat16, memory_peak, reset_memory_peak
 from marble.probe import bank as probes
 from marble.probe.metrics import METRICS
-from marble.probe.protocol import Protocol, Windows, load_protocol, parse_layers
+from marble.probe.protocol import Protocol, load_protocol, parse_layers
 from marble.probe.train import Probing
 from marble.progress import Reporter
 from marble.results.schema import BadClip, Cost, Result, read

@@ -13,7 +13,7 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from marble.features.cache import written_whole
+from marble.files import atomic_write
 from marble.machine import provenance
 from marble.probe.bank import Group, Tracks, Trained
 from marble.probe.bootstrap import bootstrap_interval
@@ -69,7 +69,7 @@ def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[
         "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
         "target": numbers if job.task.kind == "regression" else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
-    with written_whole(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
+    with atomic_write(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
         for rows in _predictions(job.task, probing, trained):
             writer.write_table(pyarrow.table(rows, schema))
 

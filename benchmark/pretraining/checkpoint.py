@@ -22,8 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.features.cache import written_whole
-from marble.files import file_hash
+from marble.files import atomic_write, file_hash
 from marble.pretraining.journal import insist
 from marble.pretraining.objective import QuantiserTraining
 from marble.pretraining.parallel import spread_like, whole
@@ -107,7 +106,7 @@ def _write(
             about = {"recipe": trainer.recipe.name, "steps": trainer.step} | dict(trainer.about)
             trainer.objective.upstream.save(beside, about, tensors)
         hashes = {path.name: file_hash(path) for path in sorted(beside.glob("*.safetensors"))}
-        with written_whole(beside / _DOCUMENT) as path:
+        with atomic_write(beside / _DOCUMENT) as path:
             path.write_text(json.dumps(document | {"sha256": hashes}, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
@@ -118,7 +117,7 @@ def _write(
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, beside)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from marble.errors import MarbleError
-from marble.features.cache import written_whole
+from marble.files import atomic_write
 from marble.progress import Reporter
 
 PATIENCE, PAUSE = 3600.0, 30.0
@@ -106,7 +106,7 @@ class Journal:
     def _replace(self, name: str, text: str) -> None:
         def replace() -> None:
             """Write the file anew, beside its place."""
-            with written_whole(self.folder / name) as beside:
+            with atomic_write(self.folder / name) as beside:
                 beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
         insist(replace, self.folder / name, self.reporter)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marble.errors import MarbleError
 from marble.pretraining.masking import Fill, WindowMask
-from marble.probe.protocol import change, validated
+from marble.settings import change, validated
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 

@@ -20,9 +20,8 @@ import torch
 
 from marble import registry
 from marble.audio.decode import is_audio_name
-from marble.errors import MarbleError, writing
-from marble.features.cache import written_whole
-from marble.files import user_path
+from marble.errors import MarbleError
+from marble.files import atomic_write, user_path, writing
 from marble.jobs.run import run
 from marble.machine import choose_device
 from marble.pretraining.calibration import CLIPS, calibrate
@@ -191,7 +190,7 @@ def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], devi
             rows.append(dict(zip(_COLUMNS, map(str, values), strict=True)))
             reporter.say(f"step {step}: {task} {metric} {score:.3f} on validation, layer {result.selected.layer}")
         if tasks:
-            with written_whole(folder / "curve.csv") as beside, beside.open("w", newline="") as file:
+            with atomic_write(folder / "curve.csv") as beside, beside.open("w", newline="") as file:
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)

@@ -16,31 +16,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from marble.errors import MarbleError
+from marble.features.space import Windows
+from marble.settings import STRICT, Positive, change, validated
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
-_STRICT = ConfigDict(frozen=True, extra="forbid")
-_Model = TypeVar("_Model", bound=BaseModel)
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Windows(BaseModel):
-    """How a clip is cut, in seconds; None leaves it to the task, then to the upstream."""
-
-    model_config = _STRICT
-    seconds: Positive | None = None
-    hop: Positive | None = None
-    tail: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
 class Probe(BaseModel):
     """The head that is trained on frozen features, and its training."""
 
-    model_config = _STRICT
+    model_config = STRICT
     hidden: Annotated[int, Field(gt=0)] = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
@@ -62,7 +52,7 @@ class Protocol(BaseModel):
         changes: the values that ``--set`` replaced.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     name: str
     description: str = Field(default="", exclude=True)
     by_task: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
@@ -184,48 +174,6 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     for setting in settings:
         document["changes"] |= change(parts, setting, known)
     return validated(Protocol, document)
-
-
-def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]:
-    """Replace one value of a document in place, and return its key and value.
-
-    Args:
-        document: of a pydantic model; objects and tuples inside it are reached by ``part.field`` and ``part.0.field``.
-        setting: ``KEY=VALUE``; a tuple takes values joined by commas, "none" is None, the rest is for pydantic to convert.
-        known: which keys there are, in words.
-
-    Raises:
-        MarbleError: there is no such value.
-    """
-    key, equals, value = setting.partition("=")
-    *path, last = key.split(".")
-    place: Any = document
-    for part in path:
-        if isinstance(place, tuple):
-            place = dict(zip(map(str, range(len(place))), place, strict=True))
-        place = place.get(part) if isinstance(place, dict) else None
-    if not (equals and isinstance(place, dict) and last in place) or isinstance(place[last], dict):
-        raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key {known}.")
-    if isinstance(place[last], tuple):
-        place[last] = tuple(part for part in value.split(",") if part)
-    else:
-        place[last] = None if value.lower() == "none" else value
-    return {key: place[last]}
-
-
-def validated(kind: type[_Model], document: dict[str, Any]) -> _Model:
-    """Return the model of a changed document.
-
-    Raises:
-        MarbleError: a value is impossible.
-    """
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise MarbleError(
-            f"--set {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}, got {first['input']!r}."
-        ) from error
 
 
 def parse_layers(text: str, count: int) -> tuple[list[int], bool]:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.features.cache import DAMAGE, digest, read_checked, write_checked
+from marble.features.checked import DAMAGE, read_checked, write_checked
+from marble.files import digest
 from marble.machine import free_memory
 from marble.probe import bank as probes
 from marble.probe.bank import Group, Question, Tracks, Trained, bytes_per_member, train_probes

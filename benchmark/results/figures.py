@@ -22,7 +22,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from marble.features.cache import written_whole
+from marble.files import atomic_write
 from marble.probe.metrics import METRICS
 from marble.results.schema import Result
 
@@ -95,7 +95,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     written = []
     for kind in ("png", "svg"):
         target = path.with_name(f"{path.name}.{kind}")
-        with written_whole(target) as beside:
+        with atomic_write(target) as beside:
             figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
         written.append(target)
     return written

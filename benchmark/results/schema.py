@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marble.errors import MarbleError
-from marble.features.cache import written_whole
+from marble.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas
@@ -134,7 +134,7 @@ class Result(_Part):
             MarbleError: the disk is full or the folder cannot be written.
         """
         path = root / self.path
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(self.model_dump_json(by_alias=True, indent=1) + "\n")
         return path
 

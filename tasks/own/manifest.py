@@ -34,8 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError
-from marble.features.cache import written_whole
-from marble.files import home, user_path
+from marble.files import atomic_write, home, user_path
 from marble.task import SPLITS, Clip, Target, Task
 from marble.tasks.splits import ALIASES
 
@@ -217,7 +216,7 @@ def _stored(content: bytes) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     file = home() / "audio" / digest[:2] / digest
     if not file.exists():
-        with written_whole(file) as beside:
+        with atomic_write(file) as beside:
             beside.write_bytes(content)
     return file.absolute()
 

@@ -17,10 +17,10 @@ import torch
 
 from marble.audio.workers import Request, WorkerPool
 from marble.features.cache import FeatureCache, clip_key
-from marble.features.encode import Excerpt, describe_space, extract, pooled_layers, resolve_windows
+from marble.features.encode import Excerpt, extract, pooled_layers
+from marble.features.space import Windows, describe_space, resolve_windows
 from marble.files import file_hash
 from marble.machine import choose_device
-from marble.probe.protocol import Windows
 from marble.registry import load_upstream
 
 

@@ -50,9 +50,9 @@ def main() -> None:
 def measure(folder: Path) -> int:
     """Extract all clips of a folder and return this process's peak resident memory in bytes."""
     from marble.features.cache import FeatureCache, clip_key
-    from marble.features.encode import Excerpt, describe_space, extract, resolve_windows
+    from marble.features.encode import Excerpt, extract
+    from marble.features.space import Windows, describe_space, resolve_windows
     from marble.files import file_hash
-    from marble.probe.protocol import Windows
     from marble.registry import load_upstream
 
     upstream = load_upstream("fbank-chroma").prepare("cpu")

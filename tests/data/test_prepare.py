@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from marble import registry
 from marble.cli.app import app
 from marble.data import prepare as data
+from marble.data.verify import Finding, verify
 from marble.errors import MarbleError
 from marble.task import Clip, Resource, Task
 
@@ -221,8 +222,8 @@ def test_what_is_there_needs_no_writing(prepared, tmp_path):
     assert not (tmp_path / ".prepare.lock").exists()
 
 
-def found(task: Task, root: Path) -> dict[str, data.Finding]:
-    return {finding.check: finding for finding in data.verify(task, root, workers=1)}
+def found(task: Task, root: Path) -> dict[str, Finding]:
+    return {finding.check: finding for finding in verify(task, root, workers=1)}
 
 
 @pytest.fixture

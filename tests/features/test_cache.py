@@ -20,10 +20,10 @@ from filelock import FileLock
 from marble.audio import decode as audio
 from marble.errors import MarbleError
 from marble.features import encode as extraction
-from marble.features.cache import FeatureCache, Space, clip_key, written_whole
-from marble.features.encode import Excerpt, describe_space, extract, resolve_windows
-from marble.files import file_hash
-from marble.probe.protocol import Windows
+from marble.features.cache import FeatureCache, Space, clip_key
+from marble.features.encode import Excerpt, extract
+from marble.features.space import Windows, describe_space, resolve_windows
+from marble.files import atomic_write, file_hash
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]
@@ -387,10 +387,10 @@ def test_a_file_where_the_folder_should_be_is_one_sentence(small_net, tmp_path):
 
 def test_a_write_is_whole_or_nothing(tmp_path):
     path = tmp_path / "folder/a.txt"
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("one")
         assert not path.exists()
-    with pytest.raises(UnicodeEncodeError), written_whole(path) as beside:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as beside:
         beside.write_text("two \udcff")
     assert path.read_text() == "one"
     assert list(path.parent.iterdir()) == [path]

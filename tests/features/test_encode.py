@@ -13,9 +13,9 @@ import torch
 from marble.errors import MarbleError
 from marble.features import encode as extraction
 from marble.features.cache import FeatureCache, clip_key
-from marble.features.encode import Excerpt, describe_space, extract, pooled_layers, resolve_windows
+from marble.features.encode import Excerpt, extract, pooled_layers
+from marble.features.space import Windows, describe_space, resolve_windows
 from marble.files import file_hash
-from marble.probe.protocol import Windows
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from marble import registry
 from marble.cli.app import app
 from marble.errors import MarbleError
-from marble.jobs.many import run_all, split_specs
+from marble.jobs.many import run_all
+from marble.registry import split_specs
 from marble.tasks.suites import SUITES, Suite
 
 QUICK = {"seeds": 1, "settings": ["probe.epochs=2", "probe.hidden=8"]}

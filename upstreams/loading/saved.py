@@ -22,8 +22,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.features.cache import written_whole
-from marble.files import file_hash, user_path
+from marble.files import atomic_write, file_hash, user_path
 from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams import SHIPPED
 from marble.upstreams.loading.network import NetworkUpstream
@@ -83,7 +82,7 @@ class SavedUpstream(NetworkUpstream):
             MarbleError: the folder cannot be written.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (tensors or self.state_dict()).items()}
-        with written_whole(folder / MANIFEST) as manifest, written_whole(folder / WEIGHTS) as weights:
+        with atomic_write(folder / MANIFEST) as manifest, atomic_write(folder / WEIGHTS) as weights:
             safetensors.torch.save_file(tensors, weights)
             about = {
                 "name": self.info.name,

@@ -1,0 +1,50 @@
+"""Safetensors files that carry the sha256 of all that they hold, so that a damaged one is never taken for data."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from marble.files import atomic_write
+
+DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
+
+
+def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file whose metadata holds a text and, for each tensor, the sha256 of all that it is.
+
+    Raises:
+        MarbleError: the disk is full or the folder cannot be written.
+    """
+    metadata = {"about": about} | {f"sha256.{name}": _checksum(name, about, values) for name, values in tensors.items()}
+    with atomic_write(path) as beside:
+        beside.write_bytes(save(tensors, metadata))
+
+
+def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return the metadata and some tensors (without names all) of such a file.
+
+    Raises:
+        OSError: it cannot be read.
+        SafetensorError, ValueError, KeyError, TypeError: it is not as it was written.
+    """
+    path.open("rb").close()  # safetensors says of all that it cannot open that it is not there
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in names or file.keys()}
+    if "about" not in metadata:
+        raise ValueError("it is of an older format")
+    for name, values in tensors.items():
+        if _checksum(name, metadata["about"], values) != metadata.get(f"sha256.{name}"):
+            raise ValueError(f"{name} does not match its checksum")
+    return metadata, tensors
+
+
+def _checksum(name: str, about: str, values: np.ndarray) -> str:
+    content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
+    content.update(np.ascontiguousarray(values).data)
+    return content.hexdigest()
