@@ -20,6 +20,8 @@ def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> Non
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
+    # safetensors writes the memory behind an array's pointer, whatever its strides are.
+    tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     metadata = {"about": about} | {f"sha256.{name}": _checksum(name, about, values) for name, values in tensors.items()}
     with atomic_write(path) as beside:
         beside.write_bytes(save(tensors, metadata))
