@@ -21,6 +21,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from marble.errors import MarbleError, reason
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
@@ -112,6 +114,27 @@ def _memory(fresh: Sequence[tuple[str, str, str]] = ()) -> dict[str, tuple[str, 
 def digest(value: object) -> str:
     """Return the sha256 of a value's canonical JSON, as 64 hex digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Generator[bool]:
+    """Hold the lock of a file, or give False where another process holds it and `wait` is not set.
+
+    The lock of a process that was killed is free.
+
+    Raises:
+        MarbleError: the folder cannot be written.
+    """
+    lock = FileLock(path.with_suffix(".lock"))
+    with writing(path), suppress(Timeout):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=wait)
+    try:
+        yield lock.is_locked
+    finally:
+        if lock.is_locked:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import Tensor
 
 
 def stream_seed(*identity: object) -> int:
@@ -18,22 +17,6 @@ def stream_seed(*identity: object) -> int:
     """
     text = "\x1f".join(map(str, identity))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-def initial_weights(task: str, seed: int, width: int, hidden: int, outputs: int) -> list[Tensor]:
-    """Return float64 weights [D, H], bias [1, H], weights [H, C], bias [1, C], uniform as `torch.nn.Linear` draws them."""
-    generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
-
-    def uniform(fan_in: int, *shape: int) -> Tensor:
-        """Draw from -1 to 1 over the root of the number of inputs."""
-        return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / fan_in**0.5
-
-    return [
-        uniform(width, width, hidden),
-        uniform(width, 1, hidden),
-        uniform(hidden, hidden, outputs),
-        uniform(hidden, 1, outputs),
-    ]
 
 
 def order_generator(task: str, seed: int) -> torch.Generator:

@@ -6,8 +6,7 @@ Conventions
 - Times are in seconds from the start of the file. ``stop=None`` is the end of the file.
 - A clip belongs to one split: ``train`` (fit), ``valid`` (choose) or ``test`` (report once).
 - Clips of one ``group`` (excerpts of one track) are scored together: the mean of their logits is the track's answer.
-- Targets are written as people read them: a label (multiclass, ordinal), a tuple of labels (multilabel), a tuple of numbers
-  (regression, one for each name in ``labels``). `Task.encode` turns them into an array.
+- Targets are written as people read them, see `marble.kinds`; `Task.encode` turns them into an array.
 """
 
 from __future__ import annotations
@@ -16,19 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from marble.errors import MarbleError
+from marble.kinds import Target, kind_of
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-Kind = Literal["multiclass", "multilabel", "regression", "ordinal"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-Target = str | tuple[str, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class Task:
         name: how the command line calls it.
         version: raised whenever splits, labels or metrics change.
         description: what is asked, of which data, split how; as a rule the module's docstring.
-        kind: "multiclass", "multilabel", "regression" or "ordinal" (classes with an order, lowest first).
+        kind: "multiclass", "multilabel", "regression" or "ordinal"; see `marble.kinds`.
         labels: the classes in the order of the logits, or the names of the regressed values.
         metrics: names from `marble.probe.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
         clips: function from the data root to all clips.
@@ -108,7 +103,7 @@ class Task:
     name: str
     version: int
     description: str
-    kind: Kind
+    kind: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     clips: Callable[[Path], Sequence[Clip]]
@@ -169,31 +164,18 @@ class Task:
         return clips
 
     def encode(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the targets: ``int64[N]`` (multiclass, ordinal), ``float32[N, C]`` (multilabel: 0 or 1; regression: values).
+        """Return the targets of some clips, ``int64[N]`` or ``float32[N, C]`` as the kind has it.
 
         Raises:
-            MarbleError: a target is not among the labels, or has the wrong number of values.
+            MarbleError: a target is not among the labels, or is none of the task's kind.
         """
-        index = {label: number for number, label in enumerate(self.labels)}
-        if self.kind in ("multiclass", "ordinal"):
-            return np.array([self._label(index, clip, clip.target) for clip in clips], dtype=np.int64)
-        encoded = np.zeros((len(clips), len(self.labels)), dtype=np.float32)
-        for row, clip in zip(encoded, clips, strict=True):
-            if self.kind == "multilabel":
-                row[[self._label(index, clip, label) for label in clip.target]] = 1.0
-            elif len(clip.target) != len(row) or not np.isfinite(np.asarray(clip.target, dtype=np.float32)).all():
-                raise MarbleError(f"The clip '{clip.id}' of {self.name} needs {len(row)} finite values, but has {clip.target}.")
-            else:
-                row[:] = clip.target
-        return encoded
-
-    def dataset(self, root: Path) -> Dataset:
-        """Return the clips under a data root as a `datasets.Dataset`: id, path, split, target, start, stop, group, artist."""
-        from datasets import Dataset
-
-        return Dataset.from_list([{**vars(clip), "path": str(clip.path)} for clip in self.read(root)])
-
-    def _label(self, index: dict[str, int], clip: Clip, label: object) -> int:
-        if not isinstance(label, str) or label not in index:
-            raise MarbleError(f"The clip '{clip.id}' of {self.name} has the label '{label}', which is not one of its labels.")
-        return index[label]
+        kind = kind_of(self.kind)
+        try:
+            return kind.encode([clip.target for clip in clips], self.labels)
+        except ValueError:
+            for clip in clips:
+                try:
+                    kind.encode([clip.target], self.labels)
+                except ValueError as error:
+                    raise MarbleError(f"The clip '{clip.id}' of {self.name} has {error}.") from error
+            raise

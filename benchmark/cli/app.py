@@ -80,16 +80,13 @@ def run(
     options: dict[str, Any] = {
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
         "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
-        "manifest": manifest, "plan": plan,
+        "manifest": manifest, "plan": plan, "workers": workers, "skip_bad": skip_bad, "results": results,
     }  # fmt: skip
     try:
         from marble import registry
-        from marble.registry import split_specs
 
-        upstreams = split_specs(upstream, registry.complete_upstream_names(), "upstream")
-        tasks = split_specs(task, registry.complete_task_names(), "task")
-        if not plan:
-            options |= {"workers": workers, "skip_bad": skip_bad, "results": results}
+        upstreams = registry.split_specs(upstream, registry.complete_upstream_names(), "upstream")
+        tasks = registry.split_specs(task, registry.complete_task_names(), "task")
         _run_all(upstreams, tasks, options, as_json)
     except KeyboardInterrupt:
         print("stopped: the same command continues where this one was", file=sys.stderr)
@@ -121,7 +118,7 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
             _draw_heatmaps(options["results"])
         except MarbleError as error:  # an old file; what was asked for is done
             print(f"warning: no heatmap is drawn, since {error}", file=sys.stderr)
-    failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.here for outcome in outcomes)
+    failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.in_marble for outcome in outcomes)
     if failed:
         if asked > 1:
             print(f"error: {failed} of {asked} runs failed.", file=sys.stderr)

@@ -6,13 +6,14 @@ Conventions
   Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
 - A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
   wrong name makes a file bad. What else it is called, tasks and results do not count.
-- A *shard* is a safetensors file with the pooled features of some clips: ``layer.K`` float32[windows, D] for each layer,
-  ``windows`` int64[clips] (windows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``)
-  and, for each tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and
-  renamed, so a shard is whole or absent. Trained probes are kept likewise, see `marble.probe.train`.
+- A *shard* is a safetensors file with the features of some clips: ``layer.K`` float32[rows, E] for each layer, ``rows``
+  int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``) and, for each
+  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
+  shard is whole or absent. Answers of trained probes are kept likewise, see `marble.probe.train`.
 - A lock per shard lets many processes fill one cache; the lock of a killed process is free.
 - What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.
+- A space of another `FORMAT` belongs to an older marble: it is listed, never read, and removed by ``marble cache gc``.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from marble.errors import MarbleError, reason
-from marble.features.checked import DAMAGE, read_checked, write_checked
+from marble.features.checked import DAMAGE, read_checked, read_metadata, write_checked
 from marble.files import atomic_write, digest, writing
 
-FORMAT = 2
+FORMAT = 3
 
 
 def clip_key(content: str, start: float, stop: float | None, formats: Sequence[str] = ()) -> str:
@@ -72,6 +72,10 @@ class FeatureCache:
         """Return all spaces, by name."""
         return [Space(path.parent) for path in sorted(self.root.glob("features/*/space.json"))]
 
+    def older(self, upstream: str) -> list[Space]:
+        """Return the spaces of an upstream that an older marble wrote, which this one does not read."""
+        return [space for space in self.spaces() if space.is_older and space.description["upstream"] == upstream]
+
     def damaged_probes(self) -> list[tuple[Path, str]]:
         """Return the trained probes beside the features that are not as they were written, with the reason.
 
@@ -81,7 +85,7 @@ class FeatureCache:
         return _damaged(self.root.glob("probes/*/*.safetensors"))
 
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
-        """Remove what nobody can use: interrupted writes, damaged shards and probes and, if asked, spaces long unused.
+        """Remove interrupted writes, what is damaged or of an older format and, if asked, spaces long unused.
 
         Args:
             older_than_days: remove spaces not used for this long, in days; None keeps all.
@@ -92,13 +96,16 @@ class FeatureCache:
         Raises:
             MarbleError: a file cannot be read or removed.
         """
-        removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))] + self.damaged_probes()
+        removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))]
+        removed += self.damaged_probes() + _older_probes(self.root)
         for part in sorted(self.root.glob("**/.*.part")):
             if time.time() - part.stat().st_mtime > 3600:
                 removed.append((part, "interrupted write"))
         for space in self.spaces():
             age = (time.time() - (space.folder / "space.json").stat().st_mtime) / 86400
-            if older_than_days is not None and age > older_than_days:
+            if space.is_older:
+                removed += [(path, "of an older format") for path in sorted(space.folder.iterdir())]
+            elif older_than_days is not None and age > older_than_days:
                 removed += [(path, f"not used for {age:.0f} days") for path in sorted(space.folder.iterdir())]
             else:
                 removed += space.damaged()
@@ -134,6 +141,11 @@ class Space:
         except ValueError as error:
             raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it anew.") from error
 
+    @property
+    def is_older(self) -> bool:
+        """Whether another version of marble wrote the space, in a format that this one does not read."""
+        return self.description.get("format") != FORMAT
+
     def refresh(self) -> None:
         """Look for shards that other processes have written since; damaged ones are set aside with a warning.
 
@@ -151,18 +163,19 @@ class Space:
         return [key for key in keys if any(key not in layer for layer in held)]
 
     def size(self) -> tuple[int, list[int], int]:
-        """Return how many clips, which layers and how many bytes the space holds."""
-        self.refresh()
+        """Return how many clips, which layers and how many bytes the space holds; of an older one the bytes alone."""
+        if not self.is_older:
+            self.refresh()
         clips = {key for layer in self._index.values() for key in layer}
         return len(clips), sorted(self._index), sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
-    def write(self, keys: Sequence[str], windows: Sequence[int], features: dict[int, np.ndarray]) -> Path:
+    def write(self, keys: Sequence[str], rows: Sequence[int], features: dict[int, np.ndarray]) -> Path:
         """Write a shard.
 
         Args:
             keys: of its clips.
-            windows: how many windows each clip has.
-            features: for each layer float32[windows, D], clips in the order of the keys.
+            rows: how many rows each clip has.
+            features: for each layer float32[rows, E], clips in the order of the keys.
 
         Returns:
             Where it lies.
@@ -170,7 +183,7 @@ class Space:
         Raises:
             MarbleError: it cannot be written or read back.
         """
-        tensors: dict[str, np.ndarray] = {"windows": np.asarray(windows, dtype=np.int64)}
+        tensors: dict[str, np.ndarray] = {"rows": np.asarray(rows, dtype=np.int64)}
         tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
         path = self.shard_path(keys, list(features))
         write_checked(path, json.dumps(list(keys)), tensors)
@@ -182,25 +195,8 @@ class Space:
         """Return where the shard of these clips and layers lies."""
         return self.folder / f"{digest([list(keys), sorted(layers)])[:24]}.safetensors"
 
-    @contextmanager
-    def lock(self, path: Path, *, wait: bool) -> Generator[bool]:
-        """Hold the lock of a shard, or give False where another process holds it and `wait` is not set.
-
-        Raises:
-            MarbleError: the folder cannot be written.
-        """
-        lock = FileLock(path.with_suffix(".lock"))
-        with writing(path), suppress(Timeout):
-            lock.acquire(blocking=wait)
-        try:
-            yield lock.is_locked
-        finally:
-            if lock.is_locked:
-                Path(lock.lock_file).unlink(missing_ok=True)
-                lock.release()
-
     def read(self, keys: Sequence[str], layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of some clips and how many windows each has: float32[sum(windows), D], int64[clips].
+        """Return the features of some clips and how many rows each has: float32[sum(rows), E], int64[clips].
 
         Raises:
             MarbleError: a clip is not in the cache, or its shard is damaged (it is then set aside).
@@ -246,8 +242,8 @@ class Space:
 
     def _add(self, path: Path) -> None:
         try:
-            metadata, tensors = read_checked(path, "windows")
-            keys, windows = json.loads(metadata["about"]), tensors["windows"].tolist()
+            metadata, tensors = read_checked(path, "rows")
+            keys, rows = json.loads(metadata["about"]), tensors["rows"].tolist()
             layers = [int(name.rpartition(".")[2]) for name in metadata if name.startswith("sha256.layer.")]
         except FileNotFoundError:
             return
@@ -257,7 +253,7 @@ class Space:
             self._set_aside(path, error)
             return
         begin = 0
-        for key, count in zip(keys, windows, strict=True):
+        for key, count in zip(keys, rows, strict=True):
             for layer in layers:
                 self._index.setdefault(layer, {})[key] = (path, begin, count)
             begin += count
@@ -269,6 +265,16 @@ class Space:
             self._index[layer] = {key: place for key, place in held.items() if place[0] != path}
         with writing(path.with_suffix(".damaged")), suppress(FileNotFoundError):  # another process may be faster
             path.replace(path.with_suffix(".damaged"))
+
+
+def _older_probes(root: Path) -> list[tuple[Path, str]]:
+    """Return the trained probes that an older marble wrote; a damaged one is none."""
+    older = []
+    for path in sorted(root.glob("probes/*/*.safetensors")):
+        with suppress(OSError, *DAMAGE):
+            if json.loads(read_metadata(path)["about"]).get("format") != FORMAT:
+                older.append((path, "of an older format"))
+    return older
 
 
 def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:

@@ -46,6 +46,12 @@ def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.
     return metadata, tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of such a file; errors as `read_checked`."""
+    with safe_open(path, framework="np") as file:
+        return file.metadata() or {}
+
+
 def _checksum(name: str, about: str, values: np.ndarray) -> str:
     content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
     content.update(np.ascontiguousarray(values).data)

@@ -1,18 +1,17 @@
-"""From clips to pooled features in the cache: decode, cut into windows, encode, average over time, write shards.
+"""From clips to features in the cache: decode, cut into windows, encode, reduce, write shards.
 
 Conventions
 -----------
 - Clips are encoded in shards of `SHARD_CLIPS`, in the order given; a killed run loses at most the shard it was in.
-- Only the clips and layers that the cache lacks are encoded; blocks behind the last wanted layer never run.
+- Only the clips and layers that the cache lacks are encoded; blocks after the last wanted layer never run.
 - On a CPU no batch holds windows of two clips, so the features of a clip depend on that clip alone, byte for byte, whatever
   the cache already held. On a GPU windows of equal length are batched across clips.
-- A layer is averaged over time in float32 the moment it appears; windows are never padded. A clip shorter than the
-  upstream's shortest input is extended with zeros to just that.
+- A layer is reduced to rows in float32 the moment it appears (`marble.features.reduction`); windows are never padded. A clip
+  shorter than the upstream's shortest input is extended with zeros to just that.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
 from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
 from marble.features.cache import Space
-from marble.features.space import Windows
+from marble.features.reduction import Reduction
+from marble.features.space import Windows, cut_windows, shortest_input
+from marble.files import locked
 from marble.upstream import Upstream
 
 SHARD_CLIPS = 64
@@ -61,6 +61,7 @@ def extract(
     excerpts: Sequence[Excerpt],
     layers: Sequence[int],
     windows: Windows,
+    reduction: Reduction,
     *,
     workers: int | None = None,
     on_clip: Callable[[str], object] = lambda key: None,
@@ -72,7 +73,8 @@ def extract(
         space: where its features lie.
         excerpts: what is wanted.
         layers: which layers, ascending.
-        windows: resolved; see `resolve_windows`.
+        windows: resolved; see `marble.features.space.resolve_windows`.
+        reduction: what is kept of each window.
         workers: decoding processes; None chooses.
         on_clip: called with the key of each excerpt that is encoded, found in the cache, or bad.
 
@@ -87,14 +89,14 @@ def extract(
     turns = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
     space.refresh()
     with WorkerPool(workers) as pool:
-        encoder = _Encoder(upstream, layers, windows, pool, done, on_clip)
+        encoder = _Encoder(upstream, layers, windows, reduction, pool, done, on_clip)
         busy = 0
         while turns:
             shard = turns.popleft()
             keys = [excerpt.key for excerpt in shard]
             absent = space.missing(keys, layers)
             if absent:
-                with space.lock(space.shard_path(keys, layers), wait=busy > len(turns)) as held:
+                with locked(space.shard_path(keys, layers), wait=busy > len(turns)) as held:
                     if not held:
                         turns.append(shard)
                         busy += 1
@@ -116,6 +118,7 @@ class _Encoder:
     upstream: Upstream
     layers: Sequence[int]
     windows: Windows
+    reduction: Reduction
     pool: WorkerPool
     done: Extraction
     on_clip: Callable[[str], object]
@@ -124,35 +127,30 @@ class _Encoder:
         """Encode a shard and write it."""
         layers = [layer for layer in self.layers if space.missing([excerpt.key for excerpt in shard], [layer])]
         counts: dict[int, int] = {}
-        pooled: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+        reduced: dict[tuple[int, int], dict[int, np.ndarray]] = {}
         for batch in self._batches(self._pieces(shard, counts)):
             waveform = torch.from_numpy(np.stack([samples for _, _, samples in batch]))
             begin = time.perf_counter()
-            rows = pooled_layers(self.upstream, waveform, layers)
+            rows = reduced_layers(self.upstream, waveform, layers, self.reduction)
             self.done.encoder_seconds += time.perf_counter() - begin
-            for row, (clip, window, _) in enumerate(batch):
-                pooled[clip, window] = {layer: values[row] for layer, values in rows.items()}
-        for (clip, _), rows in sorted(pooled.items()):
+            for number, (clip, window, _) in enumerate(batch):
+                reduced[clip, window] = {layer: values[number] for layer, values in rows.items()}
+        for (clip, _), rows in sorted(reduced.items()):
             broken = [layer for layer, values in rows.items() if not np.isfinite(values).all()]
             if broken and counts.pop(clip, None):
                 self.done.bad[shard[clip].key] = (
                     f"gives {self.upstream.info.name} values that are not finite in layer {broken[0]}"
                 )
-        good = sorted(counts)
+        good = {clip: [reduced[clip, window] for window in range(counts[clip])] for clip in sorted(counts)}
         self.done.clips += len(good)
         if good:
-            features = {
-                layer: np.stack([pooled[clip, window][layer] for clip in good for window in range(counts[clip])])
-                for layer in layers
-            }
-            space.write([shard[clip].key for clip in good], [counts[clip] for clip in good], features)
+            features = {layer: np.concatenate([rows[layer] for clip in good.values() for rows in clip]) for layer in layers}
+            rows_of = [sum(len(rows[layers[0]]) for rows in clip) for clip in good.values()]
+            space.write([shard[clip].key for clip in good], rows_of, features)
 
     def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (clip, window, samples) and note how many windows each good clip has."""
-        rate = self.upstream.info.sample_rate
-        shortest = math.ceil(self.upstream.info.min_seconds * rate)
-        length = round(self.windows.seconds * rate) if self.windows.seconds else None
-        hop = round((self.windows.hop or 1) * rate)
+        rate, shortest = self.upstream.info.sample_rate, shortest_input(self.upstream.info)
         requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop) for excerpt in shard]
         for clip, waveform in enumerate(self.pool.map(requests)):
             self.on_clip(shard[clip].key)
@@ -161,7 +159,7 @@ class _Encoder:
                 continue
             if len(waveform) < shortest:
                 waveform = np.pad(waveform, (0, shortest - len(waveform)))
-            cuts = audio.windows(len(waveform), length, hop, max(round(self.windows.tail * rate), shortest))
+            cuts = cut_windows(len(waveform), self.windows, self.upstream.info)
             counts[clip] = len(cuts)
             for window, cut in enumerate(cuts):
                 yield clip, window, waveform[cut]
@@ -186,36 +184,37 @@ class _Encoder:
 
 
 @torch.inference_mode()
-def pooled_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int]) -> dict[int, np.ndarray]:
-    """Encode a batch and average each wanted layer over time.
+def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction) -> dict[int, np.ndarray]:
+    """Encode a batch and reduce each wanted layer.
 
     Args:
         upstream: prepared for inference.
         waveform: ``Tensor[B, N]`` at the upstream's rate, on the CPU.
-        layers: which layers, ascending; blocks behind the last one do not run.
+        layers: which layers, ascending; blocks after the last one do not run.
+        reduction: what is kept of each window.
 
     Returns:
-        For each layer float32[B, D]. Where a GPU's memory does not hold the batch, it is encoded in halves.
+        For each layer float32[B, R, E]. Where a GPU's memory does not hold the batch, it is encoded in halves.
 
     Raises:
         MarbleError: what the upstream yields is not what its `info` says.
     """
-    pooled: dict[int, Tensor] = {}
+    rows: dict[int, Tensor] = {}
     try:
         for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
             if layer in layers:
                 _refuse_shape(upstream, layer, hidden, len(waveform))
-                pooled[layer] = hidden.float().mean(dim=1)
+                rows[layer] = reduction(hidden.float(), upstream.frame_times(hidden.shape[1]))
             if layer == layers[-1]:
                 break
-        if len(pooled) < len(layers):
+        if len(rows) < len(layers):
             raise _broken(upstream, f"yields fewer layers than the {len(upstream.info.layers)} of its info")
-        return {layer: values.cpu().numpy() for layer, values in pooled.items()}
+        return {layer: values.cpu().numpy() for layer, values in rows.items()}
     except torch.OutOfMemoryError:
         if len(waveform) == 1:
             raise
         torch.cuda.empty_cache()
-    halves = [pooled_layers(upstream, half, layers) for half in waveform.tensor_split(2)]
+    halves = [reduced_layers(upstream, half, layers, reduction) for half in waveform.tensor_split(2)]
     return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}
 
 

@@ -1,8 +1,13 @@
-"""What features depend on: the windows of a clip, and the description that names a cache space."""
+"""What features depend on: the windows of a clip, and the description that names a cache space.
+
+A built-in upstream is known by name, version and weights: where its code lies decides nothing. A class from outside marble
+counts with its path and its source as well, since nobody raises a version while experimenting.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +18,12 @@ from pydantic import BaseModel, Field
 from marble.audio import decode as audio
 from marble.errors import MarbleError
 from marble.features import cache
+from marble.features.reduction import Reduction
 from marble.files import file_hash
 from marble.settings import STRICT, Positive
 
 if TYPE_CHECKING:
-    from marble.upstream import Upstream
+    from marble.upstream import Upstream, UpstreamInfo
 
 
 class Windows(BaseModel):
@@ -50,35 +56,51 @@ def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upst
     return Windows(seconds=seconds, hop=windows.hop or seconds, tail=windows.tail)
 
 
-def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
+def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slice]:
+    """Return the windows of a waveform at the upstream's rate, as slices of its samples.
+
+    Args:
+        samples: length of the waveform.
+        windows: resolved; see `resolve_windows`.
+        info: of the upstream; a rest that is shorter than its shortest input is no window.
+    """
+    rate = info.sample_rate
+    length = round(windows.seconds * rate) if windows.seconds else None
+    tail = max(round(windows.tail * rate), shortest_input(info))
+    return audio.windows(samples, length, round((windows.hop or 1) * rate), tail)
+
+
+def shortest_input(info: UpstreamInfo) -> int:
+    """Return the shortest waveform that an upstream encodes, in samples."""
+    return math.ceil(info.min_seconds * info.sample_rate)
+
+
+def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -> dict[str, object]:
     """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
 
-    A class from outside marble counts with its source file, and with the files beside or below this one whose modules it
-    uses, since nobody raises a version while experimenting.
-
     Raises:
-        MarbleError: such a class has no source file.
+        MarbleError: the class of an upstream from outside marble has no source file.
     """
-    kind = type(upstream)
+    owner = type(upstream)
     description: dict[str, object] = {
         "format": cache.FORMAT,
         "upstream": upstream.info.name,
-        "class": f"{kind.__module__}:{kind.__qualname__}",
         "version": upstream.info.version,
         "weights": upstream.weights,
         "sample_rate": upstream.info.sample_rate,
         "min_seconds": upstream.info.min_seconds,
         "audio": audio.VERSION,
         "windows": windows.model_dump(),
-        "reduction": "mean over time",
+        "reduction": reduction.name,
         "precision": upstream.precision,
     }
-    if not kind.__module__.startswith("marble."):
+    if not owner.__module__.startswith("marble."):
+        description["class"] = f"{owner.__module__}:{owner.__qualname__}"
         try:
-            description["source"] = [file_hash(path) for path in _sources(sys.modules[kind.__module__])]
+            description["source"] = [file_hash(path) for path in _sources(sys.modules[owner.__module__])]
         except (TypeError, OSError) as error:
             raise MarbleError(
-                f"The class {kind.__qualname__} has no source file, so a change of it would go unnoticed: put it into a module."
+                f"The class {owner.__qualname__} has no source file, so that a change would go unnoticed: put it into a module."
             ) from error
     return description
 

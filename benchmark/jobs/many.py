@@ -1,16 +1,18 @@
-"""Many upstreams on many tasks: each upstream is loaded once, and one failure does not stop the others."""
+"""Many upstreams on many tasks: each upstream and each task is read once, and one failure does not stop the others."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from marble import registry
 from marble.errors import MarbleError, one_line
+from marble.jobs.job import Job, JobOptions, TaskData, make_job, read_data
 from marble.jobs.plan import make_plan
-from marble.jobs.run import BadClipsError, prepare, run
+from marble.jobs.run import BadClipsError, run_job
 from marble.progress import Reporter
 from marble.results.schema import Result
 from marble.upstream import Upstream
@@ -20,66 +22,83 @@ from marble.upstream import Upstream
 class Outcome:
     """What became of one pair: a result, a complaint, or both (a result that left bad clips out); a plan where that was asked.
 
-    `here` is False where a suite names a task that marble does not have; that is no failure.
+    `in_marble` is False where a suite names a task that marble does not have; that is no failure.
     """
 
     upstream: str
     task: str
     result: Result | None
     complaint: str | None
-    here: bool = True
+    in_marble: bool = True
     plan: dict[str, object] | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether somebody has to do something about it."""
-        return self.here and self.complaint is not None
+        """Whether the complaint needs a remedy."""
+        return self.in_marble and self.complaint is not None
 
 
 def run_all(
     upstreams: Sequence[str],
     tasks: Sequence[str],
     *,
-    reporter: Reporter | None = None,
+    results: Path | str = "results",
+    skip_bad: bool = False,
+    workers: int | None = None,
     manifest: str | None = None,
     plan: bool = False,
-    **options: Any,
+    reporter: Reporter | None = None,
+    **options: object,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every upstream on every task, in turn.
 
     Args:
         upstreams: specs.
         tasks: specs, or suites such as ``suite:muq``.
-        reporter: says what happens; None is silent.
+        results, skip_bad, workers, reporter: as for `marble.run`.
         manifest: where the clips of the tasks come from instead; see `marble.load_task`.
         plan: tell what each run would do and cost, and encode nothing.
-        options: as for `marble.run`, or as for `marble.jobs.run.prepare` where `plan` is set.
+        options: fields of `JobOptions`.
 
     Raises:
         MarbleError: there is no such suite.
     """
-    reporter, offline = reporter or Reporter(), options.get("offline", False)
-    protocol = options.get("protocol", "marble")
+    asked, reporter = JobOptions(**options), reporter or Reporter()  # ty: ignore[invalid-argument-type]
     for suite in (registry.load_suite(task) for task in tasks if task.startswith("suite:")):
-        reporter.say(f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {protocol}")
+        reporter.say(f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {asked.protocol}")
     opened = registry.open_suites(tasks)
+    read: dict[str, tuple[TaskData | None, str | None]] = {}
 
-    def work(model: Upstream, task: str) -> Any:
-        """Return the result of an upstream on a task, or its plan."""
-        loaded = registry.load_task(task, manifest, offline=offline)
+    def data_of(task: str) -> TaskData:
+        """Return the clips of a task."""
+        return read_data(registry.load_task(task, manifest, offline=asked.offline), asked, reporter)
+
+    def work(job: Job) -> Any:
+        """Return the plan or the result of a job."""
         if plan:
-            return make_plan(prepare(model, loaded, reporter=reporter, **options))
-        return run(model, loaded, reporter=reporter, **options)
+            return make_plan(job)
+        return run_job(job, results=Path(results), skip_bad=skip_bad, workers=workers, reporter=reporter)
 
     for upstream in upstreams:
-        model = None  # lets go of the one before
-        model, broken = _attempt(registry.load_upstream, upstream, offline=offline)
+        model: Upstream | None = None  # lets go of the one before
+        broken: str | None = None
         for task, absent in opened.items():
-            if absent or broken:
-                yield Outcome(upstream, task, None, absent or broken, here=not absent)
-            else:
-                done, complaint = _attempt(work, model, task)
-                yield Outcome(upstream, task, None if plan else done, complaint, plan=done if plan else None)
+            if absent:
+                yield Outcome(upstream, task, None, absent, in_marble=False)
+                continue
+            if task not in read:
+                read[task] = _attempt(data_of, task)
+            data, complaint = read[task]
+            if data and not model and not broken:
+                model, broken = _attempt(registry.load_upstream, upstream, offline=asked.offline)
+            if not data or not model:
+                yield Outcome(upstream, task, None, complaint or broken)
+                continue
+            job, complaint = _attempt(make_job, model, data, asked, reporter)
+            done = None
+            if job:
+                done, complaint = _attempt(work, job)
+            yield Outcome(upstream, task, None if plan else done, complaint, plan=done if plan else None)
 
 
 def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, str | None]:

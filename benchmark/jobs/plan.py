@@ -13,9 +13,12 @@ import torch
 
 from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
-from marble.features.encode import Excerpt, pooled_layers
-from marble.jobs.run import Job
-from marble.probe.bank import Group, Question, Tracks, train_probes
+from marble.features.encode import Excerpt, reduced_layers
+from marble.features.space import cut_windows, shortest_input
+from marble.jobs.job import Job
+from marble.probe.answers import Group
+from marble.probe.bank import train_probes
+from marble.probe.inputs import Examples, ProbeData
 
 _SAMPLES = 2
 
@@ -32,24 +35,20 @@ def make_plan(job: Job) -> dict[str, object]:
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
     lengths = {excerpt.key: _length(excerpt) for excerpt in excerpts if excerpt.key in absent}
     seconds = sum(length or 0.0 for length in lengths.values())
-    width = sum(job.upstream.info.layers[layer].width for layer in job.needed)
-    windows = sum(
-        max(1, round((length or 0) / job.windows.seconds)) if job.windows.seconds else 1 for length in lengths.values()
-    )
-    groups = (len(job.layers) + job.weighted) * len(job.seeds)
+    windows = sum(_windows(job, length or 0.0) for length in lengths.values())
     readable = [excerpt for excerpt in excerpts if lengths.get(excerpt.key)]
     return {
         "upstream": job.upstream.info.name,
         "task": job.task.name,
         "layers": len(job.layers) + job.weighted,
-        "probes": groups * len(job.protocol.probe.learning_rates),
+        "probes": len(job.groups) * len(job.protocol.probe.learning_rates),
         "clips": len(excerpts),
         "cached": len(excerpts) - len(absent),
         "audio_hours": seconds / 3600,
-        "feature_gigabytes": 4 * width * windows / 1e9,
+        "feature_gigabytes": 4 * sum(job.widths.values()) * windows / 1e9,
         "bad_headers": sum(length is None for length in lengths.values()),
         "encode_minutes": _encoder_speed(job, readable[:_SAMPLES]) * seconds / 60,
-        "probe_minutes": _probe_seconds(job) * groups / 60,
+        "probe_minutes": _probe_seconds(job) * len(job.groups) / 60,
     }
 
 
@@ -63,10 +62,17 @@ def _length(excerpt: Excerpt) -> float | None:
         return None
 
 
+def _windows(job: Job, seconds: float) -> int:
+    """Return how many windows an excerpt of this length has."""
+    info = job.upstream.info
+    samples = max(round(seconds * info.sample_rate), shortest_input(info))
+    return len(cut_windows(samples, job.windows, info))
+
+
 def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
     """Return the seconds of work that one second of audio costs."""
     rate = job.upstream.info.sample_rate
-    longest, shortest = round((job.windows.seconds or 30.0) * rate), round(job.upstream.info.min_seconds * rate)
+    longest = round((job.windows.seconds or 30.0) * rate)
     heard, spent = 0.0, 0.0
     for turn, excerpt in enumerate(samples[:1] + samples):
         begin = time.perf_counter()
@@ -76,8 +82,8 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
             continue
         piece = torch.from_numpy(waveform[:longest])[None]
         decoded = time.perf_counter() - begin
-        padded = torch.nn.functional.pad(piece, (0, max(0, shortest - piece.shape[1])))
-        pooled_layers(job.upstream, padded, job.needed)
+        padded = torch.nn.functional.pad(piece, (0, max(0, shortest_input(job.upstream.info) - piece.shape[1])))
+        reduced_layers(job.upstream, padded, job.needed, job.reduction)
         if turn:
             share = piece.shape[1] / len(waveform)
             heard += piece.shape[1] / rate
@@ -86,24 +92,19 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
 
 
 def _probe_seconds(job: Job) -> float:
-    """Return the seconds that one group would take if its probes used all epochs, from one epoch on random numbers."""
+    """Return the seconds that one group would take if its probes used all epochs, from one epoch on random features."""
     settings = job.protocol.probe
-    device, outputs = job.upstream.device, len(job.task.labels)
-    sizes = {split: sum(clip.split == split for clip in job.clips) for split in ("train", "valid")}
-    sample = min(sizes["train"], 8 * settings.batch_size)
-    width = max(job.upstream.info.layers[layer].width for layer in job.needed)
-    features = torch.randn(1, sample, width, device=device)
-    targets = torch.arange(sample, device=device) % outputs
-    if job.task.kind in ("multilabel", "regression"):
-        targets = (torch.rand(sample, outputs, device=device) < 0.5).float()
-    rows = torch.arange(sample, device=device)
-    tracks = Tracks(rows, rows, targets)
-    small = Tracks(rows[:64], rows[:64], targets[:64])
-    question = Question("plan", job.task.kind, outputs, job.task.main_metric, tracks, small, small)
+    clips = {split: [clip for clip in job.data.clips if clip.split == split] for split in ("train", "valid")}
+    sample = min(len(clips["train"]), 8 * settings.batch_size)
+    features = torch.randn(1, sample, max(job.widths.values()), device=job.upstream.device)
+    targets = torch.from_numpy(job.task.encode(clips["train"][:sample])).to(features.device)
+    rows = torch.arange(sample, device=features.device)
+    train, few = Examples(rows, rows, targets), Examples(rows[:64], rows[:64], targets[:64])
+    data = ProbeData("plan", job.task.kind, len(job.task.labels), job.task.main_metric, train, few, few)
     once = settings.model_copy(update={"epochs": 1})
     spent = 0.0
     for _ in range(2):
         begin = time.perf_counter()
-        train_probes(features, [0], [Group(0, 0)], question, once)
+        train_probes(features, [0], [Group(0, 0)], data, once)
         spent = time.perf_counter() - begin
-    return spent * settings.epochs * (sizes["train"] + sizes["valid"] / 3) / sample
+    return spent * settings.epochs * (len(clips["train"]) + len(clips["valid"]) / 3) / sample

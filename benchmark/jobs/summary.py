@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow
 import torch
@@ -14,25 +14,24 @@ from pyarrow import parquet
 from torch import Tensor
 
 from marble.files import atomic_write
+from marble.jobs.job import Job
+from marble.kinds import kind_of
 from marble.machine import provenance
-from marble.probe.bank import Group, Tracks, Trained
+from marble.probe.answers import Answers, Group
 from marble.probe.bootstrap import bootstrap_interval
-from marble.probe.metrics import METRICS, Metric, grades, undefined_labels
-from marble.probe.train import Probing
+from marble.probe.inputs import Examples, Inputs
+from marble.probe.metrics import METRICS, Metric, undefined_labels
 from marble.results.schema import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
 from marble.task import Task
 
-if TYPE_CHECKING:
-    from marble.jobs.run import Job
 
-
-def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad: list[BadClip], cost: Cost) -> Result:
-    """Return the result of a job whose probes are trained."""
-    layers = [_layer_result(job, probing, trained, layer) for layer in dict.fromkeys(group.layer for group in trained)]
+def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], bad: list[BadClip], cost: Cost) -> Result:
+    """Return the result of a job that is answered."""
+    layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
     return Result(
         identity=job.identity,
         upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
-        task=_describe_task(job, probing),
+        task=_describe_task(job, inputs),
         protocol=job.protocol.model_dump(mode="json")
         | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
         layers=layers,
@@ -57,8 +56,8 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
     return max(single, key=score)
 
 
-def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[Group, Trained], results: Path) -> None:
-    """Write the answers of the chosen probe of every layer and seed to every validation and test track beside the result.
+def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answers], results: Path) -> None:
+    """Write the answers of every layer and seed to every validation and test track beside the result.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
@@ -67,61 +66,71 @@ def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[
     text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
     schema = pyarrow.schema({
         "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
-        "target": numbers if job.task.kind == "regression" else pyarrow.list_(text), "prediction": text, "logits": numbers,
+        "target": numbers if kind_of(inputs.task.kind).numeric else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
     with atomic_write(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for rows in _predictions(job.task, probing, trained):
+        for rows in _predictions(inputs, answers):
             writer.write_table(pyarrow.table(rows, schema))
 
 
-def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], layer: int | str) -> LayerResult:
-    chosen = [trained[Group(layer, seed)] for seed in job.seeds]
-    validation, test = probing.question.valid, probing.question.test
+def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer: int | str) -> LayerResult:
+    of_seeds = [answers[Group(layer, seed)] for seed in job.seeds]
+    valid, test = inputs.data.valid, inputs.data.test
     runs = [
         Run(
             seed=seed,
-            learning_rate=one.learning_rate,
-            epoch=one.epoch,
-            validation=_metrics(one.validation, one.validation_windows, validation, job.task),
-            test=_metrics(one.test, one.test_windows, test, job.task),
-            grid=[
-                GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score)))
-                for rate, epoch, score in zip(job.protocol.probe.learning_rates, one.grid_epochs, one.grid_scores, strict=True)
-            ],
+            validation=_metrics(answer.validation, valid, job.task),
+            test=_metrics(answer.test, test, job.task),
+            **_training(job, answer),
         )
-        for seed, one in zip(job.seeds, chosen, strict=True)
+        for seed, answer in zip(job.seeds, of_seeds, strict=True)
     ]
-    weights = torch.stack([one.layer_weights for one in chosen]).double().mean(0).tolist() if layer == "weighted" else None
+    weights = torch.stack([answer.layer_weights for answer in of_seeds]).double().mean(0)
+    stacked = torch.stack([answer.test for answer in of_seeds])
     return LayerResult(
         layer=layer,
         name="weighted sum" if isinstance(layer, str) else job.upstream.info.layers[layer].name,
         runs=runs,
         validation={name: _summary([run.validation[name] for run in runs]) for name in job.task.metrics},
         test={
-            name: _summary([run.test[name] for run in runs], _interval(chosen, test, METRICS[name]))
+            name: _summary([run.test[name] for run in runs], _interval(stacked, test, METRICS[name]))
             for name in job.task.metrics
         },
-        weights=weights,
+        weights=weights.tolist() if layer == "weighted" else None,
     )
 
 
-def _metrics(logits: Tensor, window_logits: Tensor, tracks: Tracks, task: Task) -> Scores:
-    """Return the metrics of a task from the answers of one probe to the tracks and to the windows of a split."""
+def _training(job: Job, answer: Answers) -> dict[str, Any]:
+    """Return the chosen rate and epoch and the grid that they were chosen from, as `Run` has them."""
+    training = answer.training
+    if training is None:
+        return {"learning_rate": None, "epoch": None, "grid": []}
+    rates = job.protocol.probe.learning_rates
+    points = zip(rates, training.grid_epochs, training.grid_scores, strict=True)
+    grid = [GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score))) for rate, epoch, score in points]
+    return {"learning_rate": training.learning_rate, "epoch": training.epoch, "grid": grid}
+
+
+def _metrics(answers: Tensor, examples: Examples, task: Task) -> Scores:
+    """Return the metrics of a task from the answers of one group to the rows of a split."""
     scores = {}
     for name in task.metrics:
-        metric = METRICS[name]
-        answered, asked = (window_logits, tracks.windows()) if metric.of_windows else (logits, tracks)
-        scores[name] = _number(float(metric(answered, asked.targets.cpu())))
+        values, targets, _ = _units(answers, examples, METRICS[name])
+        scores[name] = _number(float(METRICS[name](values, targets.cpu())))
     return scores
 
 
-def _interval(chosen: list[Trained], tracks: Tracks, metric: Metric) -> tuple[float, float]:
+def _interval(answers: Tensor, examples: Examples, metric: Metric) -> tuple[float, float]:
     """Return the bootstrap interval over test tracks of a metric averaged over seeds, computed where the probes were."""
+    values, targets, track = _units(answers.to(examples.track.device), examples, metric)
+    return bootstrap_interval(values, targets, metric, track=track)
+
+
+def _units(answers: Tensor, examples: Examples, metric: Metric) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what a metric scores: answers to tracks and their targets, or to windows, their targets and their tracks."""
     if metric.of_windows:
-        stacked = torch.stack([one.test_windows for one in chosen]).to(tracks.track.device)
-        return bootstrap_interval(stacked, tracks.windows().targets, metric, track=tracks.track)
-    stacked = torch.stack([one.test for one in chosen]).to(tracks.track.device)
-    return bootstrap_interval(stacked, tracks.targets, metric)
+        return answers, examples.targets[examples.track], examples.track
+    return examples.by_track(answers), examples.targets, None
 
 
 def _summary(values: list[float | None], interval: tuple[float, float] | None = None) -> Summary:
@@ -136,7 +145,7 @@ def _number(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
+def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
     task = job.task
     described = {
         "name": task.name,
@@ -145,28 +154,26 @@ def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
         "labels": list(task.labels),
         "main_metric": task.main_metric,
         "metrics": {name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
-        "tracks": {split: len(names) for split, names in probing.tracks.items()},
-        "limit": job.limit,
-        "data": job.data[:12],
+        "tracks": {split: len(names) for split, names in inputs.tracks.items()},
+        "limit": job.data.limit,
+        "data": job.data.content[:12],
         "synthetic": task.synthetic,
         "licence": task.licence,
         "citation": task.citation,
     }
-    if task.kind == "multilabel":
-        described["labels_without_roc_auc"] = undefined_labels(probing.question.test.targets)
+    if "roc_auc" in task.metrics:
+        described["labels_without_roc_auc"] = undefined_labels(inputs.data.test.targets)
     return described
 
 
-def _predictions(task: Task, probing: Probing, trained: dict[Group, Trained]) -> Iterator[dict[str, list]]:
+def _predictions(inputs: Inputs, answers: dict[Group, Answers]) -> Iterator[dict[str, list]]:
     """Yield the columns of one table for each layer, seed and split."""
-    target_of = {clip.track: clip.target for clip in reversed(probing.clips)}
-    for group, one in trained.items():
-        for split, logits in (("valid", one.validation), ("test", one.test)):
-            tracks = probing.tracks[split]
-            named: list[str | None] = [None] * len(tracks)
-            if task.kind in ("multiclass", "ordinal"):
-                places = logits.argmax(dim=1) if task.kind == "multiclass" else grades(logits)
-                named = [task.labels[place] if place >= 0 else None for place in places.tolist()]
+    task, data = inputs.task, inputs.data
+    target_of = {clip.track: clip.target for clip in reversed(inputs.clips)}
+    for group, answer in answers.items():
+        for split, examples, values in (("valid", data.valid, answer.validation), ("test", data.test, answer.test)):
+            tracks = inputs.tracks[split]
+            logits = examples.by_track(values)
             targets = [target_of[track] for track in tracks]
             yield {
                 "layer": [str(group.layer)] * len(tracks),
@@ -174,6 +181,6 @@ def _predictions(task: Task, probing: Probing, trained: dict[Group, Trained]) ->
                 "split": [split] * len(tracks),
                 "track": tracks,
                 "target": [[target] if isinstance(target, str) else list(target) for target in targets],
-                "prediction": named,
+                "prediction": kind_of(task.kind).decode(logits, task.labels),
                 "logits": logits.double().tolist(),
             }

@@ -50,6 +50,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from marble.kinds import grades
+
 # Probes × tracks × weightings at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
 
@@ -118,15 +120,6 @@ def undefined_labels(targets: Tensor) -> int:
     """Return how many labels of multilabel ``targets[N, C]`` have no positive or no negative track, so no ROC AUC."""
     positive = targets.bool()
     return int((~positive.any(0) | positive.all(0)).sum())
-
-
-def grades(scores: Tensor) -> Tensor:
-    """Return the grades that ordinal outputs ``Tensor[..., C]`` stand for, ``int64[...]`` from -1 to C - 1.
-
-    The grade is the number of outputs above one half before the first that is not, less one; -1 is below all grades
-    (Cheng, Wang and Pollastri 2008, as decoded by Ramoneda et al. 2025).
-    """
-    return (scores > 0.5).cumprod(-1).sum(-1) - 1
 
 
 def _total(values: Tensor) -> Tensor:

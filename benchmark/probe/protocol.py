@@ -14,9 +14,8 @@ selection rule above holds for all.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -24,13 +23,12 @@ from marble.errors import MarbleError
 from marble.features.space import Windows
 from marble.settings import STRICT, Positive, change, validated
 
-_RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
-
 
 class Probe(BaseModel):
-    """The head that is trained on frozen features, and its training."""
+    """The head that is trained on frozen features, and its training; `hidden` and `dropout` are those of the ``mlp``."""
 
     model_config = STRICT
+    kind: Literal["mlp", "linear"] = "mlp"
     hidden: Annotated[int, Field(gt=0)] = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
@@ -48,6 +46,7 @@ class Protocol(BaseModel):
         description: for people, and part of no result.
         by_task: settings that replace values where the task of this name is asked; part of a result only by their effect.
         windows: how clips are cut.
+        pooling: the reduction of each window; see `marble.features.reduction`.
         probe: what is trained.
         changes: the values that ``--set`` replaced.
     """
@@ -57,6 +56,7 @@ class Protocol(BaseModel):
     description: str = Field(default="", exclude=True)
     by_task: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
     windows: Windows = Windows()
+    pooling: Literal["mean", "mean+std", "max", "first", "last"] = "mean"
     probe: Probe = Probe()
     changes: dict[str, Any] = {}
 
@@ -167,37 +167,11 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     if name not in PROTOCOLS:
         raise MarbleError(f"There is no protocol called '{name}': known are {', '.join(PROTOCOLS)}.")
     document = PROTOCOLS[name].model_dump()
-    parts = {part: document[part] for part in ("windows", "probe")}
-    known = "among " + ", ".join(f"{part}.{field}" for part, fields in parts.items() for field in fields)
+    parts = {part: document[part] for part in ("windows", "pooling", "probe")}
+    keys = [f"{part}.{field}" for part in ("windows", "probe") for field in document[part]]
+    known = f"among {', '.join([*keys, 'pooling'])}"
     for setting in PROTOCOLS[name].by_task.get(task, ()):
         change(parts, setting, known)
     for setting in settings:
         document["changes"] |= change(parts, setting, known)
-    return validated(Protocol, document)
-
-
-def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
-    """Return the layer numbers that a list such as ``all``, ``weighted``, ``0,3,6..12`` names, and whether the sum is asked.
-
-    Args:
-        text: parts joined by commas: ``all``, ``weighted``, a number, or a range ``first..last`` with both ends.
-        count: how many layers the upstream has.
-
-    Raises:
-        MarbleError: a part is no layer of this upstream.
-    """
-    layers: set[int] = set()
-    weighted = False
-    for part in text.split(","):
-        first, dots, last = part.strip().partition("..")
-        if first == "weighted" and not dots:
-            weighted = True
-        elif first == "all" and not dots:
-            layers |= set(range(count))
-        elif _RANGE.fullmatch(part.strip()) and int(first) <= int(last or first) < count:
-            layers |= set(range(int(first), int(last or first) + 1))
-        else:
-            raise MarbleError(
-                f"'{part}' names no layer: there are 0..{count - 1}; write all, weighted, or a list such as 0,3,6..12."
-            )
-    return sorted(layers), weighted
+    return validated(Protocol, document | parts)

@@ -1,179 +1,179 @@
-"""From cached features to trained probes: what the task asks as tensors, and as many groups at once as memory allows.
+"""The maker of answers that trains a bank: as many groups at once as memory allows, each trained once, ever.
 
-Trained groups are kept beside the feature cache, one checked file each, named after the sha256 of what decides it (features,
-splits, targets, probe, layer, seed): a group is trained once, and its test answers are computed once. A killed run finds here
-what it had finished; more seeds or layers train only what is new. A damaged file counts as none.
+Conventions
+-----------
+- The answers of a trained group are kept beside the feature cache, one checked file each (`marble.features.checked`), named
+  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). A killed run finds here what it had
+  finished; more seeds or layers train only what is new. A damaged file counts as none.
+- A lock per group keeps two processes from training the same group: what another process trains is waited for and read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from marble.errors import MarbleError
+from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
-from marble.files import digest
+from marble.files import digest, locked
 from marble.machine import free_memory
-from marble.probe import bank as probes
-from marble.probe.bank import Group, Question, Tracks, Trained, bytes_per_member, train_probes
-from marble.probe.metrics import METRICS
+from marble.probe import bank
+from marble.probe.answers import Answers, Group, Training
+from marble.probe.bank import bytes_per_member, train_probes
+from marble.probe.inputs import Inputs
+from marble.probe.protocol import Probe
 from marble.progress import Reporter
-from marble.task import Clip, Split
-
-if TYPE_CHECKING:
-    from marble.jobs.run import Job
 
 # On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
 _CPU_STACK_BYTES = 2**29
-_TENSORS = ("grid_scores", "grid_epochs", "validation", "test", "layer_weights", "validation_windows", "test_windows")
 
 
-class Probing:
-    """The probes of one job.
+@dataclass(frozen=True)
+class BankMaker:
+    """Trains the probes of a protocol.
 
-    Args:
-        job: what is asked.
-        clips: the usable clips.
-        keys: their keys in the cache.
+    Attributes:
+        probe: of the protocol.
+        root: folder of the cache.
+        title: what the progress is called.
     """
 
-    def __init__(self, job: Job, clips: list[Clip], keys: list[str]):
-        self.job, self.clips, self.keys = job, clips, keys
-        self.device = job.upstream.device
-        _, self.windows = job.space.read(keys, job.needed[0])
-        self.tracks: dict[Split, list[str]] = {}
-        self.question = Question(
-            task=job.task.name,
-            kind=job.task.kind,
-            outputs=len(job.task.labels),
-            metric=job.task.main_metric,
-            train=self._tracks("train"),
-            valid=self._tracks("valid"),
-            test=self._tracks("test"),
-            windows=any(METRICS[name].of_windows for name in job.task.metrics),
-        )
+    probe: Probe
+    root: Path
+    title: str
 
-    @property
-    def groups(self) -> list[Group]:
-        """All layers × seeds that are asked for, single layers first."""
-        layers = [*self.job.layers, *(["weighted"] if self.job.weighted else [])]
-        return [Group(layer, seed) for layer in layers for seed in self.job.seeds]
-
-    def train(self, reporter: Reporter) -> dict[Group, Trained]:
-        """Return every group, trained now or found among those that are kept.
+    def __call__(self, inputs: Inputs, groups: Sequence[Group], reporter: Reporter) -> dict[Group, Answers]:
+        """Return the answers of every group, trained now or kept from before.
 
         Raises:
             MarbleError: a group does not fit into memory, or a file of the cache cannot be read or written.
         """
-        paths = {group: self._path(group) for group in self.groups}
-        trained = {group: found for group, path in paths.items() if (found := _load(path))}
-        missing = [group for group in self.groups if group not in trained]
-        settings = self.job.protocol.probe
-        rates = len(settings.learning_rates)
-        title = f"{self.job.upstream.info.name} on {self.job.task.name}: probing"
-        with reporter.stage(title, len(missing) * rates * settings.epochs, "probe epochs") as advance:
-            for chunk in self._chunks(missing):
-                layers = self.job.needed if chunk[0].layer == "weighted" else sorted({int(group.layer) for group in chunk})
-                members = len(chunk) * rates
-                results = train_probes(
-                    self._features(layers), layers, chunk, self.question, settings,
-                    lambda epochs, members=members: advance(epochs * members),
-                )  # fmt: skip
-                for group, result in zip(chunk, results, strict=True):
-                    _save(paths[group], result)
-                    trained[group] = result
-        return {group: trained[group] for group in self.groups}
-
-    def _tracks(self, split: Split) -> Tracks:
-        """Return the windows and targets of a split and note the names of its tracks, in the order of the clips."""
-        own = np.array([clip.split == split for clip in self.clips])
-        clips = [clip for clip in self.clips if clip.split == split]
-        first = {clip.track: clip for clip in reversed(clips)}
-        self.tracks[split] = names = list(dict.fromkeys(clip.track for clip in clips))
-        number = {name: place for place, name in enumerate(names)}
-        rows = np.flatnonzero(np.repeat(own, self.windows))
-        track = np.repeat([number[clip.track] for clip in clips], self.windows[own])
-        targets = self.job.task.encode([first[name] for name in names])
-        return Tracks(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))
-
-    def _features(self, layers: list[int]) -> Tensor:
-        """Return ``Tensor[L, W, D]`` of some layers on the device, standardised where the protocol says so."""
-        width = self.job.upstream.info.layers[layers[0]].width
-        features = torch.empty(len(layers), int(self.windows.sum()), width, device=self.device)
-        for held, layer in zip(features, layers, strict=True):
-            held.copy_(torch.from_numpy(self.job.space.read(self.keys, layer)[0]))
-        return standardise(features, self.question.train.rows) if self.job.protocol.probe.standardise else features
-
-    def _chunks(self, groups: list[Group]) -> Iterator[list[Group]]:
-        """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
-        infos = self.job.upstream.info.layers
-        settings = self.job.protocol.probe
-
-        def kind(group: Group) -> tuple[bool, int]:
-            """Return what groups of one stack share: whether they are weighted sums, and their width."""
-            return group.layer == "weighted", infos[self.job.needed[0] if group.layer == "weighted" else int(group.layer)].width
-
-        for (weighted, width), alike in groupby(groups, kind):
-            waiting = list(alike)
+        paths = {group: self._path(inputs, group) for group in groups}
+        answers = {group: kept for group, path in paths.items() if (kept := _load(path))}
+        missing = [group for group in groups if group not in answers]
+        epochs = len(self.probe.learning_rates) * self.probe.epochs
+        with reporter.stage(self.title, len(missing) * epochs, "probe epochs") as advance:
+            waiting = deque(self._stacks(inputs, missing))
+            busy = 0
             while waiting:
-                free = free_memory(self.device)
-                budget = min(free // 2, _CPU_STACK_BYTES) if self.device.type == "cpu" else free // 2
-                tracks = max(len(self.question.valid.targets), len(self.question.test.targets))
-                each = bytes_per_member(width, self.question.outputs, settings, tracks) * len(settings.learning_rates)
+                stack = waiting.popleft()
+                ready = self._claim(inputs, stack, paths, advance, wait=busy > len(waiting))
+                answers |= ready
+                busy = 0 if ready else busy + 1
+                if others := [group for group in stack if group not in ready]:
+                    waiting.append(others)
+        return {group: answers[group] for group in groups}
+
+    def _claim(
+        self, inputs: Inputs, stack: list[Group], paths: dict[Group, Path], advance: Callable[[float], None], *, wait: bool
+    ) -> dict[Group, Answers]:
+        """Return the answers of those groups of a stack that no other process trains, trained now unless another was faster.
+
+        With `wait` the first of them is waited for.
+        """
+        with ExitStack() as locks:
+            mine = [group for group in stack if locks.enter_context(locked(paths[group], wait=wait and group == stack[0]))]
+            ready = {group: kept for group in mine if (kept := _load(paths[group]))}
+            rates = len(self.probe.learning_rates)
+            advance(len(ready) * rates * self.probe.epochs)
+            new = [group for group in mine if group not in ready]
+            if new:
+                layers = inputs.layers if new[0].layer == "weighted" else sorted({int(group.layer) for group in new})
+                features = inputs.features(layers)
+                if self.probe.standardise:
+                    standardise(features, inputs.data.train.rows)
+                trained = train_probes(
+                    features, layers, new, inputs.data, self.probe, lambda epochs: advance(epochs * len(new) * rates)
+                )
+                for group, answer in zip(new, trained, strict=True):
+                    _save(paths[group], answer)
+                    ready[group] = answer
+        return ready
+
+    def _stacks(self, inputs: Inputs, groups: Sequence[Group]) -> Iterator[list[Group]]:
+        """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
+
+        def alike(group: Group) -> tuple[bool, int]:
+            """Return what groups of one stack share: whether they are weighted sums, and the width of their rows."""
+            weighted = group.layer == "weighted"
+            return weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
+
+        for (weighted, width), members in groupby(groups, alike):
+            waiting = list(members)
+            seeds = len({group.seed for group in waiting})
+            while waiting:
+                free = free_memory(inputs.device)
+                budget = min(free // 2, _CPU_STACK_BYTES) if inputs.device.type == "cpu" else free // 2
+                each = bytes_per_member(width, inputs.data, self.probe) * len(self.probe.learning_rates)
                 if each > 2 * free:
                     raise MarbleError(
                         f"The probes of one layer and seed need {each / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
                         "lower probe.hidden, or train fewer learning rates."
                     )
                 if not weighted:
-                    each += 4 * width * int(self.windows.sum()) // len(self.job.seeds)
+                    each += 4 * width * int(inputs.rows.sum()) // seeds
                 size = max(1, int(budget // each))
                 yield waiting[:size]
                 waiting = waiting[size:]
 
-    def _path(self, group: Group) -> Path:
-        """Return where a trained group is kept."""
-        job = self.job
+    def _path(self, inputs: Inputs, group: Group) -> Path:
+        """Return where the answers of a group are kept."""
+        task = inputs.task
         key = digest(
             {
-                "space": job.space.description,
-                "layers": job.needed if group.layer == "weighted" else group.layer,
+                "space": inputs.space.description,
+                "layers": inputs.layers if group.layer == "weighted" else group.layer,
                 "seed": group.seed,
-                "clips": [[key, clip.split, clip.track, clip.target] for clip, key in zip(self.clips, self.keys, strict=True)],
-                "task": [job.task.name, job.task.kind, job.task.labels, job.task.main_metric, self.question.windows],
-                "probe": job.protocol.probe.model_dump(mode="json"),
-                "version": probes.VERSION,
+                "clips": [
+                    [key, clip.split, clip.track, clip.target] for clip, key in zip(inputs.clips, inputs.keys, strict=True)
+                ],
+                "task": [task.name, task.kind, task.labels, task.main_metric],
+                "probe": self.probe.model_dump(mode="json"),
+                "version": bank.VERSION,
             }
         )
-        return job.cache_root / "probes" / key[:2] / f"{key[:40]}.safetensors"
+        return self.root / "probes" / key[:2] / f"{key[:40]}.safetensors"
 
 
-def _load(path: Path) -> Trained | None:
-    """Return a trained group, or None where it is not there or its file is damaged."""
+def _load(path: Path) -> Answers | None:
+    """Return the answers in a file, or None where it is not there or damaged."""
     try:
-        metadata, tensors = read_checked(path, *_TENSORS)
-        return Trained(**json.loads(metadata["about"]), **{name: torch.from_numpy(tensors[name]) for name in _TENSORS})
+        metadata, arrays = read_checked(path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        about = json.loads(metadata["about"])
+        training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"])
+        return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
     except (OSError, *DAMAGE):
         with suppress(OSError):  # not there, or in a folder that may only be read
             path.unlink()
         return None
 
 
-def _save(path: Path, trained: Trained) -> None:
-    choice = json.dumps({"learning_rate": trained.learning_rate, "epoch": trained.epoch})
-    write_checked(path, choice, {name: getattr(trained, name).numpy(force=True) for name in _TENSORS})
+def _save(path: Path, answers: Answers) -> None:
+    training = answers.training
+    assert training is not None
+    about = {"format": FORMAT, "learning_rate": training.learning_rate, "epoch": training.epoch}
+    tensors = {
+        "validation": answers.validation,
+        "test": answers.test,
+        "layer_weights": answers.layer_weights,
+        "grid_scores": training.grid_scores,
+        "grid_epochs": training.grid_epochs,
+    }
+    write_checked(path, json.dumps(about), {name: tensor.numpy(force=True) for name, tensor in tensors.items()})
 
 
 def standardise(features: Tensor, rows: Tensor) -> Tensor:
-    """Shift and scale each dimension of ``Tensor[L, W, D]`` to mean 0 and deviation 1 over the given rows, in place.
+    """Shift and scale each dimension of ``Tensor[L, R, D]`` to mean 0 and deviation 1 over the given rows, in place.
 
     A dimension that is constant there (deviation below 1e-6 of its size) becomes 0 on those rows and is not scaled.
     """

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError
 from marble.files import atomic_write, home, user_path
-from marble.task import SPLITS, Clip, Target, Task
+from marble.kinds import KINDS, Target
+from marble.task import SPLITS, Clip, Task
 from marble.tasks.splits import ALIASES
 
 if TYPE_CHECKING:
@@ -238,18 +238,10 @@ def _placed(clips: list[Clip], bases: list[Path]) -> list[Clip]:
 
 
 def _target(task: Task, where: str, value: object) -> Target:
-    given = value if isinstance(value, list) else [value]
-    if task.kind == "regression":
-        try:
-            numbers = tuple(map(float, given))
-        except (TypeError, ValueError):
-            numbers = ()
-        if len(numbers) == len(task.labels) and all(map(math.isfinite, numbers)):
-            return numbers
-        raise MarbleError(f"{where} has the target {value} where {task.name} needs numbers for {', '.join(task.labels)}.")
-    labels = tuple(label if label in task.labels else label.rpartition("---")[2] for label in map(str, given))
-    if set(labels) <= set(task.labels) and (task.kind == "multilabel" or len(labels) == 1):
-        return labels if task.kind == "multilabel" else labels[0]
-    raise MarbleError(
-        f"{where} has the target {value!r}, which {task.name} does not know: marble info task {task.name} lists its labels."
-    )
+    kind = KINDS[task.kind]
+    target = kind.parse(value if isinstance(value, list) else [value], task.labels)
+    if target is None:
+        raise MarbleError(
+            f"{where} has the target {value!r} where {task.name} needs {kind.needs}: marble info task {task.name} lists them."
+        )
+    return target

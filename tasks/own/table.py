@@ -23,7 +23,8 @@ import pandas
 
 from marble.errors import MarbleError
 from marble.files import file_hashes, user_path
-from marble.task import Clip, Kind, Target, Task
+from marble.kinds import KINDS, Target
+from marble.task import Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 
 # Text as it stands: "01" is not "1", and a tag may be called "None". What is a number is said by its column.
@@ -33,11 +34,6 @@ READERS = {
     ".tsv": lambda path: pandas.read_csv(path, sep="\t", **_TEXT),
     ".parquet": pandas.read_parquet,
     ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),  # ty: ignore[invalid-argument-type]
-}
-METRICS: dict[Kind, tuple[str, ...]] = {
-    "multiclass": ("accuracy", "balanced_accuracy"),
-    "multilabel": ("roc_auc", "average_precision"),
-    "regression": ("r2", "mse"),
 }
 
 
@@ -64,8 +60,8 @@ def task_of_table(file: Path, table: pandas.DataFrame) -> Task:
         description=f"The targets of {len(table)} clips in {file.name}.\n\n{__doc__}",
         kind=kind,
         labels=labels,
-        metrics=METRICS[kind],
-        clips=lambda _: _clips(file, table, kind, targets),
+        metrics=KINDS[kind].metrics,
+        clips=lambda _: _clips(file, table, targets),
         citation="the user's own data",
         licence="the user's own data",
         source=str(file.absolute()),
@@ -92,7 +88,7 @@ def read_table(file: Path) -> pandas.DataFrame:
     return table
 
 
-def _targets(file: Path, table: pandas.DataFrame) -> tuple[Kind, list[Target], tuple[str, ...]]:
+def _targets(file: Path, table: pandas.DataFrame) -> tuple[str, list[Target], tuple[str, ...]]:
     """Return the kind of task, the target of each row and the labels."""
     numbers = [name for name in map(str, table.columns) if name == "target" or name.startswith("target.")]
     kinds = [name for name in ("label", "labels") if name in table.columns] + (["target"] if numbers else [])
@@ -131,13 +127,13 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(sorted({str(part).strip() for part in parts if str(part).strip()}))
 
 
-def _clips(file: Path, table: pandas.DataFrame, kind: Kind, targets: list[Target]) -> list[Clip]:
+def _clips(file: Path, table: pandas.DataFrame, targets: list[Target]) -> list[Clip]:
     clips = []
     paths = [file.parent / user_path(str(path)) for path in table["path"]]
     rows = table.to_dict("records")
     if "id" in table.columns and table["id"].isna().any():
         raise MarbleError(f"The table {file} has no id in row {int(table['id'].isna().to_numpy().argmax()) + 1}: fill it in.")
-    splits = _given_splits(file, rows) if "split" in table.columns else _made_splits(file, rows, paths, kind, targets)
+    splits = _given_splits(file, rows) if "split" in table.columns else _made_splits(file, rows, paths, targets)
     for row, path, target, split in zip(rows, paths, targets, splits, strict=True):
         start, stop = (_seconds(file, len(clips), name, row.get(name)) for name in ("start", "stop"))
         times = "" if start is None and stop is None else f"@{start or 0:g}-{'end' if stop is None else f'{stop:g}'}"
@@ -174,12 +170,12 @@ def _given_splits(file: Path, rows: list[dict]) -> list:
     return [ALIASES[str(row["split"]).strip().lower()] for row in rows]
 
 
-def _made_splits(file: Path, rows: list[dict], paths: list[Path], kind: Kind, targets: list[Target]) -> list:
+def _made_splits(file: Path, rows: list[dict], paths: list[Path], targets: list[Target]) -> list:
     contents = file_hashes(paths)
     units = [
         str(contents[path]) if pandas.isna(row.get("group")) else f"group {row['group']}"
         for row, path in zip(rows, paths, strict=True)
     ]
-    strata = [str(target) if kind == "multiclass" else "the table" for target in targets]
+    strata = [target if isinstance(target, str) else "the table" for target in targets]
     splits = stratified_splits(dict(zip(reversed(units), reversed(strata), strict=True)), str(file))
     return [splits[unit] for unit in units]

@@ -31,7 +31,7 @@ import numpy as np
 from filelock import FileLock
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Clip, Kind, Split, Task
+from marble.task import SPLITS, Clip, Split, Task
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
 
@@ -133,7 +133,7 @@ def _write(path: Path, audio: np.ndarray) -> None:
 
 
 def _task(
-    name: str, compose: Compose, kind: Kind, labels: tuple[str, ...], metrics: tuple[str, ...], sizes: dict[Split, int]
+    name: str, compose: Compose, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...], sizes: dict[Split, int]
 ) -> Task:
     version = 1
     return Task(

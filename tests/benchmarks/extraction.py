@@ -17,11 +17,14 @@ import torch
 
 from marble.audio.workers import Request, WorkerPool
 from marble.features.cache import FeatureCache, clip_key
-from marble.features.encode import Excerpt, extract, pooled_layers
+from marble.features.encode import Excerpt, extract, reduced_layers
+from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, resolve_windows
 from marble.files import file_hash
 from marble.machine import choose_device
 from marble.registry import load_upstream
+
+MEAN = REDUCTIONS["mean"]
 
 
 def main() -> None:
@@ -44,16 +47,16 @@ def main() -> None:
             waveforms = list(pool.map([Request(path, upstream.info.sample_rate, 0.0, None) for path in paths]))
             decode = time.perf_counter() - begin
             workers = pool.workers
-        pooled_layers(upstream, torch.from_numpy(waveforms[0].copy())[None], layers)
+        reduced_layers(upstream, torch.from_numpy(waveforms[0].copy())[None], layers, MEAN)
         begin = time.perf_counter()
         for waveform in waveforms:
-            pooled_layers(upstream, torch.from_numpy(waveform.copy())[None], layers)
+            reduced_layers(upstream, torch.from_numpy(waveform.copy())[None], layers, MEAN)
         encode = time.perf_counter() - begin
         windows = resolve_windows(Windows(), None, upstream)
-        space = FeatureCache(Path(folder) / "cache").space(describe_space(upstream, windows))
+        space = FeatureCache(Path(folder) / "cache").space(describe_space(upstream, windows, MEAN))
         excerpts = [Excerpt(clip_key(file_hash(path), 0.0, None), path, 0.0, None) for path in paths]
         begin = time.perf_counter()
-        done = extract(upstream, space, excerpts, layers, windows)
+        done = extract(upstream, space, excerpts, layers, windows, MEAN)
         together = time.perf_counter() - begin
     print(
         json.dumps(

@@ -51,15 +51,16 @@ def measure(folder: Path) -> int:
     """Extract all clips of a folder and return this process's peak resident memory in bytes."""
     from marble.features.cache import FeatureCache, clip_key
     from marble.features.encode import Excerpt, extract
+    from marble.features.reduction import REDUCTIONS
     from marble.features.space import Windows, describe_space, resolve_windows
     from marble.files import file_hash
     from marble.registry import load_upstream
 
     upstream = load_upstream("fbank-chroma").prepare("cpu")
     windows = resolve_windows(Windows(), None, upstream)
-    space = FeatureCache(folder / "cache").space(describe_space(upstream, windows))
+    space = FeatureCache(folder / "cache").space(describe_space(upstream, windows, REDUCTIONS["mean"]))
     excerpts = [Excerpt(clip_key(file_hash(path), 0.0, None), path, 0.0, None) for path in sorted(folder.glob("*.wav"))]
-    done = extract(upstream, space, excerpts, [0, 1, 2], windows)
+    done = extract(upstream, space, excerpts, [0, 1, 2], windows, REDUCTIONS["mean"])
     assert done.clips == len(excerpts)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from sklearn.neural_network import MLPClassifier
 
-from marble.probe.bank import Group, Question, Tracks, train_probes
+from marble.probe.answers import Group
+from marble.probe.bank import train_probes
+from marble.probe.inputs import Examples, ProbeData
 from marble.probe.protocol import Probe
 
 
@@ -69,11 +71,11 @@ def time_bank(features: torch.Tensor, targets: torch.Tensor, groups: list[Group]
     rows = torch.arange(len(targets), device=device)
     train, held = rows[: options.windows], rows[options.windows :]
     targets = targets.to(device)
-    splits = [Tracks(part, torch.arange(len(part), device=device), targets[part]) for part in (train, held, held)]
-    question = Question("benchmark", "multiclass", options.classes, "accuracy", *splits)
+    splits = [Examples(part, torch.arange(len(part), device=device), targets[part]) for part in (train, held, held)]
+    data = ProbeData("benchmark", "multiclass", options.classes, "accuracy", *splits)
     features = features.to(device)
     begin = time.perf_counter()
-    train_probes(features, list(range(len(features))), groups, question, settings)
+    train_probes(features, list(range(len(features))), groups, data, settings)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - begin

@@ -25,7 +25,7 @@ import torch
 
 import marble
 from marble.audio.decode import SILENCE
-from marble.jobs.run import prepare
+from marble.jobs.job import prepare
 from marble.task import Clip
 from marble.tasks.magnatagatune import MTT
 from marble.upstream import Layer, Upstream, UpstreamInfo
@@ -80,8 +80,8 @@ def main() -> None:
         }  # fmt: skip
         job = prepare(Wide(), task, **asked)
         random = np.random.default_rng(0)
-        for begin in range(0, len(job.keys), SHARD):
-            keys = job.keys[begin : begin + SHARD]
+        for begin in range(0, len(job.data.keys), SHARD):
+            keys = job.data.keys[begin : begin + SHARD]
             drawn = {layer: random.standard_normal((len(keys), WIDTH), np.float32) for layer in range(LAYERS)}
             job.space.write(keys, [1] * len(keys), drawn)
         begin, busy = time.perf_counter(), time.process_time()

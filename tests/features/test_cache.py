@@ -20,13 +20,15 @@ from filelock import FileLock
 from marble.audio import decode as audio
 from marble.errors import MarbleError
 from marble.features import encode as extraction
-from marble.features.cache import FeatureCache, Space, clip_key
+from marble.features.cache import FORMAT, FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt, extract
+from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, resolve_windows
 from marble.files import atomic_write, file_hash
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]
+MEAN = REDUCTIONS["mean"]
 
 
 def sounds(folder: Path, count: int, seconds: float = 0.3) -> list[Path]:
@@ -42,10 +44,10 @@ def run(net, root: Path, paths, layers=ALL, *, start=0.0, stop=None, **wishes):
     """Extract, and return what was done, the space and the keys."""
     net.prepare("cpu", net.precision or "fp32")
     windows = resolve_windows(Windows(**wishes), None, net)
-    space = FeatureCache(root).space(describe_space(net, windows))
+    space = FeatureCache(root).space(describe_space(net, windows, MEAN))
     keys = [clip_key(file_hash(path), start, stop) for path in paths]
     excerpts = [Excerpt(key, path, start, stop) for key, path in zip(keys, paths, strict=True)]
-    return extract(net, space, excerpts, layers, windows, workers=1), space, keys
+    return extract(net, space, excerpts, layers, windows, MEAN, workers=1), space, keys
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def filled(small_net, tmp_path):
 @pytest.fixture
 def hand_made(tmp_path):
     """A space with one shard of three clips and two layers, and what is in it."""
-    space = FeatureCache(tmp_path / "cache").space({"upstream": "none"})
+    space = FeatureCache(tmp_path / "cache").space({"upstream": "none", "format": FORMAT})
     layers = {layer: np.random.default_rng(layer).normal(size=(5, 3)).astype(np.float32) for layer in (0, 7)}
     return space, space.write(["a", "b", "c"], [1, 3, 1], layers), layers
 

@@ -13,12 +13,14 @@ import torch
 from marble.errors import MarbleError
 from marble.features import encode as extraction
 from marble.features.cache import FeatureCache, clip_key
-from marble.features.encode import Excerpt, extract, pooled_layers
+from marble.features.encode import Excerpt, extract, reduced_layers
+from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, resolve_windows
 from marble.files import file_hash
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]
+MEAN = REDUCTIONS["mean"]
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def net(small_net):
 
 @pytest.fixture
 def space(net, tmp_path):
-    return FeatureCache(tmp_path / "cache").space(describe_space(net, windows(net)))
+    return FeatureCache(tmp_path / "cache").space(describe_space(net, windows(net), MEAN))
 
 
 def windows(net, **wishes):
@@ -49,7 +51,7 @@ def excerpt(path: Path, start: float = 0.0, stop: float | None = None) -> Excerp
 
 
 def run(net, space, excerpts, layers=ALL, *, workers=1, on_clip=lambda key: None):
-    return extract(net, space, excerpts, layers, windows(net), workers=workers, on_clip=on_clip)
+    return extract(net, space, excerpts, layers, windows(net), MEAN, workers=workers, on_clip=on_clip)
 
 
 def features(space, excerpts, layers=ALL):
@@ -112,12 +114,12 @@ def test_a_clip_depends_on_itself_alone(small_net, tmp_path, monkeypatch, shard)
     excerpts = sounds(tmp_path / "a", 0.5, 5.3, 0.5, 2.0, 0.05, 0.6, 9.0)
     monkeypatch.setattr(extraction, "SHARD_CLIPS", shard)
     together = small_net.Net().prepare("cpu")
-    common = FeatureCache(tmp_path / "together").space(describe_space(together, windows(together)))
+    common = FeatureCache(tmp_path / "together").space(describe_space(together, windows(together), MEAN))
     run(together, common, excerpts[2:4], [0, 1])
     run(together, common, excerpts[::-1], workers=2)
     for number, one in enumerate(excerpts):
         net = small_net.Net().prepare("cpu")
-        alone = FeatureCache(tmp_path / f"alone {number}").space(describe_space(net, windows(net)))
+        alone = FeatureCache(tmp_path / f"alone {number}").space(describe_space(net, windows(net), MEAN))
         run(net, alone, [one])
         assert features(alone, [one]).tobytes() == features(common, [one]).tobytes()
 
@@ -139,8 +141,8 @@ def test_a_short_clip_is_extended_with_zeros(net, space, tmp_path):
     run(net, space, excerpts)
     waveform = np.zeros(800, np.float32)
     waveform[:160] = soundfile.read(excerpts[0].path, dtype="float32")[0]
-    expected = pooled_layers(net, torch.from_numpy(waveform)[None], ALL)
-    np.testing.assert_array_equal(features(space, excerpts)[:, 0], np.stack([expected[layer][0] for layer in ALL]))
+    expected = reduced_layers(net, torch.from_numpy(waveform)[None], ALL, MEAN)
+    np.testing.assert_array_equal(features(space, excerpts)[:, 0], np.stack([expected[layer][0, 0] for layer in ALL]))
 
 
 def test_bad_clips_are_told_and_never_stored(net, space, tmp_path):
@@ -195,7 +197,7 @@ def test_hidden_states_that_are_not_finite_name_their_layer(net, space, tmp_path
 
 def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch):
     waveform = torch.randn(5, RATE, generator=torch.Generator().manual_seed(0))
-    expected = pooled_layers(net, waveform, [0, 3])
+    expected = reduced_layers(net, waveform, [0, 3], MEAN)
     layers, sizes = type(net).layers, []
 
     def small(self, waveform):
@@ -205,7 +207,7 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch):
         yield from layers(self, waveform)
 
     monkeypatch.setattr(type(net), "layers", small)
-    found = pooled_layers(net, waveform, [0, 3])
+    found = reduced_layers(net, waveform, [0, 3], MEAN)
     assert sizes == [5, 3, 2, 1, 2]
     for layer in (0, 3):
         np.testing.assert_allclose(found[layer], expected[layer], rtol=1e-5, atol=1e-6)
@@ -216,7 +218,7 @@ def test_a_gpu_batches_across_clips_and_agrees(net, small_net, space, tmp_path):
     excerpts = sounds(tmp_path / "a", *[0.5] * 70, 5.3, 4.5, *[0.6] * 5)
     run(net, space, excerpts)
     other = small_net.Net().prepare("cuda")
-    there = FeatureCache(tmp_path / "gpu").space(describe_space(other, windows(other)))
+    there = FeatureCache(tmp_path / "gpu").space(describe_space(other, windows(other), MEAN))
     run(other, there, excerpts)
     np.testing.assert_allclose(features(there, excerpts), features(space, excerpts), rtol=1e-4, atol=1e-5)
 
@@ -242,7 +244,7 @@ def test_windows_that_nobody_can_encode_are_refused(net):
 def test_a_class_without_a_file_is_refused(net):
     typed = type("Typed", (type(net),), {"__module__": "builtins"})  # as in an interactive session
     with pytest.raises(MarbleError, match="The class Typed has no source file"):
-        describe_space(typed().prepare("cpu"), Windows())
+        describe_space(typed().prepare("cpu"), Windows(), MEAN)
 
 
 HELPED = """
@@ -264,13 +266,13 @@ def test_the_modules_that_a_class_uses_count_with_it(net, tmp_path, monkeypatch)
         (tmp_path / f"{name}.py").write_text("NUMBER = 1\n")
         importlib.import_module(name)
     mine = importlib.import_module(names[0]).Mine().prepare("cpu")
-    before = describe_space(mine, windows(net))
+    before = describe_space(mine, windows(net), MEAN)
     assert len(before["source"]) == 3
     (tmp_path / f"{names[3]}.py").write_text("NUMBER = 2\n")
-    assert describe_space(mine, windows(net)) == before
+    assert describe_space(mine, windows(net), MEAN) == before
     for name in names[:3]:
         (tmp_path / f"{name}.py").write_text((tmp_path / f"{name}.py").read_text() + "# changed\n")
-        after = describe_space(mine, windows(net))
+        after = describe_space(mine, windows(net), MEAN)
         assert after != before
         before = after
 

@@ -44,7 +44,7 @@ def suite(tones, tmp_path, monkeypatch):
 
 def test_one_upstream_or_task_that_fails_stops_no_other(suite, capsys):
     outcomes = list(run_all(["nonsense", "constant"], ["suite:tiny"], data_root=suite, results=suite, **QUICK))
-    assert [(outcome.upstream, outcome.task, outcome.failed, outcome.here) for outcome in outcomes] == [
+    assert [(outcome.upstream, outcome.task, outcome.failed, outcome.in_marble) for outcome in outcomes] == [
         (upstream, task, failed and here, here)
         for upstream, good in (("nonsense", False), ("constant", True))
         for task, here in (("broken", True), ("gtzan", True), ("one", True), ("folder", False), ("beats", False))

@@ -14,7 +14,8 @@ from sklearn.metrics import accuracy_score
 import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
-from marble.jobs.run import BadClipsError, prepare
+from marble.jobs.job import prepare
+from marble.jobs.run import BadClipsError
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
 from marble.results import schema as results

@@ -99,7 +99,7 @@ def test_a_suite_runs_and_no_audio_is_encoded_twice(one_root, small_net, tmp_pat
     distinct = {(clip.path.read_bytes(), clip.start, clip.stop) for held in clips.values() for clip in held}
     assert sum(result.cost.clips_encoded for result in ran.values()) == len(distinct)
     assert max(Counter(log.read_text().split()).values()) == 1
-    waiting = [outcome for outcome in outcomes if not outcome.here]
+    waiting = [outcome for outcome in outcomes if not outcome.in_marble]
     assert {outcome.task for outcome in waiting} <= NOT_YET
     assert {outcome.complaint for outcome in waiting} == {"not in marble yet"}
     failed = {outcome.task: outcome.complaint for outcome in outcomes if outcome.failed}

@@ -10,7 +10,7 @@ from marble import registry
 from marble.cli.app import app
 from marble.jobs import summary
 from marble.jobs.run import BadClipsError, prepare
-from marble.probe.bank import Tracks
+from marble.probe.inputs import Examples
 
 QUICK = {"seeds": 1, "settings": ["probe.epochs=60", "probe.hidden=64", "probe.learning_rates=1e-3,1e-2"], "layers": "0"}
 # The least that the main metric has to reach on the test split (of MSE: the most).
@@ -91,10 +91,9 @@ def test_windows_are_counted_beside_recordings(stand_in, tmp_path):
 
 def test_window_metrics_read_windows_and_track_metrics_read_tracks(stand_in):
     task, _ = stand_in("vocalset-technique")
-    tracks = Tracks(torch.arange(5), torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1]))
+    examples = Examples(torch.arange(5), torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1]))
     windows = torch.eye(10)[[0, 0, 1, 0, 1]]  # right in 3 of 5 windows; the second track is a tie, which class 0 wins
-    answers = torch.stack([windows[:3].mean(0), windows[3:].mean(0)])
-    assert summary._metrics(answers, windows, tracks, task) == {"accuracy": 0.5, "window_accuracy": 0.6}
+    assert summary._metrics(windows, examples, task) == {"accuracy": 0.5, "window_accuracy": 0.6}
 
 
 def test_grades_go_through_predictions_tables_and_figures(stand_in, tmp_path):

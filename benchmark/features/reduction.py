@@ -1,0 +1,56 @@
+"""Reductions: what is kept of a window's hidden states.
+
+A reduction turns hidden states ``Tensor[B, T, D]`` in float32 and the times of their frames ``Tensor[T]`` in seconds into rows
+``Tensor[B, R, E]``, R of them for each window. Its name is part of the cache key. Those that pool keep one row:
+
+- ``mean``: the mean over time (the default).
+- ``mean+std``: the mean and the standard deviation (divided by T), side by side, so E = 2 D.
+- ``max``: the largest value of each dimension.
+- ``first``, ``last``: the first or the last frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A named reduction; call it like a function.
+
+    Attributes:
+        name: how ``--set pooling=NAME`` calls it.
+        reduce: from hidden states and times to rows.
+        widening: E / D, how much wider a row is than a hidden state.
+    """
+
+    name: str
+    reduce: Callable[[Tensor, Tensor], Tensor]
+    widening: int = 1
+
+    def __call__(self, hidden: Tensor, times: Tensor) -> Tensor:
+        """Return rows ``Tensor[B, R, E]`` of ``hidden[B, T, D]`` whose frames are centred at ``times[T]``."""
+        return self.reduce(hidden, times)
+
+
+def _mean_and_deviation(hidden: Tensor, times: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([hidden.mean(dim=1, keepdim=True), hidden.std(dim=1, correction=0, keepdim=True)], dim=2)
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    reduction.name: reduction
+    for reduction in (
+        Reduction("mean", lambda hidden, times: hidden.mean(dim=1, keepdim=True)),
+        Reduction("mean+std", _mean_and_deviation, widening=2),
+        Reduction("max", lambda hidden, times: hidden.amax(dim=1, keepdim=True)),
+        Reduction("first", lambda hidden, times: hidden[:, :1]),
+        Reduction("last", lambda hidden, times: hidden[:, -1:]),
+    )
+}

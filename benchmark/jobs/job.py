@@ -1,0 +1,348 @@
+"""A job: one upstream on one task, resolved and ready, nothing encoded yet.
+
+It comes about in three steps, the cheap ones first: names and settings; the clips of the task and the content of their files
+(`read_data`); the upstream, which may take minutes to load (`make_job`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from marble import registry
+from marble.audio.decode import promised_formats
+from marble.errors import MarbleError, reason
+from marble.features.cache import FeatureCache, Space, clip_key
+from marble.features.encode import Excerpt
+from marble.features.reduction import REDUCTIONS, Reduction
+from marble.features.space import Windows, describe_space, resolve_windows
+from marble.files import digest, file_hashes, home, readable
+from marble.kinds import kind_of
+from marble.machine import choose_device, computes_bfloat16
+from marble.probe import bank
+from marble.probe.answers import Group
+from marble.probe.metrics import METRICS
+from marble.probe.protocol import Protocol, load_protocol
+from marble.progress import Reporter
+from marble.results.schema import BadClip
+from marble.task import SPLITS, Clip, Split, Task
+from marble.upstream import Upstream
+
+_RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What may be asked beside upstream and task.
+
+    Attributes:
+        layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas.
+        seeds: how many; they are 0, 1, 2, ….
+        protocol: its name.
+        settings: changes to it, ``KEY=VALUE``.
+        data_root: where the folders of the datasets lie; None is ``$MARBLE_HOME/data``.
+        cache_dir: where features and trained probes are kept; None is ``$MARBLE_HOME/cache``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
+        limit: use at most this many tracks of each split, for a quick look.
+        offline: never reach for the network.
+    """
+
+    layers: str = "all"
+    seeds: int = 5
+    protocol: str = "marble"
+    settings: Sequence[str] = ()
+    data_root: Path | str | None = None
+    cache_dir: Path | str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    limit: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task and its clips, as far as their files can be read.
+
+    Attributes:
+        task: with its declared metadata.
+        protocol: with what it sets for this task.
+        clips: of the task, those whose file could be read.
+        keys: their keys in the cache.
+        bad: clips whose file could not be read.
+        limit: tracks of each split at most; None where all are there.
+    """
+
+    task: Task
+    protocol: Protocol
+    clips: list[Clip]
+    keys: list[str]
+    bad: list[BadClip]
+    limit: int | None
+
+    @property
+    def content(self) -> str:
+        """The hash of all clips with their audio, splits and targets."""
+        table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
+        return digest(table + [clip.id for clip in self.bad])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One upstream on one task, resolved and ready: nothing has been encoded yet.
+
+    Attributes:
+        upstream: prepared.
+        data: the task and its clips.
+        windows: resolved.
+        reduction: what is kept of each window.
+        layers: single layers to probe; `weighted` adds the weighted sum of all layers.
+        seeds: of the probes.
+        space: where the features lie.
+        cache_root: folder of the cache.
+    """
+
+    upstream: Upstream
+    data: TaskData
+    windows: Windows
+    reduction: Reduction
+    layers: list[int]
+    weighted: bool
+    seeds: list[int]
+    space: Space
+    cache_root: Path
+
+    @property
+    def task(self) -> Task:
+        """What is asked."""
+        return self.data.task
+
+    @property
+    def protocol(self) -> Protocol:
+        """How it is asked."""
+        return self.data.protocol
+
+    @property
+    def title(self) -> str:
+        """Upstream and task, to begin a line of progress with."""
+        return f"{self.upstream.info.name} on {self.task.name}"
+
+    @property
+    def needed(self) -> list[int]:
+        """The layers whose features are needed."""
+        return list(range(len(self.upstream.info.layers))) if self.weighted else self.layers
+
+    @property
+    def widths(self) -> dict[int, int]:
+        """The width of the rows of each needed layer."""
+        return {layer: self.upstream.info.layers[layer].width * self.reduction.widening for layer in self.needed}
+
+    @property
+    def groups(self) -> list[Group]:
+        """All layers × seeds that are asked for, single layers first."""
+        layers = [*self.layers, *(["weighted"] if self.weighted else [])]
+        return [Group(layer, seed) for layer in layers for seed in self.seeds]
+
+    @property
+    def excerpts(self) -> list[Excerpt]:
+        """What has to be in the cache."""
+        return [
+            Excerpt(key, clip.path, clip.start, clip.stop) for clip, key in zip(self.data.clips, self.data.keys, strict=True)
+        ]
+
+    @property
+    def identity(self) -> str:
+        """The hash of everything that decides the numbers."""
+        return digest(
+            {
+                "space": self.space.description,
+                "task": [self.task.name, self.task.version, self.task.kind, self.task.labels, self.task.metrics],
+                "clips": self.data.content,
+                "protocol": self.protocol.model_dump(mode="json"),
+                "layers": [self.layers, self.weighted],
+                "seeds": self.seeds,
+                "probes": bank.VERSION,
+            }
+        )
+
+
+def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | None = None, **options: object) -> Job:
+    """Resolve names, read the task, hash its files and make the upstream ready.
+
+    Args:
+        upstream: a spec, or a loaded upstream.
+        task: a spec, or a task.
+        reporter: says what happens; None is silent.
+        options: fields of `JobOptions`.
+
+    Raises:
+        MarbleError: a name, an option or the data is wrong, the weights were changed, or the cache cannot be written.
+    """
+    reporter = reporter or Reporter()
+    asked = JobOptions(**options)  # ty: ignore[invalid-argument-type]
+    data = read_data(task, asked, reporter)
+    if isinstance(upstream, str):
+        return make_job(registry.load_upstream(upstream, offline=asked.offline), data, asked, reporter)
+    job = make_job(upstream, data, asked, reporter)
+    upstream.refuse_changed_weights()
+    return job
+
+
+def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> TaskData:
+    """Read the clips of a task and hash their files.
+
+    Raises:
+        MarbleError: a name, an option or the data is wrong.
+    """
+    if options.seeds < 1:
+        raise MarbleError(f"--seeds {options.seeds} trains nothing: ask for at least one seed.")
+    if isinstance(task, str):
+        task = registry.load_task(task)
+    protocol = load_protocol(options.protocol, options.settings, task.name.partition("@")[0])
+    reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
+    everything = task.read(Path(options.data_root or home() / "data"))
+    clips = _limited(everything, options.limit)
+    refuse_undefined_metric(task, clips)
+    with reporter.stage(f"{task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
+        contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
+    good, keys, bad = [], [], []
+    for clip in clips:
+        content = contents[clip.path]
+        if isinstance(content, OSError):
+            bad.append(bad_clip(clip, f"cannot be read ({reason(content)})"))
+        else:
+            good.append(clip)
+            keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
+    for caution in _cautions(task, good, [str(contents[clip.path]) for clip in good]):
+        reporter.say(f"{task.name}: {caution}")
+    limit = options.limit if len(clips) < len(everything) else None
+    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit)
+
+
+def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: Reporter) -> Job:
+    """Make an upstream ready for the clips of a task; `data` was read with the same options.
+
+    Raises:
+        MarbleError: an option does not fit the upstream, or the cache cannot be written.
+    """
+    info, protocol = upstream.info, data.protocol
+    layers, weighted = parse_layers(options.layers, len(info.layers))
+    if weighted and len({layer.width for layer in info.layers}) > 1:
+        widths = ", ".join(str(layer.width) for layer in info.layers)
+        raise MarbleError(
+            f"A weighted sum needs layers of one width, but those of {info.name} have {widths}: leave out 'weighted'."
+        )
+    _make_ready(upstream, options, reporter)
+    windows = resolve_windows(protocol.windows, data.task.window, upstream)
+    reduction = REDUCTIONS[protocol.pooling]
+    cache = FeatureCache(Path(options.cache_dir or home() / "cache"))
+    space = cache.space(describe_space(upstream, windows, reduction))
+    if not space.size()[0] and cache.older(info.name):
+        reporter.say(
+            f"The cache holds features of {info.name} that an older marble wrote and this one does not read: "
+            "marble cache gc removes them."
+        )
+    return Job(
+        upstream=upstream,
+        data=data,
+        windows=windows,
+        reduction=reduction,
+        layers=layers,
+        weighted=weighted,
+        seeds=list(range(options.seeds)),
+        space=space,
+        cache_root=cache.root,
+    )
+
+
+def _make_ready(upstream: Upstream, options: JobOptions, reporter: Reporter) -> None:
+    """Prepare an upstream, or check that it was prepared as the options ask."""
+    device, precision = options.device, options.precision
+    if upstream.precision is None:
+        upstream.prepare(choose_device(device), "fp32" if precision == "auto" else precision)
+        if upstream.precision == "bf16" and not computes_bfloat16(upstream.device):
+            reporter.say("This CPU computes bfloat16 in software, many times slower than float32: leave out --precision bf16.")
+    elif precision not in ("auto", upstream.precision) or device not in ("auto", str(upstream.device)):
+        raise MarbleError(
+            f"{upstream.info.name} is prepared for {upstream.device} in {upstream.precision}, not {device} in {precision}: "
+            "load it anew."
+        )
+
+
+def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
+    """Return the layer numbers that a list such as ``all``, ``weighted``, ``0,3,6..12`` names, and whether the sum is asked.
+
+    Args:
+        text: parts joined by commas: ``all``, ``weighted``, a number, or a range ``first..last`` with both ends.
+        count: how many layers the upstream has.
+
+    Raises:
+        MarbleError: a part is no layer of this upstream.
+    """
+    layers: set[int] = set()
+    weighted = False
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        if first == "weighted" and not dots:
+            weighted = True
+        elif first == "all" and not dots:
+            layers |= set(range(count))
+        elif _RANGE.fullmatch(part.strip()) and int(first) <= int(last or first) < count:
+            layers |= set(range(int(first), int(last or first) + 1))
+        else:
+            raise MarbleError(
+                f"'{part}' names no layer: there are 0..{count - 1}; write all, weighted, or a list such as 0,3,6..12."
+            )
+    return sorted(layers), weighted
+
+
+def bad_clip(clip: Clip, why: str) -> BadClip:
+    """Return a clip that is left out, with the reason."""
+    return BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=why)
+
+
+def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
+    """Raise a `MarbleError` where the validation tracks are too alike for the metric that chooses by them."""
+    tracks = {clip.track: clip for clip in clips if clip.split == "valid"}
+    targets = torch.from_numpy(task.encode(list(tracks.values())))
+    if targets.is_floating_point() and METRICS[task.main_metric](torch.zeros_like(targets), targets).isnan():
+        raise MarbleError(
+            f"{task.main_metric} does not exist on the {len(tracks)} validation tracks of {task.name}, which are too few or "
+            "too alike: nothing can be chosen by it; give the split more tracks, or a higher --limit."
+        )
+
+
+def _cautions(task: Task, clips: list[Clip], contents: list[str]) -> list[str]:
+    """Return what makes the scores of a task worth less than they look, in sentences."""
+    cautions = []
+    splits: dict[str, set[Split]] = {}
+    for clip, content in zip(clips, contents, strict=True):
+        splits.setdefault(content, set()).add(clip.split)
+    crossing = [clip.path for clip, content in zip(clips, contents, strict=True) if len(splits[content]) > 1]
+    if crossing:
+        cautions.append(
+            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
+            "their scores tell what was remembered."
+        )
+    unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
+    if unknown:
+        cautions.append(f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them.")
+    return cautions
+
+
+def _limited(clips: list[Clip], limit: int | None) -> list[Clip]:
+    """Return the clips of at most `limit` tracks of each split, drawn by a hash of the track."""
+    if limit is None:
+        return clips
+    if limit < 1:
+        raise MarbleError(f"--limit {limit} leaves nothing: allow at least one track a split.")
+    kept: set[str] = set()
+    for split in SPLITS:
+        tracks = {clip.track for clip in clips if clip.split == split}
+        kept |= set(sorted(tracks, key=lambda track: hashlib.sha256(track.encode()).digest())[:limit])
+    return [clip for clip in clips if clip.track in kept]

@@ -1,0 +1,226 @@
+"""The kinds of tasks: what a target is, and how it is encoded, learned, answered and named.
+
+All that depends on a task's kind stands here; a new kind is one class and one entry of `KINDS`.
+
+====================  ==========================  =============================  ======================================
+kind                  target of a clip            encoded                        an output is
+====================  ==========================  =============================  ======================================
+``multiclass``        one label                   ``int64[N]``                   a logit of a class
+``ordinal``           one label, lowest first     ``int64[N]``                   above one half for each grade reached
+``multilabel``        a tuple of labels           ``float32[N, C]``, 0 or 1      a logit of a tag
+``regression``        a tuple of numbers          ``float32[N, C]``              a value
+====================  ==========================  =============================  ======================================
+
+Torch is imported when a probe learns, not when tasks are listed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from marble.errors import MarbleError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Target = str | tuple[str, ...] | tuple[float, ...]
+
+
+class Kind(ABC):
+    """One kind of task.
+
+    Attributes:
+        name: how tasks call it.
+        metrics: names of the metrics of a task that states none, the main one first.
+        needs: what a target is, in words.
+        numeric: whether a target is numbers, not labels.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    numeric: ClassVar[bool] = False
+
+    @abstractmethod
+    def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
+        """Return targets as ``int64[N]`` or ``float32[N, C]``.
+
+        Raises:
+            ValueError: a target is none of this kind; the text says what it is, ready to follow "has".
+        """
+
+    @abstractmethod
+    def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
+        """Return the target that the values of a file mean, None where they mean none."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each probe, ``Tensor[K]``, from outputs ``Tensor[K, B, C]`` and targets [K, B] or [K, B, C]."""
+
+    def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the scale that training targets are freed of, and that answers get back; 0 and 1 as a rule."""
+        return targets.new_zeros(1), targets.new_ones(1)
+
+    def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
+        """Return the label that each of ``Tensor[N, C]`` answers names; None where an answer names no single label."""
+        return [None] * len(answers)
+
+    def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
+        """Return the labels that no training target holds, where each clip has one label."""
+        return []
+
+
+class Multiclass(Kind):
+    """One label of several; cross-entropy."""
+
+    name = "multiclass"
+    needs = "one of its labels"
+    metrics = ("accuracy", "balanced_accuracy")
+
+    def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
+        """Return the number of each label, ``int64[N]``."""
+        number = _numbers(labels)
+        return np.array([_number(number, target) for target in targets], dtype=np.int64)
+
+    def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
+        """Return the one label."""
+        names = _known(values, labels)
+        return names[0] if names is not None and len(names) == 1 else None
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy."""
+        return -outputs.log_softmax(dim=2).gather(2, targets[:, :, None]).mean(dim=(1, 2))
+
+    def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
+        """Return the label of the highest logit."""
+        return [labels[place] for place in answers.argmax(dim=1).tolist()]
+
+    def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
+        """Return the labels that no training target holds."""
+        trained = set(targets)
+        return [label for label in labels if label not in trained]
+
+
+class Ordinal(Multiclass):
+    """One grade of several with an order; squared error against ones up to the grade (Ramoneda et al. 2025)."""
+
+    name = "ordinal"
+    metrics = ("ordinal_mse", "ordinal_balanced_accuracy", "kendall_tau")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean squared error against ones up to the true grade and zeros beyond."""
+        import torch
+
+        steps = (torch.arange(outputs.shape[2], device=outputs.device) <= targets[:, :, None]).to(outputs)
+        return (outputs - steps).square().mean(dim=(1, 2))
+
+    def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
+        """Return the label of each grade, None for what is below all of them."""
+        return [labels[grade] if grade >= 0 else None for grade in grades(answers).tolist()]
+
+
+class Multilabel(Kind):
+    """Any number of tags; binary cross-entropy."""
+
+    name = "multilabel"
+    needs = "some of its labels"
+    metrics = ("roc_auc", "average_precision")
+
+    def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
+        """Return 1 for each tag of a target, ``float32[N, C]``."""
+        number = _numbers(labels)
+        encoded = np.zeros((len(targets), len(labels)), dtype=np.float32)
+        for row, target in zip(encoded, targets, strict=True):
+            row[[_number(number, label) for label in target]] = 1.0
+        return encoded
+
+    def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
+        """Return the tags."""
+        return _known(values, labels)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy."""
+        import torch
+
+        both = torch.stack([torch.zeros_like(outputs), outputs], dim=3).log_softmax(dim=3)
+        return -torch.lerp(both[..., 0], both[..., 1], targets).mean(dim=(1, 2))
+
+
+class Regression(Kind):
+    """One number or several; squared error on targets that are standardised over the training split."""
+
+    name = "regression"
+    needs = "a finite number for each of its labels"
+    numeric = True
+    metrics = ("r2", "mse")
+
+    def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
+        """Return the numbers, ``float32[N, C]``."""
+        encoded = np.zeros((len(targets), len(labels)), dtype=np.float32)
+        for row, target in zip(encoded, targets, strict=True):
+            if len(target) != len(row) or not np.isfinite(np.asarray(target, dtype=np.float32)).all():
+                raise ValueError(f"{target} where {len(row)} finite values are needed")
+            row[:] = target
+        return encoded
+
+    def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
+        """Return one number for each label."""
+        try:
+            numbers = tuple(float(str(value)) for value in values)
+        except ValueError:
+            return None
+        return numbers if len(numbers) == len(labels) and all(map(math.isfinite, numbers)) else None
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean squared error."""
+        return (outputs - targets).square().mean(dim=(1, 2))
+
+    def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation of each dimension, 1 for one that is constant."""
+        mean, deviation = targets.mean(dim=0), targets.std(dim=0, correction=0)
+        deviation[deviation == 0] = 1.0
+        return mean, deviation
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Multiclass(), Ordinal(), Multilabel(), Regression())}
+
+
+def kind_of(name: str) -> Kind:
+    """Return the kind of this name.
+
+    Raises:
+        MarbleError: there is none.
+    """
+    if name not in KINDS:
+        raise MarbleError(f"There is no kind of task called '{name}': write {', '.join(KINDS)}.")
+    return KINDS[name]
+
+
+def grades(answers: Tensor) -> Tensor:
+    """Return the grades that ordinal outputs ``Tensor[..., C]`` stand for, ``int64[...]`` from -1 to C - 1.
+
+    The grade is the number of outputs above one half before the first that is not, less one; -1 is below all grades
+    (Cheng, Wang and Pollastri 2008, as decoded by Ramoneda et al. 2025).
+    """
+    return (answers > 0.5).cumprod(-1).sum(-1) - 1
+
+
+def _numbers(labels: tuple[str, ...]) -> dict[str, int]:
+    return {label: number for number, label in enumerate(labels)}
+
+
+def _number(numbers: dict[str, int], label: object) -> int:
+    if not isinstance(label, str) or label not in numbers:
+        raise ValueError(f"the label '{label}', which is not one of its labels")
+    return numbers[label]
+
+
+def _known(values: Sequence[object], labels: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return values as labels, a prefix such as "genre---" left out; None where one is no label."""
+    names = tuple(name if name in labels else name.rpartition("---")[2] for name in map(str, values))
+    return names if set(names) <= set(labels) else None

@@ -1,0 +1,117 @@
+"""Inputs: the features and targets of a task as tensors; what every maker of answers reads.
+
+A *row* is what a reduction kept of a window: with a pooling, one row a window. A track has one or more rows; what is said to a
+track is the mean of what is said to its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marble.features.cache import Space
+from marble.task import SPLITS, Clip, Split, Task
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split and the tracks they belong to.
+
+    Attributes:
+        rows: ``int64[R]``, where the rows stand among all rows of the task.
+        track: ``int64[R]``, the number of the track of each row.
+        targets: of the tracks: ``int64[M]``, or ``float[M, C]``.
+    """
+
+    rows: Tensor
+    track: Tensor
+    targets: Tensor
+
+    def by_track(self, values: Tensor) -> Tensor:
+        """Return the mean of ``Tensor[..., R, C]`` over the rows of each track, ``Tensor[..., M, C]``, added in their order."""
+        total = values.new_zeros(*values.shape[:-2], len(self.targets), values.shape[-1])
+        return total.index_add_(-2, self.track.to(values.device), values) / self.rows_of_tracks(values)
+
+    def rows_of_tracks(self, like: Tensor) -> Tensor:
+        """Return how many rows each track has, ``Tensor[M, 1]`` of the type and device of another tensor."""
+        return self.track.bincount(minlength=len(self.targets))[:, None].to(like)
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """What is asked: name and kind of the task, number of outputs, the metric that chooses, and the three splits."""
+
+    task: str
+    kind: str
+    outputs: int
+    metric: str
+    train: Examples
+    valid: Examples
+    test: Examples
+
+
+class Inputs:
+    """The features and targets of a task for one upstream, as tensors.
+
+    Args:
+        task: what is asked.
+        clips: the usable clips.
+        keys: their keys in the cache.
+        space: where their features lie.
+        widths: of the rows of each layer that the cache holds for all clips, ascending.
+        device: where tensors are wanted.
+
+    Attributes:
+        data: rows, tracks and targets of the splits.
+        tracks: names of the tracks of each split, in the order of their numbers.
+        rows: how many rows each clip has, ``int64[clips]``.
+    """
+
+    def __init__(
+        self, task: Task, clips: Sequence[Clip], keys: Sequence[str], space: Space, widths: dict[int, int], device: torch.device
+    ):
+        self.task, self.clips, self.keys, self.space = task, clips, keys, space
+        self.widths, self.device = widths, device
+        _, self.rows = space.read(keys, self.layers[0])
+        self.tracks: dict[Split, list[str]] = {
+            split: list(dict.fromkeys(clip.track for clip in clips if clip.split == split)) for split in SPLITS
+        }
+        self.data = ProbeData(
+            task=task.name,
+            kind=task.kind,
+            outputs=len(task.labels),
+            metric=task.main_metric,
+            train=self._examples("train"),
+            valid=self._examples("valid"),
+            test=self._examples("test"),
+        )
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that the cache holds for all clips."""
+        return list(self.widths)
+
+    def features(self, layers: Sequence[int]) -> Tensor:
+        """Return the rows of some layers of one width, ``Tensor[L, R, D]``, on the device.
+
+        Raises:
+            MarbleError: they are no longer in the cache, or damaged.
+        """
+        stacked = torch.empty(len(layers), int(self.rows.sum()), self.widths[layers[0]], device=self.device)
+        for rows, layer in zip(stacked, layers, strict=True):
+            rows.copy_(torch.from_numpy(self.space.read(self.keys, layer)[0]))
+        return stacked
+
+    def _examples(self, split: Split) -> Examples:
+        own = np.array([clip.split == split for clip in self.clips])
+        clips = [clip for clip in self.clips if clip.split == split]
+        first = {clip.track: clip for clip in reversed(clips)}
+        number = {name: place for place, name in enumerate(self.tracks[split])}
+        rows = np.flatnonzero(np.repeat(own, self.rows))
+        track = np.repeat([number[clip.track] for clip in clips], self.rows[own])
+        targets = self.task.encode([first[name] for name in self.tracks[split]])
+        return Examples(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))
