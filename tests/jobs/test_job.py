@@ -1,0 +1,151 @@
+"""How a job comes about, what it keeps for the next one, and what it shares with those beside it."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import marble
+from marble.errors import MarbleError
+from marble.features.cache import FeatureCache
+from marble.features.checked import write_checked
+from marble.files import locked
+from marble.jobs.job import prepare
+from marble.jobs.many import run_all
+from marble.jobs.plan import make_plan
+from marble.jobs.run import run_job
+from marble.progress import Reporter
+from marble.upstream import Layer, Upstream, UpstreamInfo
+
+QUICK = {"settings": ["probe.epochs=4", "probe.hidden=8"], "layers": "0"}
+
+
+class Counted(Upstream):
+    """Ones, from one weight; `loaded` and `hashed` count how often that was done."""
+
+    info = UpstreamInfo("counted", 1, 16_000, 1.0, (Layer("ones", 4),), 1, "MIT", "none", "none", "drawn", max_seconds=2.0)
+    loaded = hashed = 0
+
+    def __init__(self):
+        super().__init__()
+        Counted.loaded += 1
+        self.weight = torch.nn.Parameter(torch.ones(4))
+
+    def layers(self, waveform):
+        yield torch.ones(len(waveform), waveform.shape[1] // 16_000 + 1, 4) * self.weight
+
+    def weights_hash(self):
+        Counted.hashed += 1
+        return super().weights_hash()
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "of_a_test", sys.modules[__name__])
+    monkeypatch.setattr(Counted, "loaded", 0)
+    monkeypatch.setattr(Counted, "hashed", 0)
+
+
+def test_a_missing_data_set_is_told_before_weights_are_loaded(tmp_path):
+    with pytest.raises(MarbleError, match="gtzan"):
+        prepare("of_a_test:Counted", "gtzan", data_root=tmp_path)
+    list(run_all(["of_a_test:Counted"], ["gtzan", "emomusic"], data_root=tmp_path, results=tmp_path))
+    assert Counted.loaded == 0
+
+
+def test_many_tasks_load_and_hash_the_weights_once(tones, tmp_path):
+    other = shutil.copytree(tones, tmp_path / "other")
+    outcomes = run_all(["of_a_test:Counted"], [f"folder:{tones}", f"folder:{other}"], results=tmp_path, seeds=1, **QUICK)
+    assert [outcome.complaint for outcome in outcomes] == [None, None]
+    assert (Counted.loaded, Counted.hashed) == (1, 1)
+
+
+@pytest.mark.parametrize("hop", ["none", "1", "1.5"])
+def test_a_plan_counts_the_windows_that_are_encoded(tmp_path, hop):
+    for number in range(30):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, round((1.5 + 0.37 * (number // 2)) * 16_000))
+        path = tmp_path / "sounds" / "ab"[number % 2] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise, 16_000)
+    settings = [*QUICK["settings"], f"windows.hop={hop}"]
+    job = prepare(Counted(), f"folder:{tmp_path / 'sounds'}", seeds=1, layers="0", settings=settings)
+    planned = make_plan(job)["feature_gigabytes"]
+    run_job(job, results=tmp_path)
+    rows = int(job.space.read(job.data.keys, 0)[1].sum())
+    assert planned == pytest.approx(rows * 4 * 4 / 1e9)
+    assert rows > 30
+
+
+def probe_files(home):
+    return {path: path.stat().st_mtime_ns for path in home.glob("cache/probes/*/*.safetensors")}
+
+
+def test_more_seeds_train_only_what_is_new_and_all_that_is_kept_is_whole(tones, tmp_path, home):
+    marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, seeds=2, **QUICK)
+    first = probe_files(home)
+    assert len(first) == 2
+    assert FeatureCache(home / "cache").damaged_probes() == []
+    marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, seeds=3, **QUICK)
+    second = probe_files(home)
+    assert len(second) == 3
+    assert first.items() <= second.items()
+
+
+def test_a_group_that_another_process_trains_is_waited_for_and_read(tones, tmp_path, home):
+    where = {"seeds": 3, **QUICK}
+    reference = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "first", **where)
+    kept, *others = sorted(probe_files(home))
+    content = kept.read_bytes()
+    for path in (kept, *others):
+        path.unlink()
+    taken = threading.Event()
+
+    def other_process():
+        with locked(kept, wait=True):
+            taken.set()
+            while not all(path.exists() for path in others):  # this run trains those first
+                time.sleep(0.01)
+            kept.write_bytes(content)
+            written.append(kept.stat().st_mtime_ns)
+
+    written = []
+    thread = threading.Thread(target=other_process)
+    thread.start()
+    assert taken.wait(10)
+    result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "second", **where)
+    thread.join(30)
+    assert [kept.stat().st_mtime_ns] == written
+    assert result.layers == reference.layers
+
+
+def test_a_cache_of_an_older_marble_is_named_listed_and_removed_and_never_read(tones, tmp_path, home):
+    cache = FeatureCache(home / "cache")
+    folder = cache.root / "features" / "constant-0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "space.json").write_text(json.dumps({"format": 2, "upstream": "constant", "version": 1}))
+    shard, row = folder / "0.safetensors", np.ones((1, 8), np.float32)
+    write_checked(shard, '["a key"]', {"windows": np.ones(1, np.int64), "layer.0": row})
+    old_probe = cache.root / "probes" / "ab" / "abc.safetensors"
+    write_checked(old_probe, '{"learning_rate": 0.1, "epoch": 3}', {"test": np.ones((1, 3), np.float32)})
+    said = []
+    reporter = Reporter()
+    reporter.say = said.append
+    marble.run("constant", f"folder:{tones}", results=tmp_path, seeds=1, reporter=reporter, **QUICK)
+    assert any("features of constant that an older marble wrote" in text and "marble cache gc" in text for text in said)
+    old, new = sorted(cache.spaces(), key=lambda space: not space.is_older)
+    assert (old.folder, old.size()[:2]) == (folder, (0, []))
+    assert new.size()[0] == 24
+    assert old.damaged() == cache.damaged_probes() == []
+    removed = {path for path, why in cache.collect() if why == "of an older format"}
+    assert removed == {folder / "space.json", shard, old_probe}
+    assert cache.spaces()[0].folder == new.folder
+    assert len(probe_files(home)) == 1
+    said.clear()
+    marble.run("constant", f"folder:{tones}", results=tmp_path / "again", seeds=1, reporter=reporter, **QUICK)
+    assert not any("an older marble wrote" in text for text in said)
