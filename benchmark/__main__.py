@@ -1,4 +1,4 @@
-"""``python -m marble``: the command line, for torchrun and for where no script is installed."""
+"""``python -m marble``: the command line, for torchrun and where no script is installed."""
 
 from marble.cli import main
 

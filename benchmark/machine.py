@@ -1,4 +1,4 @@
-"""The machine a run happens on: device, memory, and what provenance has to say about it."""
+"""The machine: device, memory, and its part of a result's provenance."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def free_memory(device: torch.device) -> int:
 
 
 def reset_memory_peak() -> None:
-    """Let `memory_peak` of the GPU begin anew; that of a process cannot."""
+    """Reset `memory_peak` of the GPU; that of a process cannot be reset."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def memory_peak() -> int:
-    """Return the largest memory that this process has held, on the GPU where there is one, in bytes."""
+    """Return the peak memory of this process in bytes, of the GPU where there is one."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""What a long run says while it works: a bar with rate and time left on a terminal, plain lines elsewhere, on stderr."""
+"""Progress on stderr: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random streams by identity: what a probe draws depends on its task and seed, and on nothing that stands beside it.
+"""Random streams by identity: what a probe draws depends on its task and seed, not on its neighbours.
 
 All layers, learning rates and upstreams of a task share the streams of a seed, so that comparisons are paired.
 """

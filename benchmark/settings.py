@@ -14,7 +14,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]:
-    """Replace one value of a document in place, and return its key and value.
+    """Replace one value of a document, and return its key and value.
 
     Args:
         document: of a pydantic model; objects and tuples inside it are reached by ``part.field`` and ``part.0.field``.
@@ -26,18 +26,18 @@ def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]
     """
     key, equals, value = setting.partition("=")
     *path, last = key.split(".")
-    place: Any = document
+    level: Any = document
     for part in path:
-        if isinstance(place, tuple):
-            place = dict(zip(map(str, range(len(place))), place, strict=True))
-        place = place.get(part) if isinstance(place, dict) else None
-    if not (equals and isinstance(place, dict) and last in place) or isinstance(place[last], dict):
+        if isinstance(level, tuple):
+            level = dict(zip(map(str, range(len(level))), level, strict=True))
+        level = level.get(part) if isinstance(level, dict) else None
+    if not (equals and isinstance(level, dict) and last in level) or isinstance(level[last], dict):
         raise MarbleError(f"'{setting}' sets nothing: write KEY=VALUE with a key {known}.")
-    if isinstance(place[last], tuple):
-        place[last] = tuple(part for part in value.split(",") if part)
+    if isinstance(level[last], tuple):
+        level[last] = tuple(part for part in value.split(",") if part)
     else:
-        place[last] = None if value.lower() == "none" else value
-    return {key: place[last]}
+        level[last] = None if value.lower() == "none" else value
+    return {key: level[last]}
 
 
 def validated(kind: type[_Model], document: dict[str, Any]) -> _Model:

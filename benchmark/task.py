@@ -149,7 +149,7 @@ class Task:
                     f"The track '{clip.track}' of {self.name} has the targets {target_of[clip.track]} and {clip.target}: "
                     "give all its clips one, or leave out the group."
                 )
-        sizes = {split: sum(held == split for held in split_of.values()) for split in SPLITS}
+        sizes = {split: sum(own == split for own in split_of.values()) for split in SPLITS}
         for split in SPLITS:
             if not sizes[split]:
                 raise MarbleError(

@@ -5,7 +5,7 @@ Conventions
 - A *space* is one way of turning audio into features: weights, code versions, sample rate, windows, reduction, precision.
   Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
 - A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
-  wrong name makes a file bad. What else it is called, tasks and results do not count.
+  wrong name makes a file bad. The rest of its name, tasks and results do not count.
 - A *shard* is a safetensors file with the features of some clips: ``layer.K`` float32[rows, E] for each layer, ``rows``
   int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``) and, for each
   tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
@@ -159,8 +159,8 @@ class Space:
 
     def missing(self, keys: Iterable[str], layers: Sequence[int]) -> list[str]:
         """Return the clip keys that lack one of the layers, in order."""
-        held = [self._index.get(layer, {}) for layer in layers]
-        return [key for key in keys if any(key not in layer for layer in held)]
+        indices = [self._index.get(layer, {}) for layer in layers]
+        return [key for key in keys if any(key not in index for index in indices)]
 
     def size(self) -> tuple[int, list[int], int]:
         """Return how many clips, which layers and how many bytes the space holds; of an older one the bytes alone."""
@@ -237,7 +237,7 @@ class Space:
             self._set_aside(path, error)
             raise MarbleError(
                 f"A shard of the cache was damaged ({path.name}: {error}) and is set aside: run the same command again, "
-                "only its clips are encoded anew."
+                "which encodes only its clips."
             ) from error
 
     def _add(self, path: Path) -> None:
@@ -261,8 +261,8 @@ class Space:
     def _set_aside(self, path: Path, reason: Exception) -> None:
         warnings.warn(f"set aside the damaged shard {path} ({reason}); its clips are encoded again", stacklevel=3)
         self._seen.discard(path)
-        for layer, held in self._index.items():
-            self._index[layer] = {key: place for key, place in held.items() if place[0] != path}
+        for layer, rows in self._index.items():
+            self._index[layer] = {key: entry for key, entry in rows.items() if entry[0] != path}
         with writing(path.with_suffix(".damaged")), suppress(FileNotFoundError):  # another process may be faster
             path.replace(path.with_suffix(".damaged"))
 
@@ -279,7 +279,7 @@ def _older_probes(root: Path) -> list[tuple[Path, str]]:
 
 def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     """Return the files that are not as they were written, with the reason."""
-    found = []
+    damaged = []
     for path in sorted(paths):
         try:
             read_checked(path)
@@ -288,5 +288,5 @@ def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:
         except OSError as error:
             raise _cannot_read(path, error) from error
         except DAMAGE as error:
-            found.append((path, str(error)))
-    return found
+            damaged.append((path, str(error)))
+    return damaged

@@ -1,4 +1,4 @@
-"""Safetensors files that carry the sha256 of all that they hold, so that a damaged one is never taken for data."""
+"""Safetensors files that hold their own sha256, so that a damaged one is never taken for data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 
 
 def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:
-    """Write a safetensors file whose metadata holds a text and, for each tensor, the sha256 of all that it is.
+    """Write a safetensors file whose metadata holds a text and the sha256 of each tensor with its name, type and shape.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
-    # safetensors writes the memory behind an array's pointer, whatever its strides are.
+    # safetensors writes contiguous memory from an array's pointer on, whatever its strides are.
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     metadata = {"about": about} | {f"sha256.{name}": _checksum(name, about, values) for name, values in tensors.items()}
     with atomic_write(path) as beside:

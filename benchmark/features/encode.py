@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-- Clips are encoded in shards of `SHARD_CLIPS`, in the order given; a killed run loses at most the shard it was in.
+- Clips are encoded in shards of `SHARD_CLIPS`, in their order; a killed run loses at most the shard it was in.
 - Only the clips and layers that the cache lacks are encoded; blocks after the last wanted layer never run.
 - On a CPU no batch holds windows of two clips, so the features of a clip depend on that clip alone, byte for byte, whatever
   the cache already held. On a GPU windows of equal length are batched across clips.
@@ -96,8 +96,8 @@ def extract(
             keys = [excerpt.key for excerpt in shard]
             absent = space.missing(keys, layers)
             if absent:
-                with locked(space.shard_path(keys, layers), wait=busy > len(turns)) as held:
-                    if not held:
+                with locked(space.shard_path(keys, layers), wait=busy > len(turns)) as claimed:
+                    if not claimed:
                         turns.append(shard)
                         busy += 1
                         continue

@@ -111,14 +111,14 @@ def _sources(module: ModuleType) -> list[Path]:
     Used is what stands in a module's namespace. Installed packages and marble itself are not looked into.
     """
     home = Path(inspect.getfile(module)).parent
-    found = {module.__name__: Path(inspect.getfile(module))}
-    waiting = [module]
-    while waiting:
-        for value in vars(waiting.pop()).values():
+    files = {module.__name__: Path(inspect.getfile(module))}
+    unread = [module]
+    while unread:
+        for value in vars(unread.pop()).values():
             name = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", None))
             path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
             own = path.is_relative_to(home) and "site-packages" not in (home.name, *path.relative_to(home).parts)
-            if own and name not in found and name.partition(".")[0] != "marble":
-                found[name] = path
-                waiting.append(sys.modules[name])
-    return [found[name] for name in sorted(found)]
+            if own and name not in files and name.partition(".")[0] != "marble":
+                files[name] = path
+                unread.append(sys.modules[name])
+    return [files[name] for name in sorted(files)]

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over the tracks that happened to be in the test set.
+"""Bootstrap intervals over the tracks of the test set.
 
 Conventions
 -----------

@@ -110,7 +110,7 @@ class Inputs:
         own = np.array([clip.split == split for clip in self.clips])
         clips = [clip for clip in self.clips if clip.split == split]
         first = {clip.track: clip for clip in reversed(clips)}
-        number = {name: place for place, name in enumerate(self.tracks[split])}
+        number = {name: index for index, name in enumerate(self.tracks[split])}
         rows = np.flatnonzero(np.repeat(own, self.rows))
         track = np.repeat([number[clip.track] for clip in clips], self.rows[own])
         targets = self.task.encode([first[name] for name in self.tracks[split]])

@@ -95,10 +95,10 @@ class Metric:
                 f"{self.name} got scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and weights "
                 f"{None if weights is None else tuple(weights.shape)}, which do not fit each other."
             )
-        held = torch.ones(tracks) if weights is None else weights
-        columns = held.reshape(-1, tracks).T.to(scores.device, torch.float64)
+        weighting = torch.ones(tracks) if weights is None else weights
+        columns = weighting.reshape(-1, tracks).T.to(scores.device, torch.float64)
         values = self._by_chunks(scores.reshape(-1, tracks, width), targets.to(scores.device), columns)
-        return values.T.reshape([*held.shape[:-1], *probes])
+        return values.T.reshape([*weighting.shape[:-1], *probes])
 
     def _by_chunks(self, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return values ``[P, K]`` of ``scores[P, N, C]`` under ``weights[N, K]`` in bounded memory."""
@@ -144,10 +144,10 @@ def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
 def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
     probes, tracks, classes = scores.shape
     member = functional.one_hot(targets, classes).double()
-    found = (scores.argmax(-1) == targets)[..., None] * member
-    found = found.transpose(1, 2).reshape(probes * classes, tracks)
+    correct = (scores.argmax(-1) == targets)[..., None] * member
+    correct = correct.transpose(1, 2).reshape(probes * classes, tracks)
 
-    return lambda weights: _mean((found @ weights).unflatten(0, (probes, classes)) / (member.T @ weights))
+    return lambda weights: _mean((correct @ weights).unflatten(0, (probes, classes)) / (member.T @ weights))
 
 
 def _macro(column: _Prepare) -> _Prepare:
@@ -167,7 +167,7 @@ class _Ranking:
 
     Each group of equal scores with a positive makes three: the negatives above it that are below the group before, its
     positives, its negatives. Few tracks have a given label, so all but the sums over stretches deals with few numbers. M is
-    one more than the largest number of groups: behind its last one a probe has stretches for the rest, and empty ones.
+    one more than the largest number of groups: after its last one a probe has stretches for the rest, and empty ones.
 
     Attributes:
         order: number of the track at each place, ``[P, N]``.
@@ -207,8 +207,8 @@ class _Ranking:
 def _next(marked: Tensor) -> Tensor:
     """Return the first marked place from each place of ``[P, N]`` on, and N where there is none, ``[P, N + 1]``."""
     places = torch.arange(marked.shape[-1] + 1, device=marked.device)
-    found = places.where(functional.pad(marked, (0, 1)), marked.shape[-1])
-    return found.flip(-1).cummin(-1).values.flip(-1)
+    first = places.where(functional.pad(marked, (0, 1)), marked.shape[-1])
+    return first.flip(-1).cummin(-1).values.flip(-1)
 
 
 def _roc_auc(scores: Tensor, target: Tensor) -> _Weigh:
@@ -231,11 +231,11 @@ def _average_precision(scores: Tensor, target: Tensor) -> _Weigh:
     def weigh(weights: Tensor) -> Tensor:
         """Return the precision at each positive, averaged over positives, ``[P, K]``."""
         positive, _, reached = ranking.sums(weights)
-        found = positive.cumsum(1)
-        taken = found + reached
+        hits = positive.cumsum(1)
+        taken = hits + reached
         # Nothing is taken only where all weights so far are zero, and there the positives are zero as well.
-        precision = found / taken.where(taken > 0, 1)
-        return _total(positive * precision) / found[:, -1]
+        precision = hits / taken.where(taken > 0, 1)
+        return _total(positive * precision) / hits[:, -1]
 
     return weigh
 
@@ -298,8 +298,8 @@ def _ordinal(value: Callable[[Tensor], Tensor]) -> _Prepare:
         def counts(weights: Tensor, grade: int) -> Tensor:
             """Return the weight of tracks of each true grade that are decoded as `grade`, ``[P, K, C]``."""
             chosen = (decoded == grade)[..., None] * member
-            found = chosen.transpose(1, 2).reshape(probes * count, tracks) @ weights
-            return found.unflatten(0, (probes, count)).transpose(1, 2)
+            counted = chosen.transpose(1, 2).reshape(probes * count, tracks) @ weights
+            return counted.unflatten(0, (probes, count)).transpose(1, 2)
 
         return lambda weights: value(torch.stack([counts(weights, grade) for grade in range(-1, count)], dim=-1))
 
