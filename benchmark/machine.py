@@ -14,7 +14,7 @@ import torch
 
 from marble.errors import MarbleError
 
-_LIBRARIES = ("marble", "torch", "numpy", "soundfile", "soxr", "scikit-learn", "safetensors")
+_LIBRARIES = ("marble", "torch", "numpy", "soundfile", "soxr", "safetensors", "pyarrow", "pandas")
 
 
 def choose_device(name: str) -> torch.device:
