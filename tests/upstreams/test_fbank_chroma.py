@@ -56,9 +56,11 @@ def test_frames_and_joined_layer(samples):
 def test_values_belong_to_version_1():
     assert FbankChroma.info.version == 1
     fbank, chroma, _ = layers(tone(440.0, 0.5) + 0.1 * tone(1234.5, 0.5))
-    assert fbank[0, 10, [0, 13, 40, 79]].tolist() == pytest.approx(GOLDEN_FBANK, abs=1e-3)
+    for band, expected in GOLDEN_FBANK.items():
+        # Band 40 lies 116 dB below the loudest: what the rounding of the FFT adds, another on each CPU, is part of its value.
+        assert float(fbank[0, 10, band]) == pytest.approx(expected, abs=0.05 if band == 40 else 1e-3)
     assert chroma[0, 10, [0, 3, 9]].tolist() == pytest.approx(GOLDEN_CHROMA, abs=1e-4)
 
 
-GOLDEN_FBANK = [-6.70678, 8.83933, -17.97165, -23.02585]
+GOLDEN_FBANK = {0: -6.70678, 13: 8.83933, 40: -17.97165, 79: -23.02585}
 GOLDEN_CHROMA = [0.0, 0.0085157, 0.9001968]

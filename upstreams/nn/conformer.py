@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from marble.upstreams.nn.precision import Conv1d, Foldable, LayerNorm, Linear, attend
+from marble.upstreams.nn.precision import Conv1d, Foldable, LayerNorm, Linear, attend, half_on_cpu, in_float32
 from marble.upstreams.nn.rotary import Pairing, rotate
 from marble.upstreams.nn.summary_mixing import SummaryMixingBranch, SummarySizes
 
@@ -160,10 +160,15 @@ class DepthwiseConv1d(Conv1d):
         """Map ``Tensor[B, D, T]`` to the same shape."""
         if input.is_cuda:
             return super().forward(input)
+        if half_on_cpu(self.weight):
+            # In half precision oneDNN may hang, as `precision` tells; float32 takes about as long.
+            return in_float32(self._as_image, input, self.weight, self.bias)
+        return self._as_image(input.to(self.weight.dtype), self.weight, self.bias)
+
+    def _as_image(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # As an image of height 1 the order of the axes is recognised; torch's conv1d would copy, and take ten times as long.
-        image = input.to(self.weight.dtype)[:, :, None]
         padding = (0, int(self.padding[0]))
-        return functional.conv2d(image, self.weight[:, :, None], self.bias, padding=padding, groups=self.groups)[:, :, 0]
+        return functional.conv2d(x[:, :, None], weight[:, :, None], bias, padding=padding, groups=self.groups)[:, :, 0]
 
 
 class Convolution(Foldable):

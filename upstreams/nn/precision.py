@@ -2,10 +2,19 @@
 
 Under ``bf16`` only the matrices (linear layers and convolutions) are bfloat16. They take their input in any type, so the
 residual stream, norms, rotary angles and front ends around them stay float32; softmax is float32 inside torch's attention.
+
+On a CPU two kinds of convolutions are computed in float32 all the same, because oneDNN 3.12 (in torch 2.13) fails at them:
+
+- Depthwise ones of 15 taps or more, in channels-last order, on CPUs with bfloat16 instructions (AVX512-BF16): the generator of
+  the kernel runs for ever where a thread gets 16 channels or fewer and about 30 frames or more. How wide layers are split
+  depends on the batch, the frames and the number of threads, so that any width can meet this.
+- Those whose groups have 2, 4, ... 14 input channels and where channels times taps is a multiple of 32, on CPUs with AMX: the
+  values are unrelated to the right ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -27,6 +36,10 @@ class Conv1d(nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Map ``Tensor[B, I, T]`` of any type to ``Tensor[B, O, T']`` in the type of the weight."""
+        channels = self.in_channels // self.groups
+        # The second kind of convolutions that oneDNN fails at; see above.
+        if channels < 16 and channels % 2 == 0 and channels * self.kernel_size[0] % 32 == 0 and half_on_cpu(self.weight):
+            return in_float32(self._conv_forward, input, self.weight, self.bias)
         return super().forward(input.to(self.weight.dtype))
 
 
@@ -52,6 +65,21 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Norm ``Tensor[B, C, T]`` of any type over groups of channels and time, in float32."""
         return super().forward(input.float())
+
+
+def half_on_cpu(weight: Tensor) -> bool:
+    """Tell whether a convolution by `weight` is to run on a CPU in half precision, by the type of the weight or by autocast."""
+    return weight.device.type == "cpu" and (weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"))
+
+
+Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def in_float32(convolve: Convolve, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``convolve(x, weight, bias)`` computed in float32, whatever autocast wants, in the type of the weight."""
+    with torch.autocast(weight.device.type, enabled=False):
+        y = convolve(x.float(), weight.float(), None if bias is None else bias.float())
+    return y.to(weight.dtype)
 
 
 class Foldable(nn.Module):

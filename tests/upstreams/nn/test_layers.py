@@ -1,6 +1,8 @@
 """The layers against their definitions: Winograd, stretches, rotary pairings, folding, precision."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from marble.upstreams.nn.conformer import WAV2VEC2_STYLE, ConformerSizes, Convolution, DepthwiseConv1d
+from marble.upstreams.nn.hubert import PositionalConvolution
 from marble.upstreams.nn.precision import Conv2d, Linear, attend, cast_matrices
 from marble.upstreams.nn.rotary import rotary_table, rotate
 from marble.upstreams.nn.stem import ResidualConv2d, Stem
@@ -121,6 +124,41 @@ def test_depthwise_convolution_and_fold():
     assert isinstance(layer.depthwise, DepthwiseConv1d)
     assert isinstance(layer.batch_norm, nn.Identity)
     torch.testing.assert_close(layer(x), plain, atol=1e-6, rtol=1e-5)
+
+
+def test_depthwise_convolutions_of_any_width_end_in_bfloat16():
+    """In a process of its own, whose end shows that no kernel hangs; wide layers hang where threads share their channels."""
+    program = """
+import torch
+from marble.upstreams.nn.conformer import DepthwiseConv1d
+torch.manual_seed(0)
+for threads, batch, width, frames in ((1, 3, 16, 50), (1, 1, 5, 40), (2, 3, 144, 100), (2, 2, 64, 33)):
+    torch.set_num_threads(threads)
+    exact = DepthwiseConv1d(width, width, 31, padding=15, groups=width)
+    x = torch.randn(batch, frames, width).mT
+    expected = exact(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(exact(x).float(), expected, rtol=0, atol=0.05)
+    found = exact.bfloat16()(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+@pytest.mark.parametrize("width", [32, 64, 160, 224, 256, 48, 768])
+def test_positional_convolutions_of_any_width_are_right_in_bfloat16(width):
+    torch.manual_seed(0)
+    layer = PositionalConvolution(width, 128, 16)
+    x = torch.randn(2, 50, width, requires_grad=True)
+    expected = layer(x)
+    (slope,) = torch.autograd.grad(expected.square().sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = layer(x)
+    (found_slope,) = torch.autograd.grad(trained.float().square().sum(), x)
+    cast_matrices(layer, torch.bfloat16)
+    for found, reference in ((trained, expected), (found_slope, slope), (layer(x), expected)):
+        assert torch.cosine_similarity(found.float().flatten(), reference.flatten(), dim=0) > 0.999
 
 
 @pytest.mark.parametrize("pairing", ["halves", "interleaved"])
