@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from marble.errors import MarbleError
 from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.omar_rq import MelPatches, WaveformPatches
+from marble.upstreams.nn.patches import MelPatches, WaveformPatches
 
 __all__ = ["CQT", "CQTPatches", "EncodecPatches", "MelPatches", "StackedMel", "WaveformPatches", "patches_of"]
 

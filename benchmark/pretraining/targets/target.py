@@ -15,10 +15,9 @@ from marble.registry import load_upstream
 from marble.upstream import Upstream
 from marble.upstreams.loading.weights import fill, read_checkpoint
 from marble.upstreams.mel_encoder import InHouse
-from marble.upstreams.omar_rq import MelInput, WaveformInput
+from marble.upstreams.nn.patches import OMAR_MEL, WaveformInput
 
 QUANTISER_FILE = "quantiser.safetensors"
-OMAR_MEAN, OMAR_STD = 2.06755686098554, 1.268292820667291  # of log10(1 + 10000 mel), OMAR-RQ's corpus
 
 
 class Target(nn.Module):
@@ -135,6 +134,5 @@ def _feature(spec: TargetSpec, upstream: Upstream, rate: int, hop: int) -> Featu
     frame = 256 if rate == 16_000 else 320
     frames = max(1, hop // frame)
     if spec.feature == "mel":
-        mel = MelInput(sample_rate=rate, size=512, hop=frame, bands=96, frames=frames, mean=OMAR_MEAN, std=OMAR_STD)
-        return MelPatches(mel)
+        return MelPatches(OMAR_MEL.model_copy(update={"sample_rate": rate, "hop": frame, "frames": frames}))
     return CQTPatches(frames) if spec.feature == "cqt" else EncodecPatches(frames)
