@@ -1,4 +1,4 @@
-"""What the targets are made of: features of the clean waveform, one vector for each token that an encoder predicts.
+"""Features of the clean waveform, of which targets are made: one vector for each token that an encoder predicts.
 
 Conventions
 -----------
