@@ -42,14 +42,9 @@ def latest(folder: Path) -> Path | None:
 
 
 def save(state: TrainingState, recipe: Recipe, folder: Path, about: Mapping[str, str], reporter: Reporter) -> Path:
-    """Write a checkpoint of this step below the folder of a training and return its own; every process calls this.
+    """Write a checkpoint below the folder of a training and return its own; every process calls this.
 
-    Args:
-        state: of the training.
-        recipe: of the training.
-        folder: of the training.
-        about: what the manifest of the upstream says of training data and licence.
-        reporter: told while nothing can be written.
+    `about` gives fields of the upstream's manifest, such as the licence; `reporter` is told while nothing can be written.
 
     Raises:
         MarbleError: nothing could be written for a long time.

@@ -24,15 +24,9 @@ Row = dict[str, str]
 
 
 def extend_curve(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], device: str, reporter: Reporter) -> None:
-    """Probe a checkpoint, add its scores to the curve, and draw it; no error ends the training.
+    """Probe the checkpoint of a step on some tasks, add the scores to the curve of a training's folder, and draw it.
 
-    Args:
-        folder: of the training.
-        step: of the checkpoint.
-        checkpoint: its folder.
-        tasks: to probe; where there are none, nothing is done.
-        device: where features are computed.
-        reporter: told of scores and errors.
+    An error is told to the reporter and does not end the training.
     """
     if not tasks:
         return

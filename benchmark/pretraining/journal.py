@@ -60,11 +60,7 @@ class Journal:
         self._board: Any = None
 
     def open(self, step: int, refused: dict[str, str]) -> None:
-        """Drop the lines of the log after a step, and those that are damaged; name the audio refused from the start.
-
-        Raises:
-            MarbleError: nothing can be written, or TensorBoard is not installed.
-        """
+        """Drop the lines of the log after a step, and those that are damaged; name the audio refused from the start."""
         self._replace(LOG, self._log_until(step))
         named = _whole_lines(self.folder / REFUSED) or ["audio,reason\n"]
         self._named = {row[0] for row in csv.reader(named) if row}

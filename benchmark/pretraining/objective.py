@@ -50,11 +50,7 @@ class Losses(NamedTuple):
 class MaskedPrediction(nn.Module):
     """An upstream in training, its targets and its heads.
 
-    Attributes:
-        prefix: of the names of what is trained and saved.
-        file: that it is saved to.
-        samples: of a segment.
-        tokens: of a segment.
+    A checkpoint saves the tensors below `prefix` to `file`. A segment has `samples` samples and `tokens` tokens.
 
     Raises:
         MarbleError: the recipe does not fit the upstream.
@@ -163,7 +159,7 @@ class MaskedPrediction(nn.Module):
 
 
 class QuantiserTraining(nn.Module):
-    """A Mel-RVQ in training on the feature of its recipe; every token counts. Attributes as of `MaskedPrediction`."""
+    """A Mel-RVQ in training on the feature of its recipe; every token counts. Otherwise as `MaskedPrediction`."""
 
     prefix, file = "quantiser.", QUANTISER_FILE
 

@@ -73,7 +73,8 @@ def pretrain(
     folder = Path(folder)
     # One process speaks for all.
     reporter = reporter if reporter and os.environ.get("RANK", "0") == "0" else Reporter()
-    loaded = _checked(load_recipe(recipe, settings), probe)
+    loaded = load_recipe(recipe, settings)
+    _check_tasks(loaded, probe)
     if tensorboard:
         summary_writer()
     checkpoint = _checkpoint(folder, resume)
@@ -105,13 +106,11 @@ def pretrain(
     return last
 
 
-def _checked(recipe: Recipe, probe: Sequence[str]) -> Recipe:
-    """Return a recipe, whose checkpoints can be probed on these tasks."""
+def _check_tasks(recipe: Recipe, probe: Sequence[str]) -> None:
     if probe and recipe.mask is None:
         raise MarbleError(f"{recipe.name} trains a quantiser, which has no layers to probe: leave out --probe.")
     for task in probe:
         registry.load_task(task)
-    return recipe
 
 
 def _prepare(

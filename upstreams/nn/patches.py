@@ -50,6 +50,11 @@ class WaveformInput(Strict):
 OMAR_MEL = MelInput(sample_rate=16_000, size=512, hop=256, bands=96, frames=4, mean=2.06755686098554, std=1.268292820667291)
 
 
+def patches_of(bands: Tensor, frames: int) -> Tensor:
+    """Return patches of `frames` frames each, ``Tensor[B, M // frames, F * frames]``, of bands ``Tensor[B, F, M]``."""
+    return bands.unfold(2, frames, frames).transpose(1, 2).flatten(2)
+
+
 class MelPatches(nn.Module):
     """Patches of log-mel frames, ``Tensor[B, T, bands * frames]``, each flattened band by band."""
 
@@ -66,8 +71,7 @@ class MelPatches(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``Tensor[B, T, bands * frames]`` of a waveform ``Tensor[B, N]``."""
-        patches = self.mel(waveform).unfold(2, self.frames, self.frames)
-        return patches.transpose(1, 2).flatten(2)
+        return patches_of(self.mel(waveform), self.frames)
 
 
 class WaveformPatches(nn.Module):

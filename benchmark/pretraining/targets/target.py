@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from marble.errors import MarbleError
 from marble.files import user_path
 from marble.pretraining.recipes import TargetSpec
-from marble.pretraining.targets.features import CQTPatches, EncodecPatches, MelPatches, StackedMel, WaveformPatches
+from marble.pretraining.targets.features import CQTPatches, EncodecPatches, StackedMel
 from marble.pretraining.targets.mel_rvq import MelRVQ
 from marble.pretraining.targets.quantisers import FSQ, RandomProjection
 from marble.registry import load_upstream
 from marble.upstream import Upstream
 from marble.upstreams.loading.saved import SavedUpstream
 from marble.upstreams.loading.weights import fill, read_checkpoint
-from marble.upstreams.nn.patches import OMAR_MEL, WaveformInput
+from marble.upstreams.nn.patches import OMAR_MEL, MelPatches, WaveformInput, WaveformPatches
 
 QUANTISER_FILE = "quantiser.safetensors"
 
@@ -71,12 +71,7 @@ Feature = StackedMel | MelPatches | CQTPatches | EncodecPatches | WaveformPatche
 
 
 def make_target(spec: TargetSpec, upstream: SavedUpstream, seconds: float) -> Target:
-    """Return the target of a recipe for an upstream, whose front end and rates the features share.
-
-    Args:
-        spec: of the target.
-        upstream: in training.
-        seconds: length of a segment.
+    """Return the target of a recipe for an upstream, whose front end and rates the features share, and segments of `seconds`.
 
     Raises:
         MarbleError: a trained quantiser or a teacher is needed and not named, or does not fit.
@@ -110,7 +105,7 @@ def load_quantiser(quantiser: MelRVQ, path: str) -> MelRVQ:
 
 
 def make_feature(spec: TargetSpec, upstream: SavedUpstream, seconds: float) -> Feature:
-    """Return the feature of a target at the rates of an upstream; arguments as of `make_target`.
+    """Return the feature of a target at the rates of an upstream, of segments of `seconds`.
 
     Raises:
         MarbleError: there is no such feature at these rates, or no teacher is named, or it needs longer segments.

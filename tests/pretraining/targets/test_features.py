@@ -8,17 +8,9 @@ import pytest
 import torch
 
 from marble.errors import MarbleError
-from marble.pretraining.targets.features import (
-    CQT,
-    CQTPatches,
-    EncodecPatches,
-    MelPatches,
-    StackedMel,
-    WaveformPatches,
-    patches_of,
-)
+from marble.pretraining.targets.features import CQT, CQTPatches, EncodecPatches, StackedMel
 from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.nn.patches import OMAR_MEL, WaveformInput
+from marble.upstreams.nn.patches import OMAR_MEL, MelPatches, WaveformInput, WaveformPatches, patches_of
 
 RATE = 24_000
 QUALITY = (2 ** (1 / 12) + 1) / (2 ** (1 / 12) - 1)  # of 24 bins an octave
