@@ -20,8 +20,6 @@ from marble.results.figures import save_figure, training_curve
 _COLUMNS = ("step", "task", "metric", "layer", "validation")
 _FILE = "curve.csv"
 
-Row = dict[str, str]
-
 
 def extend_curve(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], device: str, reporter: Reporter) -> None:
     """Probe the checkpoint of a step on some tasks, add the scores to the curve of a training's folder, and draw it.
@@ -33,13 +31,16 @@ def extend_curve(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str]
     try:
         rows = [row for row in read_curve(folder) if int(row["step"]) < step]
         rows += [_probe(folder, step, checkpoint, task, device, reporter) for task in tasks]
-        _write(folder, rows)
+        with atomic_write(folder / _FILE) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
         save_figure(training_curve(read_log(folder), rows), folder / "curve")
     except Exception as error:  # a training of weeks must not end for want of a score
         reporter.say(f"step {step} is not probed: {error or type(error).__name__}")
 
 
-def read_curve(folder: Path) -> list[Row]:
+def read_curve(folder: Path) -> list[dict[str, str]]:
     """Return the rows of a training's ``curve.csv``, none where nothing has been probed."""
     if not (folder / _FILE).exists():
         return []
@@ -47,7 +48,7 @@ def read_curve(folder: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def _probe(folder: Path, step: int, checkpoint: Path, task: str, device: str, reporter: Reporter) -> Row:
+def _probe(folder: Path, step: int, checkpoint: Path, task: str, device: str, reporter: Reporter) -> dict[str, str]:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probing-") as name:
         scratch = Path(name)
         result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=scratch, results=scratch / "results")
@@ -56,10 +57,3 @@ def _probe(folder: Path, step: int, checkpoint: Path, task: str, device: str, re
     score = math.nan if mean is None else mean
     reporter.say(f"step {step}: {task} {metric} {score:.3f} on validation, layer {layer}")
     return dict(zip(_COLUMNS, map(str, (step, task, metric, layer, score)), strict=True))
-
-
-def _write(folder: Path, rows: Sequence[Row]) -> None:
-    with atomic_write(folder / _FILE) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)

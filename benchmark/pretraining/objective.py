@@ -81,11 +81,6 @@ class MaskedPrediction(nn.Module):
         if upstream.stem is not None:
             upstream.stem.requires_grad_(not self.frozen_stem)
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """What is recomputed and sharded piece by piece."""
-        return self.upstream.blocks
-
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all but a frozen stem, whose batch norms keep their statistics."""
         super().train(mode)
@@ -170,11 +165,6 @@ class QuantiserTraining(nn.Module):
         self.quantiser = MelRVQ(self.feature.width, spec.codebooks, spec.codes, spec.dimensions)
         self.samples = round(recipe.seconds * upstream.info.sample_rate)
         self.tokens = self.feature(torch.zeros(1, self.samples, device="cpu")).shape[1]
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """None: a quantiser is small, and replaces its codes itself."""
-        return nn.ModuleList()
 
     def draw_masks(self, numbers: list[int]) -> Tensor:
         """Return ``BoolTensor[B, T]`` of ones."""

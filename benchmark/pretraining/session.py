@@ -80,7 +80,9 @@ def pretrain(
     checkpoint = _checkpoint(folder, resume)
     processor = join_processes(choose_device(device))
     objective, source, about = _prepare(loaded, data, settings, reporter)
-    _check_writable(folder)
+    with writing(folder):  # refused at once, where a training under way would wait
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     if checkpoint is None:
         _calibrate(objective, loaded, source, workers)
     trainer = Trainer(
@@ -123,13 +125,6 @@ def _prepare(
     if isinstance(source, Files):
         reporter.say(f"{len(source.segments)} segments of {recipe.seconds:g} s, {len(source.refused)} files refused")
     return make_objective(recipe, upstream), source, _about(upstream, data, source, recipe.name, settings)
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder at once where nothing can be written, for which a training under way would wait."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
 
 
 def _untrained(name: str) -> SavedUpstream:

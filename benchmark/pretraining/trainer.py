@@ -35,7 +35,7 @@ from marble.errors import MarbleError
 from marble.pretraining import checkpoint, parallel
 from marble.pretraining.journal import Journal
 from marble.pretraining.meter import Meter, matrix_rate
-from marble.pretraining.objective import Losses, Objective
+from marble.pretraining.objective import Losses, MaskedPrediction, Objective
 from marble.pretraining.recipes import Recipe
 from marble.pretraining.segments import Batch, Loader, Source
 from marble.pretraining.state import TrainingState
@@ -111,7 +111,8 @@ class Trainer:
 
     def _spread(self) -> nn.Module:
         """Return the objective as the processes train it together."""
-        blocks = self.objective.blocks
+        # None of a quantiser, which is small, and replaces its codes itself.
+        blocks = self.objective.upstream.blocks if isinstance(self.objective, MaskedPrediction) else nn.ModuleList()
         if self.recipe.recompute:
             parallel.recompute(blocks)
         if self.world == 1:
