@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ from marble.upstreams.loading.network import OfficialUpstream, block_layers
 from marble.upstreams.loading.saved import SavedUpstream, first_fault
 from marble.upstreams.loading.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint
 from marble.upstreams.nn.conformer import ConformerBlock, ConformerSizes, ConformerStyle
-from marble.upstreams.nn.mel import LogMel
+from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches
 from marble.upstreams.nn.precision import Linear
 from marble.upstreams.nn.rotary import rotary_table
 
@@ -70,35 +70,6 @@ NAMES = (
 IGNORED = (r"blocks\.\d+\.attention\.rotary_emb\.freqs$",)  # rotary frequencies, recomputed
 
 
-class Strict(BaseModel):
-    """A part of a configuration: nothing but its fields, and numbers that are finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MelInput(Strict):
-    """Patches of `frames` log-mel frames; sample rate in Hz, size and hop in samples, mean and std of the log-mel values."""
-
-    kind: Literal["mel"] = "mel"
-    sample_rate: PositiveInt
-    size: PositiveInt
-    hop: PositiveInt
-    bands: PositiveInt
-    frames: PositiveInt
-    mean: float
-    std: PositiveFloat
-
-
-class WaveformInput(Strict):
-    """Patches of samples; mean and std are those of the waveform."""
-
-    kind: Literal["waveform"] = "waveform"
-    sample_rate: PositiveInt
-    samples: PositiveInt
-    mean: float = 0.0
-    std: PositiveFloat = 1.0
-
-
 class OmarRQConfig(Strict):
     """Everything that shapes an OMAR-RQ; the factors are the weights of the feed-forwards and of the stream in DeepNorm."""
 
@@ -114,57 +85,20 @@ class OmarRQConfig(Strict):
         return MelPatches(self.input) if isinstance(self.input, MelInput) else WaveformPatches(self.input)
 
 
-class MelPatches(nn.Module):
-    """Patches of log-mel frames, ``Tensor[B, T, bands * frames]``, each flattened band by band."""
-
-    def __init__(self, given: MelInput):
-        super().__init__()
-        self.mel = LogMel(given.sample_rate, given.size, given.hop, given.bands, given.mean, given.std)
-        self.frames = given.frames
-        self.sample_rate = given.sample_rate
-        self.hop = given.hop * given.frames
-        # Patches of k frames need (k - 1) hops, and the reflected edges more than half a window.
-        self.min_samples = max((given.frames - 1) * given.hop, given.size // 2 + 1)
-        self.first_centre = (given.frames - 1) / 2 * given.hop
-        self.width = given.bands * given.frames
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return ``Tensor[B, T, bands * frames]`` of a waveform ``Tensor[B, N]``."""
-        patches = self.mel(waveform).unfold(2, self.frames, self.frames)
-        return patches.transpose(1, 2).flatten(2)
-
-
-class WaveformPatches(nn.Module):
-    """Patches of samples, ``Tensor[B, T, samples]``, normalised as ``(x - mean) / std``."""
-
-    def __init__(self, given: WaveformInput):
-        super().__init__()
-        self.sample_rate = given.sample_rate
-        self.hop = self.min_samples = self.width = given.samples
-        self.first_centre = (given.samples - 1) / 2
-        self.mean = given.mean
-        self.std = given.std
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return ``Tensor[B, T, samples]`` of a waveform ``Tensor[B, N]``."""
-        return ((waveform.float() - self.mean) / self.std).unfold(1, self.hop, self.hop)
-
-
 def _config(given: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
     sizes = ConformerSizes(width=width, depth=depth, heads=8, hidden=hidden)
     return OmarRQConfig(input=given, sizes=sizes, deepnorm=(2 * depth) ** 0.25, dropout=dropout)
 
 
-_MEL = MelInput(sample_rate=16_000, size=512, hop=256, bands=96, frames=4, mean=2.06755686098554, std=1.268292820667291)
 CONFIGS = {
-    "omar-rq-base": _config(_MEL, 1024, 24, 4096),
-    "omar-rq-multicodebook": _config(_MEL, 1024, 24, 4096),
+    "omar-rq-base": _config(OMAR_MEL, 1024, 24, 4096),
+    "omar-rq-multicodebook": _config(OMAR_MEL, 1024, 24, 4096),
     "omar-rq-multifeature": _config(WaveformInput(sample_rate=24_000, samples=1280), 1024, 24, 4096),
     "omar-rq-multifeature-25hz": _config(WaveformInput(sample_rate=24_000, samples=960), 1024, 24, 4096),
     "omar-rq-multifeature-25hz-fsq": _config(
         WaveformInput(sample_rate=24_000, samples=960, std=0.1908563740990311), 1024, 24, 4096
     ),
-    "omar-rq-tiny": _config(_MEL, 160, 6, 480, dropout=0.0),
+    "omar-rq-tiny": _config(OMAR_MEL, 160, 6, 480, dropout=0.0),
 }
 
 

@@ -20,6 +20,7 @@ def pretrain(
     probe: Annotated[str, typer.Option(help="Tasks to probe at every checkpoint: NAME[,NAME…].")] = "",
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 20,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
 ) -> None:
@@ -38,6 +39,7 @@ def pretrain(
             probe=[task for task in probe.split(",") if task],
             checkpoint_every=checkpoint_every,
             log_every=log_every,
+            tensorboard=tensorboard,
             device=device,
             workers=workers,
             reporter=reporter(),

@@ -1,4 +1,4 @@
-"""What a recipe measures on its data before the first step: the statistics of targets, and a stem that is not trained.
+"""Calibration on the data before the first step: statistics of the targets, and a stem that is not trained.
 
 Conventions
 -----------
@@ -10,7 +10,7 @@ Conventions
   2021, arXiv 2104.02057, Section 4.2, freeze a random patch projection, against instability).
 - The standard deviations of the components become their square roots, times one number: as they are, loudness drowns the rest;
   made equal, the blocks learn nothing for hundreds of steps. The root mean square over all dimensions is `STEM_STD`.
-- A checkpoint holds all of it, so a training that goes on measures nothing.
+- A checkpoint holds all of it, so a resumed training measures nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from marble.pretraining.objective import MaskedPrediction
 from marble.pretraining.targets.target import Target
-from marble.upstreams.mel_encoder import InHouse
 from marble.upstreams.nn.stem import Stem
 
 CLIPS = 64
@@ -37,13 +36,14 @@ def calibrate(objective: MaskedPrediction, batches: Sequence[Tensor], *, standar
         mean, covariance = _moments(target.feature(waveform) for waveform in batches)
         target.mean.copy_(mean)
         target.std.copy_(covariance.diagonal().sqrt().clamp_min(1e-3))
-    if objective.frozen_stem and isinstance(objective.upstream, InHouse):
-        _calibrate_stem(objective.upstream.stem, [objective.upstream.front_end(waveform) for waveform in batches])
+    stem, front_end = objective.upstream.stem, objective.upstream.front_end
+    if objective.frozen_stem and stem is not None and front_end is not None:
+        _calibrate_stem(stem, [front_end(waveform) for waveform in batches])
 
 
 def _calibrate_stem(stem: Stem, mels: list[Tensor]) -> None:
     norms = [module for module in stem.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # which is the mean over all batches
@@ -51,10 +51,10 @@ def _calibrate_stem(stem: Stem, mels: list[Tensor]) -> None:
     for mel in mels:
         stem(mel)
     stem.eval()
-    for norm, momentum in zip(norms, usual, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     mean, covariance = _moments(_inputs(stem, mels))
-    variances, directions = (found.flip(-1)[..., : stem.linear.out_features] for found in torch.linalg.eigh(covariance))
+    variances, directions = (part.flip(-1)[..., : stem.linear.out_features] for part in torch.linalg.eigh(covariance))
     roots = variances.clamp_min(1e-6).sqrt()
     weight = (directions * (STEM_STD * (roots * roots.mean()).rsqrt())).T
     stem.linear.weight.copy_(weight)
@@ -63,13 +63,13 @@ def _calibrate_stem(stem: Stem, mels: list[Tensor]) -> None:
 
 
 def _inputs(stem: Stem, mels: list[Tensor]) -> Iterable[Tensor]:
-    """Yield what the linear of a stem gets for each spectrogram, ``Tensor[B, T, F]``."""
-    found: list[Tensor] = []
-    hook = stem.linear.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    """Yield the input of the linear of a stem for each spectrogram, ``Tensor[B, T, F]``."""
+    inputs: list[Tensor] = []
+    hook = stem.linear.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:
         for mel in mels:
             stem(mel)
-            yield torch.cat([found.pop() for _ in range(len(found))])
+            yield torch.cat([inputs.pop() for _ in range(len(inputs))])
     finally:
         hook.remove()
 

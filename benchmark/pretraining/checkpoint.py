@@ -1,20 +1,21 @@
-"""Checkpoints of a training: whole or not there, and enough to go on bit by bit.
+"""Checkpoints of a training: complete or absent, and enough to continue bit by bit.
 
 Conventions
 -----------
 - ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.loading.saved`; or
-  ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, what the next
-  line of the log has so far, the positions in the data, the recipe, the sha256 of the tensors.
-- It is written beside and renamed when complete. The two newest are kept, so that a damaged disk costs one at most.
-- Where there is an exponential moving average, it is what is saved as the upstream; the weights themselves are in the training.
+  ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, sums for the
+  next line of the log, positions in the data, recipe, sha256 of the tensors.
+- It is written beside its place and renamed when complete. The two newest are kept, so a damaged disk costs one at most.
+- With an exponential moving average, the average is saved as the upstream, and the weights themselves with the training.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -23,15 +24,12 @@ from torch import Tensor
 
 from marble.errors import MarbleError
 from marble.files import atomic_write, file_hash
-from marble.pretraining.journal import insist
+from marble.pretraining.journal import retry_until_written
 from marble.pretraining.objective import QuantiserTraining
-from marble.pretraining.parallel import spread_like, whole
-from marble.pretraining.targets.target import QUANTISER_FILE
-from marble.upstreams.loading.saved import WEIGHTS
-
-if TYPE_CHECKING:
-    from marble.pretraining.segments import Loader
-    from marble.pretraining.trainer import Trainer
+from marble.pretraining.parallel import gather, processes, spread_like, whole
+from marble.pretraining.recipes import Recipe
+from marble.pretraining.state import TrainingState
+from marble.progress import Reporter
 
 KEPT = 2
 _TENSORS, _DOCUMENT = "training.safetensors", "training.json"
@@ -39,72 +37,77 @@ _TENSORS, _DOCUMENT = "training.safetensors", "training.json"
 
 def latest(folder: Path) -> Path | None:
     """Return the newest checkpoint of a training, None where there is none."""
-    found = [path for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
-    return max(found, key=lambda path: int(path.name), default=None)
+    checkpoints = [path for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(checkpoints, key=lambda path: int(path.name), default=None)
 
 
-def save(trainer: Trainer, loader: Loader) -> Path:
-    """Write a checkpoint of this step and return its folder; every process calls this.
+def save(state: TrainingState, recipe: Recipe, folder: Path, about: Mapping[str, str], reporter: Reporter) -> Path:
+    """Write a checkpoint below the folder of a training and return its own; every process calls this.
+
+    `about` gives fields of the upstream's manifest, such as the licence; `reporter` is told while nothing can be written.
 
     Raises:
         MarbleError: nothing could be written for a long time.
     """
-    weights = {name: whole(value) for name, value in trainer.objective.state_dict().items()}
-    average = {name: whole(value) for name, value in (trainer.average or {}).items()}
-    moments = {
-        f"state.{name}.{key}": whole(value)
-        for name, weight in trainer.objective.named_parameters()
-        for key, value in trainer.optimiser.state.get(weight, {}).items()
-    }
-    positions: list[Any] = [loader.position]
-    if trainer.world > 1:
-        positions = [None] * trainer.world
-        dist.all_gather_object(positions, loader.position)
-    folder = trainer.folder / "checkpoints" / f"{trainer.step:08d}"
-    if trainer.rank == 0:
+    rank, world = processes()
+    tensors, trained = _tensors(state)
+    positions = gather(state.position)
+    checkpoint = folder / "checkpoints" / f"{state.step:08d}"
+    if rank == 0:
         document = {
-            "step": trainer.step,
+            "step": state.step,
             "positions": positions,
-            "skipped_in_a_row": trainer.skipped_in_a_row,
+            "skipped_in_a_row": state.skipped_in_a_row,
             # Counted once: under torch's counter dropout may draw otherwise.
-            "flops": trainer.meter.flops,
-            "recipe": trainer.recipe.model_dump(mode="json"),
+            "flops": state.flops,
+            "recipe": recipe.model_dump(mode="json"),
         }
-        trained = {name: value for name, value in weights.items() if name.startswith(_prefix(trainer))}
-        parts = {
-            "optimiser": moments,
-            "model": {name: value for name, value in weights.items() if name not in trained},
-            "average": average,
-            "present": trained if average else {},
-            "meter": trainer.meter.totals,
-        }
-        trained = trained | {name: value for name, value in average.items() if name in trained}
-        insist(lambda: _write(trainer, folder, parts, trained, document), folder, trainer.reporter)
-    if trainer.world > 1:
+        about = {"recipe": recipe.name, "steps": state.step} | dict(about)
+        retry_until_written(lambda: _write(state, checkpoint, tensors, trained, document, about), checkpoint, reporter)
+    if world > 1:
         dist.barrier()
-    return folder
+    return checkpoint
 
 
-def _prefix(trainer: Trainer) -> str:
-    """Return the name of what is trained inside the objective."""
-    return "quantiser." if isinstance(trainer.objective, QuantiserTraining) else "upstream."
+def _tensors(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of ``training.safetensors``, and by name in the objective those of the upstream or quantiser."""
+    weights = {name: whole(value) for name, value in state.objective.state_dict().items()}
+    average = {name: whole(value) for name, value in (state.average or {}).items()}
+    trained = {name: value for name, value in weights.items() if name.startswith(state.objective.prefix)}
+    parts = {
+        "optimiser": {
+            f"state.{name}.{key}": whole(value)
+            for name, weight in state.objective.named_parameters()
+            for key, value in state.optimiser.state.get(weight, {}).items()
+        },
+        "model": {name: value for name, value in weights.items() if name not in trained},
+        "average": average,
+        "present": trained if average else {},
+        "meter": state.totals,
+    }
+    tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return tensors, trained | {name: value for name, value in average.items() if name in trained}
 
 
 def _write(
-    trainer: Trainer, folder: Path, parts: dict[str, dict[str, Tensor]], trained: dict[str, Tensor], document: dict[str, Any]
+    state: TrainingState,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    trained: dict[str, Tensor],
+    document: dict[str, Any],
+    about: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint beside its place and rename it."""
     beside = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        _save({f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}, beside / _TENSORS)
-        tensors = {name.removeprefix(_prefix(trainer)): value for name, value in trained.items()}
-        if isinstance(trainer.objective, QuantiserTraining):
-            _save(tensors, beside / QUANTISER_FILE)
+        _save(tensors, beside / _TENSORS)
+        trained = {name.removeprefix(state.objective.prefix): value for name, value in trained.items()}
+        if isinstance(state.objective, QuantiserTraining):
+            _save(trained, beside / state.objective.file)
         else:
-            about = {"recipe": trainer.recipe.name, "steps": trainer.step} | dict(trainer.about)
-            trainer.objective.upstream.save(beside, about, tensors)
+            state.objective.upstream.save(beside, about, trained)
         hashes = {path.name: file_hash(path) for path in sorted(beside.glob("*.safetensors"))}
         with atomic_write(beside / _DOCUMENT) as path:
             path.write_text(json.dumps(document | {"sha256": hashes}, indent=1))
@@ -121,25 +124,15 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, beside)
 
 
-def restore(trainer: Trainer, folder: Path) -> int:
-    """Give a trainer the state of a checkpoint; return the position in the data of this process.
+def restore(state: TrainingState, recipe: Recipe, folder: Path) -> None:
+    """Set the state of a training, on every process, to that of a checkpoint.
 
     Raises:
         MarbleError: it is damaged, or of another recipe.
     """
-    trained_file = QUANTISER_FILE if isinstance(trainer.objective, QuantiserTraining) else WEIGHTS
-    try:
-        document = json.loads((folder / _DOCUMENT).read_text())
-        for name, known in document.get("sha256", {}).items():
-            if file_hash(folder / name) != known:
-                raise ValueError(f"{name} is not the file that was written")
-        recipe, positions = document["recipe"], document["positions"]
-        tensors = safetensors.torch.load_file(folder / _TENSORS)
-        trained = safetensors.torch.load_file(folder / trained_file)
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise MarbleError(f"{folder} is damaged ({error}): remove it, and --resume continues from the one before.") from error
-    present = trainer.recipe.model_dump(mode="json", exclude={"source", "assumptions"})
-    if changed := [key for key, value in present.items() if recipe.get(key) != value]:
+    document, tensors = _read(folder, state.objective.prefix, state.objective.file)
+    present = recipe.model_dump(mode="json", exclude={"source", "assumptions"})
+    if changed := [key for key, value in present.items() if document["recipe"].get(key) != value]:
         raise MarbleError(
             f"{folder} was trained by another recipe ({', '.join(changed)} differ): give the same --set, or a new folder."
         )
@@ -148,23 +141,40 @@ def restore(trainer: Trainer, folder: Path) -> int:
         """Return the tensors below a name."""
         return {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
-    weights = part("model") | {_prefix(trainer) + name: value for name, value in trained.items()} | part("present")
+    weights = part("model") | part("trained") | part("present")
     with torch.no_grad():
-        for name, weight in trainer.objective.state_dict().items():
+        for name, weight in state.objective.state_dict().items():
             weight.copy_(spread_like(weights[name], weight))
-    if trainer.average is not None:
+    if state.average is not None:
         average = part("average")
-        trainer.average = {name: spread_like(average[name], value) for name, value in trainer.average.items()}
+        state.average = {name: spread_like(average[name], value) for name, value in state.average.items()}
     moments = part("optimiser")
-    for name, weight in trainer.objective.named_parameters():
+    for name, weight in state.objective.named_parameters():
         if f"state.{name}.step" in moments:
-            state = {key: spread_like(moments[f"state.{name}.{key}"], weight) for key in ("exp_avg", "exp_avg_sq")}
-            trainer.optimiser.state[weight] = {"step": moments[f"state.{name}.step"]} | state
-    trainer.step, trainer.skipped_in_a_row = document["step"], document["skipped_in_a_row"]
-    trainer.meter.flops = document.get("flops") if len(positions) == trainer.world else None
-    if trainer.rank == 0:
-        trainer.meter.totals = part("meter")
-    if len(positions) != trainer.world:
+            spread = {key: spread_like(moments[f"state.{name}.{key}"], weight) for key in ("exp_avg", "exp_avg_sq")}
+            state.optimiser.state[weight] = {"step": moments[f"state.{name}.step"]} | spread
+    state.step, state.skipped_in_a_row = document["step"], document["skipped_in_a_row"]
+    rank, world = processes()
+    if rank == 0:
+        state.totals = part("meter")
+    positions = document["positions"]
+    if len(positions) == world:
+        state.position, state.flops = positions[rank], document.get("flops")
+    else:
         # Other processes than before: they share what follows the last round of those.
-        return max(positions) - len(positions) + 1 + trainer.rank
-    return positions[trainer.rank]
+        state.position, state.flops = max(positions) - len(positions) + 1 + rank, None
+
+
+def _read(folder: Path, prefix: str, file: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the document and all tensors of a checkpoint, those of `file` as ``trained.`` and their names in the objective."""
+    try:
+        document = json.loads((folder / _DOCUMENT).read_text())
+        for name, known in document.get("sha256", {}).items():
+            if file_hash(folder / name) != known:
+                raise ValueError(f"{name} is not the file that was written")
+        _ = document["recipe"], document["positions"]
+        tensors = safetensors.torch.load_file(folder / _TENSORS)
+        trained = safetensors.torch.load_file(folder / file)
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise MarbleError(f"{folder} is damaged ({error}): remove it, and --resume continues from the one before.") from error
+    return document, tensors | {f"trained.{prefix}{name}": value for name, value in trained.items()}

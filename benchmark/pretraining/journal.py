@@ -1,10 +1,11 @@
-"""What a training writes beside its checkpoints: ``log.jsonl``, ``refused.csv``, and TensorBoard's files where it is installed.
+"""The files of a training beside its checkpoints: ``log.jsonl``, ``refused.csv``, and TensorBoard's where asked for.
 
 Conventions
 -----------
-- A line is written whole or not at all; half a line, which a killed run may leave, is dropped when the training goes on.
-- Where nothing can be written (a full disk, as a rule) the training waits and tries again for `PATIENCE` seconds: what is
-  trained is lost only if nobody makes room.
+- A line is written completely or not at all. A training that continues drops half a line, which a killed run may leave, and
+  names every damaged line that it drops.
+- Where nothing can be written (a full disk, as a rule) the training waits and tries again for `RETRY_SECONDS`: what is trained
+  is lost only if nobody makes room.
 """
 
 from __future__ import annotations
@@ -24,52 +25,60 @@ from marble.errors import MarbleError
 from marble.files import atomic_write
 from marble.progress import Reporter
 
-PATIENCE, PAUSE = 3600.0, 30.0
+RETRY_SECONDS, RETRY_PAUSE = 3600.0, 30.0
 LOG, REFUSED = "log.jsonl", "refused.csv"
 
 
-def insist(write: Callable[[], object], path: Path, reporter: Reporter) -> None:
+def retry_until_written(write: Callable[[], object], path: Path, reporter: Reporter) -> None:
     """Call `write`, which writes `path`, until it succeeds.
 
     Raises:
-        MarbleError: it failed for `PATIENCE` seconds.
+        MarbleError: it failed for `RETRY_SECONDS`.
     """
     began = time.monotonic()
     while True:
         try:
             write()
         except (OSError, MarbleError, SafetensorError) as error:
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() - began > RETRY_SECONDS:
                 raise MarbleError(
-                    f"{path} could not be written for {PATIENCE:g} s: make room, and continue with --resume."
+                    f"{path} could not be written for {RETRY_SECONDS:g} s: make room, and continue with --resume."
                 ) from error
             reporter.say(f"{path} cannot be written ({error}): make room; the training waits and tries again.")
-            time.sleep(PAUSE)
+            time.sleep(RETRY_PAUSE)
         else:
             return
 
 
 class Journal:
-    """The journal of a training in a folder."""
+    """The journal of a training in a folder, with TensorBoard's files where `tensorboard` asks for them."""
 
-    def __init__(self, folder: Path, reporter: Reporter):
+    def __init__(self, folder: Path, reporter: Reporter, *, tensorboard: bool = False):
         self.folder, self.reporter = folder, reporter
+        self.tensorboard = tensorboard
         self._named: set[str] = set()
         self._board: Any = None
 
     def open(self, step: int, refused: dict[str, str]) -> None:
-        """Drop the lines of the log behind a step, and name the audio that is refused from the start."""
-        log = _whole_lines(self.folder / LOG)
-        self._replace(LOG, "".join(line for line in log if json.loads(line)["step"] <= step))
+        """Drop the lines of the log after a step, and those that are damaged; name the audio refused from the start."""
+        self._replace(LOG, self._log_until(step))
         named = _whole_lines(self.folder / REFUSED) or ["audio,reason\n"]
-        self._named = {row[0] for row in csv.reader(named)}
+        self._named = {row[0] for row in csv.reader(named) if row}
         self._replace(REFUSED, "".join(named))
         self.refuse(refused)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        if self.tensorboard:
+            self._board = summary_writer()(str(self.folder / "tensorboard"), purge_step=step + 1)
+
+    def _log_until(self, step: int) -> str:
+        """Return the lines of the log up to a step."""
+        kept = []
+        for number, line in enumerate(_whole_lines(self.folder / LOG), 1):
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                self.reporter.say(f"{self.folder / LOG}: line {number} is damaged and left out.")
+        return "".join(kept)
 
     def refuse(self, refused: dict[str, str]) -> None:
         """Name the audio that is not named yet, each with the reason."""
@@ -87,12 +96,13 @@ class Journal:
             for name, value in line.items():
                 if isinstance(value, float):
                     self._board.add_scalar(name, value, line["step"])
+            self._board.flush()
 
     def _append(self, name: str, text: str) -> None:
         path = self.folder / name
 
         def append() -> None:
-            """Write the text whole or not at all."""
+            """Write all of the text or nothing."""
             size = path.stat().st_size if path.exists() else 0
             try:
                 with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
@@ -101,7 +111,7 @@ class Journal:
                 os.truncate(path, size)
                 raise
 
-        insist(append, path, self.reporter)
+        retry_until_written(append, path, self.reporter)
 
     def _replace(self, name: str, text: str) -> None:
         def replace() -> None:
@@ -109,9 +119,27 @@ class Journal:
             with atomic_write(self.folder / name) as beside:
                 beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
-        insist(replace, self.folder / name, self.reporter)
+        retry_until_written(replace, self.folder / name, self.reporter)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a training's log."""
+    return [json.loads(line) for line in _whole_lines(folder / LOG)]
 
 
 def _whole_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True) if path.exists() else []
-    return [line for line in lines if line.endswith("\n")]
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
+
+
+def summary_writer() -> Any:
+    """Return the class that writes TensorBoard's files.
+
+    Raises:
+        MarbleError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MarbleError("TensorBoard is not installed: pip install tensorboard, or leave out --tensorboard.") from error
+    return SummaryWriter

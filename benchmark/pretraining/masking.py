@@ -1,15 +1,16 @@
-"""Masked windows: which tokens an encoder must predict, and what it hears in their place.
+"""Masked windows: tokens that an encoder must predict, and the fill that it hears in their place.
 
 Conventions
 -----------
 - Windows lie side by side on a grid that starts with the clip; each is masked or not, independently, with one probability.
 - A last, incomplete window is masked like any other where `tail` is true (OMAR-RQ), never otherwise (MusicFM, MuQ, BRN).
 - Every example has at least one masked window, so that its loss exists.
-- Three fills: ``zero``; ``noise``, Gaussian; ``shuffle``, the tokens of the same clip in random order (OMAR-RQ's alternative).
+- Three fills: ``zero``; ``noise``, Gaussian; ``shuffle``, the tokens of the same clip in random order (of
+  OMAR-RQ's code, unused here).
 - A waveform is masked before its spectrogram is taken, which leaks half a window of clean audio over each edge; patches are
   masked after normalisation. Targets always come from the clean waveform.
-- Masks are drawn on the CPU, so they are the same on every device; noise and orders are drawn where the data lies, from a
-  seed that the same generator draws.
+- Masks are drawn on the CPU, so they are the same on every device; noise and orders are drawn on the device of the data, from
+  a seed that the same generator draws.
 
 Windows of the recipes: 10 tokens (9600 samples at 24 kHz), probability .2, zero for Branchformer-SummaryMixing; 10 tokens,
 .6, noise .1 for MusicFM and MuQ; 6, 7 or 10 tokens, .6, noise .1, on patches, for OMAR-RQ.
@@ -28,14 +29,9 @@ from torch.nn import functional
 Fill = Literal["zero", "noise", "shuffle"]
 
 
-def window_tokens(seconds: float, sample_rate: int, hop: int, frames: int) -> int:
-    """Return the length of a window in tokens of `frames` frames as OMAR-RQ counts it: 6 for .4 s, 16 kHz, 256, 4."""
-    return ceil(seconds * sample_rate / hop) // frames
-
-
 @dataclass(frozen=True)
 class WindowMask:
-    """Masks in windows of `window` tokens, each with `probability`; `noise_std` is that of the fill ``noise``."""
+    """Masks in windows of `window` tokens, each with `probability`; `noise_std` is the deviation of the fill ``noise``."""
 
     window: int
     probability: float

@@ -1,4 +1,4 @@
-"""What is minimised: the prediction of tokens, and of the features themselves, at masked places.
+"""The objectives: prediction of tokens, and of the features themselves, at masked positions.
 
 Conventions
 -----------
@@ -10,7 +10,7 @@ Conventions
 - Where `Recipe.unmasked` is not 0, the tokens that are heard count as well, with that weight beside 1 for a masked one (Hsu
   et al. 2021, HuBERT, arXiv 2106.07447, Section II-B). Then every mean is a weighted one.
 - `forward` returns weighted sums over the tokens of a batch, so that the mean over several batches or processes is exact.
-- Only places that count reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M of them.
+- Only tokens that count reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M of them.
 - A frozen stem is as `marble.pretraining.calibration` leaves it: its batch norms do not learn either.
 """
 
@@ -26,11 +26,9 @@ from torch.nn import functional
 from marble.errors import MarbleError
 from marble.pretraining.recipes import Recipe
 from marble.pretraining.targets.mel_rvq import MelRVQ
-from marble.pretraining.targets.target import Target, make_feature, make_target
+from marble.pretraining.targets.target import QUANTISER_FILE, Target, check_length, make_feature, make_target
 from marble.random_streams import stream_seed
-from marble.upstreams.loading.saved import SavedUpstream
-from marble.upstreams.mel_encoder import InHouse
-from marble.upstreams.omar_rq import OmarRQ
+from marble.upstreams.loading.saved import WEIGHTS, SavedUpstream
 
 
 class Losses(NamedTuple):
@@ -52,36 +50,41 @@ class Losses(NamedTuple):
 class MaskedPrediction(nn.Module):
     """An upstream in training, its targets and its heads.
 
+    A checkpoint saves the tensors below `prefix` to `file`. A segment has `samples` samples and `tokens` tokens.
+
     Raises:
         MarbleError: the recipe does not fit the upstream.
     """
 
+    prefix, file = "upstream.", WEIGHTS
+
     def __init__(self, recipe: Recipe, upstream: SavedUpstream):
         super().__init__()
         assert recipe.mask is not None
+        check_length(recipe.seconds, upstream)
         self.mask = recipe.mask.rule()
         self.on_patches = recipe.mask.domain == "patches"
-        if self.on_patches and not isinstance(upstream, OmarRQ):
+        if self.on_patches and upstream.patches is None:
             raise MarbleError(f"{upstream.info.name} has no patches to mask: write --set mask.domain=waveform.")
         self.seed, self.unmasked, self.frozen_stem = recipe.seed, recipe.unmasked, recipe.frozen_stem
-        if self.frozen_stem and not isinstance(upstream, InHouse):
+        if self.frozen_stem and upstream.stem is None:
             raise MarbleError(f"{upstream.info.name} has no stem to freeze: write --set frozen_stem=false.")
         self.upstream = upstream
-        self.targets = nn.ModuleList(make_target(target, upstream) for target in recipe.targets)
+        self.targets = nn.ModuleList(make_target(target, upstream, recipe.seconds) for target in recipe.targets)
         self.samples = round(recipe.seconds * upstream.info.sample_rate)
         silence = torch.zeros(1, self.samples, device="cpu")
-        heard = [upstream.patches] if isinstance(upstream, OmarRQ) else []
-        self.tokens = min(feature(silence).shape[1] for feature in heard + [target.feature for target in self._targets()])
+        inputs = [] if upstream.patches is None else [upstream.patches]
+        self.tokens = min(feature(silence).shape[1] for feature in inputs + [target.feature for target in self._targets()])
         width = upstream.info.layers[-1].width
         self.heads = nn.ModuleList(nn.Linear(width, target.codebooks * target.codes) for target in self._targets())
         self.regressions = nn.ModuleList(nn.Linear(width, target.width) for target in self._targets() if recipe.regression)
-        if isinstance(upstream, InHouse):
+        if upstream.stem is not None:
             upstream.stem.requires_grad_(not self.frozen_stem)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but a frozen stem, whose batch norms keep to what they know."""
+        """Set the mode of all but a frozen stem, whose batch norms keep their statistics."""
         super().train(mode)
-        if self.frozen_stem and isinstance(self.upstream, InHouse):
+        if self.frozen_stem and self.upstream.stem is not None:
             self.upstream.stem.eval()
         return self
 
@@ -102,12 +105,12 @@ class MaskedPrediction(nn.Module):
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
         """Return the losses of waveforms ``Tensor[B, N]`` under masks ``BoolTensor[B, T]`` on the CPU."""
         weights = self.weights(mask).flatten()
-        places = weights.nonzero()[:, 0].to(waveform.device)
-        weights = weights.to(waveform.device, torch.float32)[places]
+        positions = weights.nonzero()[:, 0].to(waveform.device)
+        weights = weights.to(waveform.device, torch.float32)[positions]
 
         def counted(x: Tensor) -> Tensor:
             """Return the rows of ``Tensor[B, T, …]`` whose tokens count."""
-            return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, places)
+            return x[:, : mask.shape[1]].flatten(0, 1).index_select(0, positions)
 
         def total(x: Tensor) -> Tensor:
             """Return the weighted sum over rows."""
@@ -137,7 +140,7 @@ class MaskedPrediction(nn.Module):
     def _last_layer(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Tensor:
         """Return the last layer ``Tensor[B, T, D]`` of the masked audio."""
         fills = [self._generator("fill", number) for number in numbers]
-        if isinstance(self.upstream, OmarRQ) and self.on_patches:
+        if self.on_patches and self.upstream.patches is not None:
             patches = self.upstream.patches(waveform)
             rows = functional.pad(mask, (0, patches.shape[1] - mask.shape[1]))
             clips = map(self.mask.apply_patches, patches.split(1), rows.split(1), fills)
@@ -151,12 +154,14 @@ class MaskedPrediction(nn.Module):
 
 
 class QuantiserTraining(nn.Module):
-    """A Mel-RVQ in training on the feature of its recipe; every token counts."""
+    """A Mel-RVQ in training on the feature of its recipe; every token counts. Otherwise as `MaskedPrediction`."""
+
+    prefix, file = "quantiser.", QUANTISER_FILE
 
     def __init__(self, recipe: Recipe, upstream: SavedUpstream):
         super().__init__()
         (spec,) = recipe.targets
-        self.feature = make_feature(spec, upstream)
+        self.feature = make_feature(spec, upstream, recipe.seconds)
         self.quantiser = MelRVQ(self.feature.width, spec.codebooks, spec.codes, spec.dimensions)
         self.samples = round(recipe.seconds * upstream.info.sample_rate)
         self.tokens = self.feature(torch.zeros(1, self.samples, device="cpu")).shape[1]
@@ -171,11 +176,11 @@ class QuantiserTraining(nn.Module):
 
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
         """Return the losses of waveforms ``Tensor[B, N]``, each a mean times the number of tokens."""
-        found = self.quantiser(self.feature(waveform))
+        quantised = self.quantiser(self.feature(waveform))
         tokens = mask.sum().to(waveform.device)
-        parts = {name: part.detach() * tokens for name, part in found.parts.items()}
-        counts = _counts(found.codes.flatten(0, 1), self.quantiser.codes)
-        return Losses(found.loss * tokens, parts, torch.zeros(0, device=waveform.device), counts)
+        parts = {name: part.detach() * tokens for name, part in quantised.parts.items()}
+        counts = _counts(quantised.codes.flatten(0, 1), self.quantiser.codes)
+        return Losses(quantised.loss * tokens, parts, torch.zeros(0, device=waveform.device), counts)
 
 
 Objective = MaskedPrediction | QuantiserTraining

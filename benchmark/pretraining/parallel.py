@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,11 +16,46 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
+from marble.pretraining.journal import RETRY_SECONDS
+
+
+def join_processes(device: torch.device) -> torch.device:
+    """Join the other processes where ``torchrun`` started this one; return the device of this process."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    # The others wait while the first process waits for a full disk, or probes.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=4 * RETRY_SECONDS))
+    return device
+
+
+def leave_processes() -> None:
+    """Part from the other processes at the same step; after an error do not: they might never come to it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def processes() -> tuple[int, int]:
+    """Return the number of this process and of all of them: (0, 1) without ``torchrun``."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def gather(value: Any) -> list[Any]:
+    """Return the values of all processes by their numbers; every process calls this."""
+    values = [value] * processes()[1]
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
 
 class SynchronisedBatchNorm(nn.BatchNorm1d):
-    """A batch norm of ``Tensor[B, C, ...]`` whose statistics in training are those of all processes, on any device.
+    """A synchronised batch norm for any device, so that a CPU can test many processes against one; torch's needs GPUs.
 
-    torch's own works on GPUs alone; with this one the gradients are those of one process with the whole batch.
+    It norms ``Tensor[B, C, ...]``. In training its statistics are those of all processes, so the gradients are those of one
+    process with the whole batch.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
@@ -97,7 +134,7 @@ def synchronise_batch_norms(module: nn.Module) -> None:
 
 
 def recompute(blocks: nn.ModuleList) -> None:
-    """Let every block be computed again in the backward pass instead of being kept, in place."""
+    """Let every block be computed again in the backward pass, which saves its activations, in place."""
     for block in blocks:
         contexts = partial(_first_and_second, block)
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
@@ -123,7 +160,7 @@ def _statistics_as_they_are(block: nn.Module) -> Generator[None]:
 
 
 def shard(model: nn.Module, blocks: nn.ModuleList) -> nn.Module:
-    """Spread the weights of the blocks, and of what is left of a model, over the processes (FSDP2), in place."""
+    """Spread the weights of the blocks, and of the rest of a model, over the processes (FSDP2), in place."""
     for module in (*blocks, model):
         fully_shard(module)
     return model

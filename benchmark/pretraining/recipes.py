@@ -1,12 +1,12 @@
-"""Recipes: how each upstream is pretrained, as data.
+"""Recipes of pretraining, as data.
 
 Conventions
 -----------
 - Times in seconds, learning rates for one optimiser step of `batch` clips, whatever number of processes they are spread over.
-- `Recipe.source` names the paper and what its table states; `Recipe.assumptions` say what nobody states and how it is resolved.
-- ``--set batch=32``, ``--set optimiser.learning_rate=1e-3``, ``--set targets.0.codes=1024`` replace one value; the recipe as it
-  was trained stands in every checkpoint.
-- A recipe without `mask` trains a quantiser (Mel-RVQ) instead of an upstream, which says where its features come from.
+- `Recipe.source` names the paper and the numbers of its table; `Recipe.assumptions` fill what no paper states.
+- ``--set batch=32``, ``--set optimiser.learning_rate=1e-3``, ``--set targets.0.codes=1024`` replace one value; every
+  checkpoint holds the recipe that trained it.
+- A recipe without `mask` trains a quantiser (Mel-RVQ) instead of an upstream; `upstream` then gives the features.
 - ``-tiny`` recipes are for a laptop: small encoder, short clips, few steps; where the objective differs, `assumptions` say so.
 """
 
@@ -16,21 +16,22 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from marble.errors import MarbleError
 from marble.pretraining.masking import Fill, WindowMask
-from marble.settings import change, validated
-
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+from marble.settings import STRICT, change, validated
 
 Positive = Annotated[int, Field(gt=0)]
 
 
 class Mask(BaseModel):
-    """What is masked; fields as in `marble.pretraining.masking.WindowMask`."""
+    """The masks; fields as in `marble.pretraining.masking.WindowMask`.
 
-    model_config = _STRICT
+    The fill ``shuffle`` is of OMAR-RQ's code, unused here.
+    """
+
+    model_config = STRICT
     domain: Literal["waveform", "patches"] = "waveform"
     window: Positive = 10
     probability: Annotated[float, Field(gt=0, le=1)] = 0.6
@@ -50,12 +51,13 @@ class TargetSpec(BaseModel):
             ``waveform``, or ``latents`` of another upstream.
         quantiser: random projection, FSQ, or a trained Mel-RVQ.
         codes: of a codebook; of an FSQ they follow from `levels` and `dimensions`.
+        formula: of an FSQ; ``paper`` is of OMAR-RQ's paper, unused here.
         weights: path of the trained quantiser.
         upstream: spec of the upstream whose latents are the feature.
         layer: of these latents.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     feature: Literal["stacked-mel", "mel", "cqt", "encodec", "waveform", "latents"] = "stacked-mel"
     quantiser: Literal["random-projection", "fsq", "mel-rvq"] = "random-projection"
     codes: Positive = 8192
@@ -76,7 +78,7 @@ class Optimiser(BaseModel):
     `final_learning_rate`; gradients are scaled to the norm `clip` at most.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -89,25 +91,27 @@ class Optimiser(BaseModel):
 
 
 class Recipe(BaseModel):
-    """How one upstream (or quantiser) is trained.
+    """The training of one upstream or quantiser.
+
+    `recompute` and `shard` are for less memory than the papers', `average` for longer trainings; no shipped recipe sets them.
 
     Attributes:
-        upstream: architecture, a name that `marble ls upstreams` lists; of a Mel-RVQ, the upstream whose mel it quantises.
+        upstream: architecture, a name of `marble ls upstreams`; of a Mel-RVQ, the upstream whose mel it quantises.
         seconds: length of a segment.
         batch: clips of one optimiser step, over all processes.
         micro_batch: clips that one process encodes at once; the rest of its share is accumulated.
         precision: ``bf16`` computes under autocast with float32 weights, ``auto`` does so on a GPU.
-        unmasked: what a token that is heard counts in the loss, where a masked one counts 1.
+        unmasked: weight in the loss of a token that is heard; a masked one has 1.
         standardise: targets are made of features whose every dimension has mean 0 and variance 1 in the data, as BEST-RQ asks,
             instead of the mean and std of the upstream or of a corpus, one number each.
         frozen_stem: the convolutions of the stem stay random, its linear is their principal components, and neither is trained
             (see `marble.pretraining.calibration`).
         recompute: activation checkpointing: blocks are computed again in the backward pass instead of being kept.
         shard: spread weights and optimiser over the processes (FSDP2) instead of copying them (DDP).
-        average: weight of the past in an exponential moving average of the weights, which is then what is saved.
+        average: weight of the past in an exponential moving average of the weights, which is then saved in their place.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     name: str
     upstream: str
     source: str
@@ -131,12 +135,12 @@ class Recipe(BaseModel):
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        how = self.optimiser
-        if step < how.warmup:
-            return how.learning_rate * (step + 1) / how.warmup
-        done = min(1.0, (step - how.warmup) / max(1, (how.horizon or self.steps) - how.warmup))
-        left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[how.decay]
-        return how.final_learning_rate + (how.learning_rate - how.final_learning_rate) * left
+        peak, end, warmup = self.optimiser.learning_rate, self.optimiser.final_learning_rate, self.optimiser.warmup
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, (self.optimiser.horizon or self.steps) - warmup))
+        left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[self.optimiser.decay]
+        return end + (peak - end) * left
 
 
 _SHARED_NORMS = "batch norms see the micro batches of all processes together"
@@ -292,10 +296,10 @@ def _omar(variant: str, window: int, targets: tuple[TargetSpec, ...], batch: int
 
 def _tiny(base: Recipe, name: str, upstream: str, **changes: Any) -> Recipe:
     """Return a recipe for a laptop: clips of 6 s, batches of 16, 2000 steps at 1e-3, clipping at 1."""
-    how = base.optimiser.model_copy(
+    optimiser = base.optimiser.model_copy(
         update={"learning_rate": 1e-3, "final_learning_rate": 0.0, "warmup": 100, "horizon": None, "clip": 1.0}
     )
-    small = {"seconds": 6.0, "batch": 16, "micro_batch": 16, "steps": 2000, "precision": "auto", "optimiser": how}
+    small = {"seconds": 6.0, "batch": 16, "micro_batch": 16, "steps": 2000, "precision": "auto", "optimiser": optimiser}
     texts = {
         "source": f"the recipe {base.name or 'of the large sizes'} made small; " + base.source,
         "assumptions": (*(text for text in base.assumptions if "dropout" not in text), "there is no dropout"),
@@ -306,15 +310,15 @@ def _tiny(base: Recipe, name: str, upstream: str, **changes: Any) -> Recipe:
 def _tiny_brn(name: str) -> Recipe:
     """Return the recipe of a small Branchformer or Conformer: what 2000 steps can learn without losing what is random."""
     targets = (TargetSpec(codes=1024), TargetSpec(feature="cqt", codes=1024))
-    how = {"mask": Mask(probability=0.3), "targets": targets, "unmasked": 0.4, "standardise": True, "frozen_stem": True}
-    recipe = _tiny(_BRN, name, name, **how)
-    changes = (
+    changes = {"mask": Mask(probability=0.3), "targets": targets, "unmasked": 0.4, "standardise": True, "frozen_stem": True}
+    recipe = _tiny(_BRN, name, name, **changes)
+    assumptions = (
         "unlike in the paper: a second target, the constant-Q transform; standardised targets; 30 % masked, by noise",
         "unlike in the paper: heard tokens count .4 in the loss; the stem is random, calibrated and frozen, since one that "
         "learns loses pitch and key within 200 steps",
     )
     optimiser = recipe.optimiser.model_copy(update={"learning_rate": 2e-3})
-    return recipe.model_copy(update={"assumptions": (*recipe.assumptions[1:], *changes), "optimiser": optimiser})
+    return recipe.model_copy(update={"assumptions": (*recipe.assumptions[1:], *assumptions), "optimiser": optimiser})
 
 
 _RANDOM_MEL = TargetSpec(feature="mel", seed=0)

@@ -1,13 +1,13 @@
-"""Segments of audio without end for pretraining, decoded ahead of the trainer in worker processes.
+"""Endless segments of audio for pretraining, decoded ahead of the trainer in worker processes.
 
 Conventions
 -----------
-- A source numbers its segments 0, 1, 2 … without end, all of one length and at one rate; segment n is always the same audio.
+- A source numbers its segments 0, 1, 2 …, all of one length and at one rate; segment n is always the same audio.
 - `Files` cuts every file into segments that do not overlap; a rest that is shorter is left out. Each epoch goes through all
   segments in an order of its own, drawn from (seed, epoch).
 - `Stream` computes segment n, for example by the synthesiser.
-- What cannot be used is named with the reason when the source is made (`Source.refused`) or when it is decoded
-  (`Loader.refused`); its segments are passed over, and the batch takes the next one.
+- Unusable audio is named with the reason when the source is made (`Source.refused`) or when it is decoded
+  (`Loader.refused`); the batch takes the next segment.
 - Of several processes, process r takes the segments r, r + world, r + 2 world …: together they see what one would see.
 """
 
@@ -32,17 +32,17 @@ from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
 from marble.random_streams import stream_seed
 
-PATIENCE = 1000  # a source whose segments are all bad would otherwise be searched for ever
+MAX_REFUSED = 1000  # in a row; a source without a good segment would otherwise be searched for ever
 
 Waveform = np.ndarray | BadAudioError
 
 
 class Source(Protocol):
-    """Numbered segments without end.
+    """Numbered segments, endless.
 
     Attributes:
         hours: of audio before the first repetition, None where there is none.
-        refused: name -> reason of what was left out when the source was made.
+        refused: name -> reason of audio left out when the source was made.
     """
 
     hours: float | None
@@ -78,7 +78,7 @@ class Files:
             elif length < seconds:
                 self.refused[str(path)] = f"is {length:.2f} s long and holds no segment of {seconds:g} s"
             else:
-                self.segments += [(path, place * seconds) for place in range(int(length / seconds))]
+                self.segments += [(path, index * seconds) for index in range(int(length / seconds))]
         if not self.segments:
             reason = next((f": {path} {why}" for path, why in self.refused.items()), "")
             raise MarbleError(f"None of the {len(paths)} audio files holds a segment of {seconds:g} s{reason}.")
@@ -89,7 +89,7 @@ class Files:
         waiting: deque[str] = deque()
 
         def requests() -> Iterator[Request]:
-            """Yield what the workers are asked for, and note where it is from."""
+            """Yield the requests to the workers, and note the places of their audio."""
             for number in numbers:
                 path, start = self._segment(number)
                 waiting.append(f"{path} from {start:g} s")
@@ -100,8 +100,8 @@ class Files:
                 yield waiting.popleft(), waveform
 
     def _segment(self, number: int) -> tuple[Path, float]:
-        epoch, place = divmod(number, len(self.segments))
-        return self.segments[self._order(epoch)[place]]
+        epoch, index = divmod(number, len(self.segments))
+        return self.segments[self._order(epoch)[index]]
 
     @lru_cache(2)  # noqa: B019  (a source lives as long as its process)
     def _order(self, epoch: int) -> list[int]:
@@ -110,7 +110,7 @@ class Files:
 
 
 class Stream:
-    """Segments without end that are computed when they are needed.
+    """Endless segments that are computed when they are needed.
 
     Args:
         function: "module:name" of a function from (number, seconds, sample rate in Hz) to float32[N].
@@ -149,7 +149,7 @@ class Loader:
     """Batches of `size` clips of one process, in order, from a position on, the next two decoded ahead; a context manager.
 
     Attributes:
-        position: number of the next segment; what a checkpoint keeps.
+        position: number of the next segment.
         refused: name -> reason of every segment that was passed over.
         waited: seconds spent waiting for audio since the trainer set it to 0.
     """
@@ -175,7 +175,7 @@ class Loader:
             if isinstance(waveform, BadAudioError):
                 self.refused[name] = str(waveform)
                 failed += 1
-                if failed == PATIENCE:
+                if failed == MAX_REFUSED:
                     raise MarbleError(f"{failed} segments in a row cannot be used, the last because {name} {waveform}.")
             else:
                 failed = 0

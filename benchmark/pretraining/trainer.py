@@ -19,11 +19,9 @@ Conventions
 from __future__ import annotations
 
 import math
-import os
 import signal
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +33,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from marble.errors import MarbleError
 from marble.pretraining import checkpoint, parallel
-from marble.pretraining.journal import PATIENCE, Journal
+from marble.pretraining.journal import Journal
 from marble.pretraining.meter import Meter, matrix_rate
-from marble.pretraining.objective import Losses, Objective
+from marble.pretraining.objective import Losses, MaskedPrediction, Objective
 from marble.pretraining.recipes import Recipe
 from marble.pretraining.segments import Batch, Loader, Source
+from marble.pretraining.state import TrainingState
 from marble.progress import Reporter
 from marble.random_streams import stream_seed
 
 MAX_SKIPPED = 10
-# What a forward pass changes by itself: batch norms count, a Mel-RVQ replaces the codes that nothing chooses.
+# Changed by a forward pass: statistics of batch norms, and the codes that a Mel-RVQ replaces.
 _CHANGING = ("running_mean", "running_var", "num_batches_tracked", "stale_counter", "codebook.weight")
 
 
@@ -60,14 +59,17 @@ class Trainer:
     """Trains the objective of a recipe.
 
     Args:
-        recipe: how.
-        objective: what; its upstream or quantiser is trained in place.
+        recipe: settings.
+        objective: its upstream or quantiser is trained in place.
         source: segments of `recipe.seconds`.
         folder: where checkpoints and the log are written.
         device: where the training runs.
         workers: processes that decode or render; None leaves one core to the training.
+        reporter: told of progress.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+        tensorboard: whether TensorBoard's files are written as well.
         about: what the manifest of a checkpoint says of training data and licence.
-        reporter: says what happens.
         on_checkpoint: called with (step, folder of the checkpoint) on the first process.
 
     Raises:
@@ -86,13 +88,14 @@ class Trainer:
         reporter: Reporter,
         checkpoint_every: int,
         log_every: int = 20,
+        tensorboard: bool = False,
         about: Mapping[str, str] | None = None,
         on_checkpoint: Callable[[int, Path], None] = lambda step, folder: None,
     ):
         self.recipe, self.source, self.folder, self.device = recipe, source, folder, device
         self.workers, self.reporter, self.on_checkpoint = workers, reporter, on_checkpoint
         self.checkpoint_every, self.log_every, self.about = checkpoint_every, log_every, about or {}
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.rank, self.world = parallel.processes()
         if recipe.batch % self.world:
             raise MarbleError(f"A batch of {recipe.batch} clips does not divide by {self.world} processes: use --set batch=N.")
         self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and device.type == "cuda")
@@ -100,30 +103,32 @@ class Trainer:
         self.model = self._spread()
         self.optimiser = self._optimiser()
         weights = self.objective.named_parameters()
-        self.average = None if recipe.average is None else {name: weight.detach().clone() for name, weight in weights}
-        self.step = self.skipped_in_a_row = 0
-        self.meter = Meter()
-        self.journal = Journal(folder, reporter)
+        average = None if recipe.average is None else {name: weight.detach().clone() for name, weight in weights}
+        self.state = TrainingState(self.objective, self.optimiser, average, position=self.rank)
+        self.meter = Meter(self.state)
+        self.journal = Journal(folder, reporter, tensorboard=tensorboard)
         self._signal = 0
 
     def _spread(self) -> nn.Module:
         """Return the objective as the processes train it together."""
-        upstream = getattr(self.objective, "upstream", None)
-        blocks = nn.ModuleList() if upstream is None else upstream.blocks
+        # None of a quantiser, which is small, and replaces its codes itself.
+        blocks = self.objective.upstream.blocks if isinstance(self.objective, MaskedPrediction) else nn.ModuleList()
         if self.recipe.recompute:
             parallel.recompute(blocks)
         if self.world == 1:
             return self.objective
         parallel.synchronise_batch_norms(self.objective)
-        if self.recipe.shard and len(blocks):  # a quantiser is small, and replaces its codes itself
+        if self.recipe.shard and len(blocks):
             return parallel.shard(self.objective, blocks)
         return DistributedDataParallel(self.objective, broadcast_buffers=False)
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        how = self.recipe.optimiser
-        kind = torch.optim.AdamW if how.weight_decay else torch.optim.Adam
+        settings = self.recipe.optimiser
+        kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        return kind(trained, lr=how.learning_rate, betas=how.betas, eps=how.eps, weight_decay=how.weight_decay)
+        return kind(
+            trained, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        )
 
     def train(self, resume: Path | None = None) -> Path:
         """Train to the last step of the recipe, from a checkpoint if one is given; return the folder of the last checkpoint.
@@ -132,35 +137,38 @@ class Trainer:
             MarbleError: the training diverged, no audio can be used, or nothing can be written.
             Stopped: a signal came.
         """
-        position = checkpoint.restore(self, resume) if resume else self.rank
+        state = self.state
+        if resume:
+            checkpoint.restore(state, self.recipe, resume)
         peak = matrix_rate(self.device, self.bf16)
         share = self.recipe.batch // self.world
         if self.rank == 0:
-            self.journal.open(self.step, self.source.refused)
+            self.journal.open(state.step, self.source.refused)
         last = resume
         with (
-            Loader(self.source, share, self.objective.samples, position, self.world, self.workers) as loader,
+            Loader(self.source, share, self.objective.samples, state.position, self.world, self.workers) as loader,
             self._signals(),
-            self.reporter.stage(self.recipe.name, self.recipe.steps - self.step, "steps") as advance,
+            self.reporter.stage(self.recipe.name, self.recipe.steps - state.step, "steps") as advance,
         ):
-            while self.step < self.recipe.steps:
+            while state.step < self.recipe.steps:
                 self.train_step(loader.batch())
+                state.position = loader.position
                 advance(1)
                 self.journal.refuse(loader.refused)
-                stop, finished = self._asked_to_stop(), self.step == self.recipe.steps
-                diverged = self.skipped_in_a_row >= MAX_SKIPPED
-                if self.step % self.log_every == 0 or finished:
-                    self._log(self.meter.line(self, loader, peak))
-                if self.step % self.checkpoint_every == 0 or finished or stop or diverged:
-                    last = checkpoint.save(self, loader)
+                stop, finished = self._asked_to_stop(), state.step == self.recipe.steps
+                diverged = state.skipped_in_a_row >= MAX_SKIPPED
+                if state.step % self.log_every == 0 or finished:
+                    self._log(self.meter.line(self.recipe, loader, peak))
+                if state.step % self.checkpoint_every == 0 or finished or stop or diverged:
+                    last = checkpoint.save(state, self.recipe, self.folder, self.about, self.reporter)
                     if self.rank == 0 and not (stop or diverged):
                         with self.meter.paused():
-                            self.on_checkpoint(self.step, last)
+                            self.on_checkpoint(state.step, last)
                 if stop:
                     raise Stopped(stop)
                 if diverged:
                     raise MarbleError(
-                        f"{self.recipe.name} diverged: {MAX_SKIPPED} steps in a row up to step {self.step} had no finite "
+                        f"{self.recipe.name} diverged: {MAX_SKIPPED} steps in a row up to step {state.step} had no finite "
                         f"gradient; {last} holds the last good weights: train anew with a smaller optimiser.learning_rate."
                     )
         assert last is not None
@@ -168,31 +176,33 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> None:
         """Take one step with this process's share of the batch."""
-        torch.manual_seed(stream_seed("step", self.recipe.seed, self.step, self.rank))
+        state = self.state
+        torch.manual_seed(stream_seed("step", self.recipe.seed, state.step, self.rank))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate(self.step)
+            group["lr"] = self.recipe.learning_rate(state.step)
         masks = self.objective.draw_masks(batch.numbers)
         weight = self.objective.weights(masks).sum()
-        state = {name: tensor.clone() for name, tensor in self._changing()}
-        counter = FlopCounterMode(display=False) if self.meter.flops is None else nullcontext()
+        before = {name: tensor.clone() for name, tensor in self._changing()}
+        counter = FlopCounterMode(display=False) if state.flops is None else nullcontext()
         with counter:
             losses = self._backward(batch, masks, self._sum(weight))
         if isinstance(counter, FlopCounterMode):
-            self.meter.flops = counter.get_total_flops()
+            state.flops = counter.get_total_flops()
         norm = float(parallel.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip or math.inf)))
         self.meter.count(len(batch.numbers))
         if math.isfinite(norm):
             self.optimiser.step()
             self._update_average()
-            self.skipped_in_a_row = 0
+            state.skipped_in_a_row = 0
             self.meter.add(losses, weight, norm)
         else:
             for name, tensor in self._changing():
-                tensor.copy_(state[name])
-            self.skipped_in_a_row += 1
-            self._log({"step": self.step + 1, "skipped": self._together(batch.numbers), "gradient_norm": str(norm)})
+                tensor.copy_(before[name])
+            state.skipped_in_a_row += 1
+            numbers = sorted(number for numbers in parallel.gather(batch.numbers) for number in numbers)
+            self._log({"step": state.step + 1, "skipped": numbers, "gradient_norm": str(norm)})
         self.optimiser.zero_grad(set_to_none=True)
-        self.step += 1
+        state.step += 1
 
     def _changing(self) -> list[tuple[str, Tensor]]:
         return [(name, tensor.data) for name, tensor in self.objective.state_dict().items() if name.endswith(_CHANGING)]
@@ -201,7 +211,7 @@ class Trainer:
         """Add up the gradients of the sum of losses over `total`, micro batch by micro batch; return the losses."""
         size = self.recipe.micro_batch
         starts = range(0, len(batch.numbers), size)
-        found = []
+        detached = []
         for start in starts:
             waveform = batch.waveform[start : start + size].to(self.device, non_blocking=True)
             together = start == starts[-1]
@@ -211,8 +221,8 @@ class Trainer:
                     losses = self.model(waveform, masks[start : start + size], batch.numbers[start : start + size])
                 # The processes' gradients are averaged, and the mean over all tokens that count is asked for.
                 (losses.loss * (self.world / total)).backward()
-            found.append(losses._replace(loss=losses.loss.detach()))
-        return found
+            detached.append(losses._replace(loss=losses.loss.detach()))
+        return detached
 
     def _sum(self, value: Tensor) -> Tensor:
         """Return the sum of a number over the processes."""
@@ -221,26 +231,19 @@ class Trainer:
             dist.all_reduce(value)
         return value
 
-    def _together(self, numbers: list[int]) -> list[int]:
-        """Return the numbers of the clips of all processes."""
-        if self.world == 1:
-            return numbers
-        found: list[list[int]] = [[]] * self.world
-        dist.all_gather_object(found, numbers)
-        return sorted(number for one in found for number in one)
-
     @torch.no_grad()
     def _update_average(self) -> None:
-        if self.average is not None and self.recipe.average is not None:
+        average = self.state.average
+        if average is not None and self.recipe.average is not None:
             for name, weight in self.objective.named_parameters():
-                self.average[name].lerp_(weight, 1 - self.recipe.average)
+                average[name].lerp_(weight, 1 - self.recipe.average)
 
     @contextmanager
     def _signals(self) -> Generator[None]:
-        """Note SIGTERM, which torchrun repeats, and the first Ctrl-C instead of dying of them; the second is the usual one."""
+        """Note SIGTERM, which torchrun repeats, and the first Ctrl-C; a second Ctrl-C interrupts as usual."""
 
         def note(number: int, _: object) -> None:
-            """Remember the signal; after a Ctrl-C the next one is the usual one."""
+            """Remember the signal; after a Ctrl-C, restore its usual handler."""
             self._signal = number
             if number == signal.SIGINT:
                 signal.signal(number, before[number])
@@ -267,22 +270,3 @@ class Trainer:
             self.journal.log(line)
             words = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in line.items())
             self.reporter.say(f"{self.recipe.name}: {', '.join(words)}")
-
-
-def join_processes(device: torch.device) -> torch.device:
-    """Join the other processes where ``torchrun`` started this one; return the device of this process."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
-        return device
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    # The others wait while the first process waits for a full disk, or probes.
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=4 * PATIENCE))
-    return device
-
-
-def leave_processes() -> None:
-    """Part from the other processes, which all do so at the same step; after an error they may wait for what never comes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -100,7 +100,7 @@ def test_where_nobody_makes_room_the_checkpoint_before_is_left(make_trainer, sma
         disk(20_000)
 
     trainer.on_checkpoint = fill_up
-    monkeypatch.setattr(journal, "PATIENCE", -1.0)
+    monkeypatch.setattr(journal, "RETRY_SECONDS", -1.0)
     with pytest.raises(MarbleError, match=r"00000006 could not be written for -1 s: make room, .*--resume"):
         trainer.train()
     disk()

@@ -93,6 +93,11 @@ def test_an_untrained_head_guesses_about_uniformly(in_memory, small):
         ("muq-tiny", ["targets.0.weights=/nowhere"], "There is no quantiser at /nowhere"),
         ("musicfm-tiny", ["targets.0.feature=latents"], "The teacher of an iteration is not named"),
         ("muq-iter-rvq-tiny", [], "The teacher of an iteration is not named"),
+        (
+            "muq-iter-rvq-tiny",
+            ["targets.0.upstream=random-init:branchformer-attention-tiny", "seconds=0.5"],
+            r"branchformer-attention-tiny encodes no less than 0\.61 s, and a segment of the recipe has 0\.5 s: write a longer",
+        ),
     ],
 )
 def test_a_recipe_that_does_not_fit_is_one_sentence(small, name, settings, sentence):

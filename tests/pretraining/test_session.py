@@ -1,5 +1,6 @@
 """``marble pretrain``: from a folder of audio to an upstream that is probed at once, and what a wrong command says."""
 
+import importlib.util
 import json
 import shutil
 import wave
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from marble.cli.app import app
 from marble.errors import MarbleError
-from marble.pretraining.session import pretrain, read_curve
+from marble.pretraining.curve import read_curve
+from marble.pretraining.session import pretrain
 from marble.progress import Reporter
 from marble.registry import load_upstream
 from marble.tasks.synth.stream import segment
@@ -78,7 +80,7 @@ def test_a_probing_that_fails_ends_no_training(music, tmp_path, monkeypatch, err
             said.append(text)
 
     said = []
-    monkeypatch.setattr("marble.pretraining.session.run", fail)
+    monkeypatch.setattr("marble.pretraining.curve.run", fail)
     train(music, tmp_path, "steps=2", probe=["gtzan"], checkpoint_every=1, reporter=Noted())
     failures = [text for text in said if "not probed" in text]
     assert failures == [f"step {step} is not probed: {error or 'MemoryError'}" for step in (1, 2)]
@@ -128,6 +130,10 @@ def test_a_calibrated_training_is_resumed_as_it_was(music, tmp_path):
         ({"resume": True}, "There is no checkpoint in .*: start without --resume"),
         ({"settings": ("upstream=fbank-chroma",)}, "fbank-chroma has no weights to draw"),
         ({"settings": ("seconds=0.001",)}, "--set seconds: input should be greater than or equal to 0.5"),
+        (
+            {"name": "branchformer-summarymixing-tiny", "settings": ("seconds=0.5",)},
+            "branchformer-summarymixing-tiny encodes no less than 0.61 s, and a segment of the recipe has 0.5 s",
+        ),
         ({"settings": ("seconds=60",)}, "None of the 5 audio files holds a segment of 60 s"),
     ],
 )
@@ -138,6 +144,19 @@ def test_a_wrong_command_is_one_sentence(music, tmp_path, command, sentence):
         train(music, tmp_path / "out", "steps=1", *settings, **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_is_asked_for(music, tmp_path):
+    """Without it, no files; where it is not installed, one sentence before anything is written."""
+    train(music, tmp_path / "plain", "steps=1")
+    assert not (tmp_path / "plain" / "tensorboard").exists()
+    if importlib.util.find_spec("tensorboard"):
+        train(music, tmp_path / "asked", "steps=1", tensorboard=True)
+        assert list((tmp_path / "asked" / "tensorboard").iterdir())
+    else:
+        with pytest.raises(MarbleError, match="TensorBoard is not installed: pip install tensorboard, or leave out"):
+            train(music, tmp_path / "asked", "steps=1", tensorboard=True)
+        assert not (tmp_path / "asked").exists()
 
 
 def test_data_that_is_not_there_and_a_folder_that_is_taken(music, tmp_path):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from marble.errors import MarbleError
 from marble.pretraining import checkpoint
-from marble.pretraining.meter import Meter
 from marble.pretraining.trainer import MAX_SKIPPED, Stopped
 
 SPEED = {"clips_per_second", "audio_per_second", "waiting", "flop_share", "refused"}
@@ -78,6 +77,21 @@ def test_a_resumed_training_is_the_uninterrupted_one(make_trainer, small, varian
     assert [line["step"] for line in log(whole)] == [2, 4, 6]
 
 
+@pytest.mark.parametrize("damage", ['{"step": 1, "lo', "", "7", '{"loss": 1.0}', '{"step": "1"}', "\udcff"])
+def test_a_damaged_line_of_the_log_is_named_and_left_out(make_trainer, small, damage):
+    """A training that continues says so and loses nothing else."""
+    first = make_trainer("musicfm-tiny", upstream=small(), checkpoint_every=3, log_every=1)
+    last = first.train()
+    expected = log(first)
+    path = first.folder / "log.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], damage, *lines[2:], ""]), errors="surrogateescape")
+    again = make_trainer("musicfm-tiny", upstream=small(), checkpoint_every=3, log_every=1)
+    again.train(last.with_name("00000003"))
+    assert again.reporter.said[0] == f"{path}: line 2 is damaged and left out."
+    assert log(again) == [expected[0], *expected[2:]]
+
+
 def test_dropout_and_masks_differ_from_step_to_step(make_trainer, small, in_memory):
     """Otherwise the test above would hold for a training that draws nothing."""
     source = in_memory(1.0, 24_000)
@@ -104,7 +118,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(make_trainer, small, number,
 
     def step(batch):
         taken(batch)
-        if stopped.step == 3:
+        if stopped.state.step == 3:
             os.kill(os.getpid(), number)
             if number == signal.SIGTERM:  # torchrun passes on what the processes have got already
                 os.kill(os.getpid(), number)
@@ -254,8 +268,8 @@ def test_a_source_without_one_good_segment_ends_in_a_sentence(make_trainer, smal
         trainer.train()
 
 
-def test_time_spent_on_probing_is_no_time_of_training():
-    meter = Meter()
+def test_time_spent_on_probing_is_no_time_of_training(make_trainer, small):
+    meter = make_trainer("musicfm-tiny", upstream=small()).meter
     before = meter._began
     with meter.paused():
         time.sleep(0.05)

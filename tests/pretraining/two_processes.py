@@ -7,11 +7,11 @@ import torch
 import torch.distributed as dist
 
 from marble.pretraining.objective import make_objective
-from marble.pretraining.parallel import whole
+from marble.pretraining.parallel import join_processes, whole
 from marble.pretraining.recipes import load_recipe
 from marble.pretraining.segments import Loader
 from marble.pretraining.targets import mel_rvq
-from marble.pretraining.trainer import Trainer, join_processes
+from marble.pretraining.trainer import Trainer
 from marble.progress import Reporter
 from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 
@@ -47,8 +47,8 @@ def trainer(folder, *settings, micro_batch=4, name="musicfm-tiny", poison=None):
     recipe = load_recipe(name, (*SETTINGS, f"micro_batch={micro_batch}", *settings))
     upstream = InHouse("small", InHouseConfig.model_validate(CONFIG))
     objective = make_objective(recipe, upstream)
-    how = {"device": torch.device("cpu"), "workers": 1, "reporter": Reporter(), "checkpoint_every": 2, "log_every": 2}
-    return Trainer(recipe, objective, Noise(poison), folder, **how)
+    options = {"device": torch.device("cpu"), "workers": 1, "reporter": Reporter(), "checkpoint_every": 2, "log_every": 2}
+    return Trainer(recipe, objective, Noise(poison), folder, **options)
 
 
 def gradients(trainer):
@@ -79,7 +79,7 @@ def main():
         resumed.train(folder / name / "checkpoints" / "00000002")
     # Clip 5 belongs to the second process.
     trainer(folder / "poisoned", "steps=2", poison=5).train()
-    mel_rvq.PATIENCE = 2
+    mel_rvq.STALE_AFTER = 2
     settings = ("shard=true", "steps=3", "targets.0.codebooks=1", "optimiser.learning_rate=1e-12")
     quantiser = trainer(folder / "quantiser", *settings, name="mel-rvq-tiny")
     before = quantiser.objective.quantiser.quantizers[0].codebook.weight.detach().clone()

@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from marble.errors import MarbleError
 from marble.files import atomic_write, file_hash, user_path
@@ -27,6 +27,9 @@ from marble.upstream import Upstream, UpstreamInfo
 from marble.upstreams import SHIPPED
 from marble.upstreams.loading.network import NetworkUpstream
 from marble.upstreams.loading.weights import fill, read_checkpoint, read_json
+from marble.upstreams.nn.mel import DecibelMel
+from marble.upstreams.nn.patches import MelPatches, WaveformPatches
+from marble.upstreams.nn.stem import Stem
 
 WEIGHTS, MANIFEST = "upstream.safetensors", "upstream.json"
 
@@ -63,15 +66,36 @@ class Manifest(BaseModel):
 
 
 class SavedUpstream(NetworkUpstream):
-    """Base of the upstreams that marble trains: made from a name and a configuration, saved to a folder and read from it."""
+    """Base of the upstreams that marble trains: made from a name and a configuration, saved to a folder and read from it.
+
+    Pretraining asks for these attributes, and knows no class of upstream. A subclass sets those that it has.
+
+    Attributes:
+        blocks: what is recomputed and sharded piece by piece.
+        front_end: decibel mel spectrogram that `stem` hears, with its mean and std, or None.
+        stem: convolutions that may be calibrated and frozen, or None.
+        patches: front end whose output ``Tensor[B, T, P]`` may be masked, and then goes to `encode`, or None.
+    """
 
     architecture: ClassVar[str]
     config: BaseModel
+    blocks: nn.ModuleList
+    front_end: DecibelMel | None
+    stem: Stem | None
+    patches: MelPatches | WaveformPatches | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front_end = self.stem = self.patches = None
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
         """Return the architecture of a configuration, weights as torch draws them; pydantic's error where it is invalid."""
         raise NotImplementedError(f"{cls.__name__} must define from_config.")
+
+    def encode(self, patches: Tensor) -> Iterator[Tensor]:
+        """Yield the layers of `patches` ``Tensor[B, T, P]``, each ``Tensor[B, T, D]``, where an upstream has patches."""
+        raise NotImplementedError(f"{type(self).__name__} encodes no patches.")
 
     def save(self, folder: Path, extra: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
         """Write weights and `Manifest` into a folder; `extra` gives fields of it, such as the licence or another name.

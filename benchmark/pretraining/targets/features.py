@@ -1,4 +1,4 @@
-"""What the targets are made of: features of the clean waveform, one vector for each token that an encoder predicts.
+"""Features of the clean waveform, of which targets are made: one vector for each token that an encoder predicts.
 
 Conventions
 -----------
@@ -8,7 +8,7 @@ Conventions
   incomplete token is dropped.
 - Mean and std are one number each: those of a corpus, not of the clip.
 
-`MelPatches` and `WaveformPatches`, the inputs of OMAR-RQ, are targets as well. Its hop at 24 kHz is 320 samples for mel, CQT
+The inputs of OMAR-RQ (`marble.upstreams.nn.patches`) are features as well. Its hop at 24 kHz is 320 samples for mel, CQT
 and EnCodec alike, so three frames a token give 25 Hz, four 18.75 Hz, and the waveform is cut into 960 or 1280 samples.
 """
 
@@ -26,17 +26,10 @@ from torch.nn import functional
 
 from marble.errors import MarbleError
 from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.omar_rq import MelPatches, WaveformPatches
-
-__all__ = ["CQT", "CQTPatches", "EncodecPatches", "MelPatches", "StackedMel", "WaveformPatches", "patches_of"]
+from marble.upstreams.nn.patches import patches_of
 
 RATE = 24_000
 HOP = 320
-
-
-def patches_of(bands: Tensor, frames: int) -> Tensor:
-    """Return tokens of `frames` frames each, ``Tensor[B, M // frames, F * frames]``, of bands ``Tensor[B, F, M]``."""
-    return bands.unfold(2, frames, frames).transpose(1, 2).flatten(2)
 
 
 class StackedMel(nn.Module):

@@ -2,16 +2,16 @@
 
 Algorithm
 ---------
-Each quantiser projects what its predecessors left over (512 values) to 16, takes the code whose direction is nearest, and
+Each quantiser projects the residual of its predecessors (512 values) to 16, takes the code whose direction is nearest, and
 projects the code back; the sum of all is the reconstruction. The encoder is a projection because music tokens need no more.
 
 Conventions
 -----------
-- Directions decide (both sides are scaled to unit length for the lookup), lengths count: what is projected back, and what the
-  losses compare, are the vectors as they are. The paper writes them normalised; the published weights were trained so.
+- Both sides are scaled to unit length for the lookup alone; the vectors that are projected back, and that the losses compare,
+  keep their lengths. The paper writes them normalised; the published weights were trained as here.
 - ``loss = .25 commitment + codebook + reconstruction``; the first two are mean squares, summed over the quantisers, the last is
   the mean absolute error (the paper writes squares). Gradients pass the lookup straight through.
-- A code that no token of `PATIENCE` successive training batches has chosen is replaced by the direction of a random token.
+- A code that no token of `STALE_AFTER` successive training batches has chosen is replaced by the direction of a random token.
 - Names and shapes of the tensors are those of the official files, which load into this module as they are.
 - Recipe: batches of 32 five-second clips, Adam at 1e-4 without schedule; the published tokeniser is that of step 4000.
 - MuQ's iteration trains the same module on latents of its first model instead: `width` is then theirs.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-PATIENCE = 100
+STALE_AFTER = 100
 COMMITMENT = 0.25
 
 
@@ -84,7 +84,7 @@ class Quantiser(nn.Module):
         if together:
             distributed.all_reduce(used, distributed.ReduceOp.MAX)
         self.stale_counter.add_(1).masked_fill_(used.bool(), 0)
-        stale = self.stale_counter >= PATIENCE
+        stale = self.stale_counter >= STALE_AFTER
         tokens = directions.flatten(0, -2)
         # Drawn for every code and on the CPU, so that the stream goes on alike whatever is stale and on any device.
         order = torch.randperm(len(tokens), device="cpu").repeat(1 + len(used) // len(tokens))[: len(used)]

@@ -72,7 +72,7 @@ class FSQ(nn.Module):
     --------
     ``code`` (what trained the published weights): ``floor((levels - 1) (tanh z + 1) / 2 + .5)``, `levels` values, so that six
     levels of five channels make 7776 codes.
-    ``paper``: ``round(⌊levels / 2⌋ tanh z)``, whose values are ``2 ⌊levels / 2⌋ + 1``: seven for six levels, 16807 codes.
+    ``paper`` (unused here): ``round(⌊levels / 2⌋ tanh z)``, with ``2 ⌊levels / 2⌋ + 1`` values: seven for six, 16807 codes.
     """
 
     weight: Tensor
@@ -101,9 +101,3 @@ class FSQ(nn.Module):
         levels = (self.extent * bounded + self.extent + 0.5).floor().long()
         powers = self.base ** torch.arange(levels.shape[-1], device=levels.device)
         return (levels * powers).sum(-1, keepdim=True)
-
-
-def usage(tokens: Tensor, codes: int) -> float:
-    """Return the share of codes that occur in tokens ``LongTensor[..., K]``, a mean over the K codebooks."""
-    used = [column.unique().numel() for column in tokens.flatten(0, -2).unbind(-1)]
-    return sum(used) / (len(used) * codes)

@@ -8,17 +8,16 @@ from torch import Tensor, nn
 from marble.errors import MarbleError
 from marble.files import user_path
 from marble.pretraining.recipes import TargetSpec
-from marble.pretraining.targets.features import CQTPatches, EncodecPatches, MelPatches, StackedMel, WaveformPatches
+from marble.pretraining.targets.features import CQTPatches, EncodecPatches, StackedMel
 from marble.pretraining.targets.mel_rvq import MelRVQ
 from marble.pretraining.targets.quantisers import FSQ, RandomProjection
 from marble.registry import load_upstream
 from marble.upstream import Upstream
+from marble.upstreams.loading.saved import SavedUpstream
 from marble.upstreams.loading.weights import fill, read_checkpoint
-from marble.upstreams.mel_encoder import InHouse
-from marble.upstreams.omar_rq import MelInput, WaveformInput
+from marble.upstreams.nn.patches import OMAR_MEL, MelPatches, WaveformInput, WaveformPatches
 
 QUANTISER_FILE = "quantiser.safetensors"
-OMAR_MEAN, OMAR_STD = 2.06755686098554, 1.268292820667291  # of log10(1 + 10000 mel), OMAR-RQ's corpus
 
 
 class Target(nn.Module):
@@ -71,13 +70,13 @@ class Latents(nn.Module):
 Feature = StackedMel | MelPatches | CQTPatches | EncodecPatches | WaveformPatches | Latents
 
 
-def make_target(spec: TargetSpec, upstream: Upstream) -> Target:
-    """Return the target of a recipe for an upstream, whose front end and rates the features share.
+def make_target(spec: TargetSpec, upstream: SavedUpstream, seconds: float) -> Target:
+    """Return the target of a recipe for an upstream, whose front end and rates the features share, and segments of `seconds`.
 
     Raises:
         MarbleError: a trained quantiser or a teacher is needed and not named, or does not fit.
     """
-    feature = make_feature(spec, upstream)
+    feature = make_feature(spec, upstream, seconds)
     if spec.quantiser == "fsq":
         return Target(feature, FSQ(feature.width, spec.levels, spec.dimensions, spec.formula, spec.seed))
     if spec.quantiser == "random-projection":
@@ -105,14 +104,14 @@ def load_quantiser(quantiser: MelRVQ, path: str) -> MelRVQ:
     return quantiser.eval()
 
 
-def make_feature(spec: TargetSpec, upstream: Upstream) -> Feature:
-    """Return the feature of a target at the rates of an upstream.
+def make_feature(spec: TargetSpec, upstream: SavedUpstream, seconds: float) -> Feature:
+    """Return the feature of a target at the rates of an upstream, of segments of `seconds`.
 
     Raises:
-        MarbleError: there is no such feature at these rates, or no teacher is named.
+        MarbleError: there is no such feature at these rates, or no teacher is named, or it needs longer segments.
     """
     rate, hop = upstream.info.sample_rate, round(upstream.info.sample_rate / upstream.info.frame_rate)
-    feature = _feature(spec, upstream, rate, hop)
+    feature = _feature(spec, upstream, seconds, rate, hop)
     if (feature.sample_rate, feature.hop) != (rate, hop):
         raise MarbleError(
             f"The target {spec.feature} has a token for {feature.hop} samples at {feature.sample_rate} Hz, and "
@@ -121,20 +120,34 @@ def make_feature(spec: TargetSpec, upstream: Upstream) -> Feature:
     return feature
 
 
-def _feature(spec: TargetSpec, upstream: Upstream, rate: int, hop: int) -> Feature:
+def check_length(seconds: float, upstream: Upstream) -> None:
+    """Check that an upstream can encode segments of a length.
+
+    Raises:
+        MarbleError: they are too short.
+    """
+    if seconds < upstream.info.min_seconds:
+        raise MarbleError(
+            f"{upstream.info.name} encodes no less than {upstream.info.min_seconds:.3g} s, and a segment of the recipe has "
+            f"{seconds:g} s: write a longer --set seconds."
+        )
+
+
+def _feature(spec: TargetSpec, upstream: SavedUpstream, seconds: float, rate: int, hop: int) -> Feature:
     if spec.feature == "stacked-mel":
-        if not isinstance(upstream, InHouse):
+        if upstream.front_end is None:
             raise MarbleError(f"{upstream.info.name} has no stacked mel of its own: choose another targets.0.feature.")
         return StackedMel(upstream.front_end.mean, upstream.front_end.std)
     if spec.feature == "latents":
         if spec.upstream is None:
             raise MarbleError("The teacher of an iteration is not named: write --set targets.0.upstream=PATH.")
-        return Latents(load_upstream(spec.upstream), spec.layer)
+        teacher = load_upstream(spec.upstream)
+        check_length(seconds, teacher)
+        return Latents(teacher, spec.layer)
     if spec.feature == "waveform":
         return WaveformPatches(WaveformInput(sample_rate=rate, samples=hop))
     frame = 256 if rate == 16_000 else 320
     frames = max(1, hop // frame)
     if spec.feature == "mel":
-        mel = MelInput(sample_rate=rate, size=512, hop=frame, bands=96, frames=frames, mean=OMAR_MEAN, std=OMAR_STD)
-        return MelPatches(mel)
+        return MelPatches(OMAR_MEL.model_copy(update={"sample_rate": rate, "hop": frame, "frames": frames}))
     return CQTPatches(frames) if spec.feature == "cqt" else EncodecPatches(frames)

@@ -8,17 +8,9 @@ import pytest
 import torch
 
 from marble.errors import MarbleError
-from marble.pretraining.targets.features import (
-    CQT,
-    CQTPatches,
-    EncodecPatches,
-    MelPatches,
-    StackedMel,
-    WaveformPatches,
-    patches_of,
-)
+from marble.pretraining.targets.features import CQT, CQTPatches, EncodecPatches, StackedMel
 from marble.upstreams.nn.mel import DecibelMel
-from marble.upstreams.omar_rq import MelInput, WaveformInput
+from marble.upstreams.nn.patches import OMAR_MEL, MelPatches, WaveformInput, WaveformPatches, patches_of
 
 RATE = 24_000
 QUALITY = (2 ** (1 / 12) + 1) / (2 ** (1 / 12) - 1)  # of 24 bins an octave
@@ -33,8 +25,7 @@ def noise(*shape, seed=0):
 
 
 def mel_patches(frames):
-    statistics = {"mean": 2.06755686098554, "std": 1.268292820667291}
-    return MelPatches(MelInput(sample_rate=RATE, size=512, hop=320, bands=96, frames=frames, **statistics))
+    return MelPatches(OMAR_MEL.model_copy(update={"sample_rate": RATE, "hop": 320, "frames": frames}))
 
 
 FEATURES = [

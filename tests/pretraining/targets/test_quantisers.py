@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from marble.pretraining.targets.quantisers import FSQ, RandomProjection, usage
+from marble.pretraining.targets.quantisers import FSQ, RandomProjection
 
 
 def noise(*shape, seed=0):
@@ -110,9 +110,3 @@ def test_fsq_projects_with_unit_rows_and_the_draws_of_its_seed():
     nn.init.xavier_normal_(linear.weight)
     assert torch.equal(quantiser.bias, linear.bias)
     torch.testing.assert_close(quantiser.weight, linear.weight / linear.weight.norm(dim=1, keepdim=True))
-
-
-def test_usage_is_the_share_of_codes_that_occur():
-    tokens = torch.tensor([[[0, 1], [0, 2]], [[0, 3], [0, 1]]])
-    assert usage(tokens, 4) == (1 / 4 + 3 / 4) / 2
-    assert usage(RandomProjection(16, 64)(noise(1, 20_000, 16)), 64) == 1
