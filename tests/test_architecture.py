@@ -35,10 +35,12 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 def imports(path: Path) -> Iterator[str]:
     """Every module of marble that a file imports, anywhere in it."""
+    known = {name for name, _ in modules()}
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "marble" else [node.module]
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [part if part in known else node.module for part in parts]
         yield from (name for name in names if name.startswith("marble."))
 
 
@@ -66,6 +68,12 @@ def allowed(source: str, target: str) -> bool:
 def test_imports_point_one_way(module, path):
     wrong = [target for target in imports(path) if not allowed(room(module), room(target))]
     assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmark" / "pretraining").rglob("*.py")), ids=lambda path: path.stem)
+def test_pretraining_names_no_family_of_upstreams(path):
+    shared = ("marble.upstreams.nn", "marble.upstreams.loading")
+    assert [name for name in imports(path) if name.startswith("marble.upstreams") and not name.startswith(shared)] == []
 
 
 def test_no_two_modules_import_each_other_in_a_circle():
