@@ -10,14 +10,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import torch
-from pyarrow import ArrowInvalid
-from pyarrow.parquet import read_metadata
 
 from marble import registry
 from marble.audio.decode import promised_formats
@@ -33,7 +30,8 @@ from marble.probe.metrics import METRICS
 from marble.probe.protocol import Protocol, load_protocol, parse_layers
 from marble.probe.train import Probing
 from marble.progress import Reporter
-from marble.results.schema import BadClip, Cost, Result, read
+from marble.results.schema import BadClip, Cost, Result
+from marble.results.store import find, read
 from marble.task import SPLITS, Clip, Split, Task
 from marble.upstream import Upstream
 
@@ -233,7 +231,7 @@ def run(
     reporter = reporter or Reporter()
     reset_memory_peak()
     job = prepare(upstream, task, reporter=reporter, **options)
-    done = find_result(job, Path(results))
+    done = find(Path(results), job.identity)
     if done and not done.bad_clips:
         reporter.say(f"{job.upstream.info.name} on {job.task.name}: already done, {Path(results) / done.path}")
         return done
@@ -260,22 +258,13 @@ def run(
         cache_bytes=job.space.size()[2],
     )
     result = build_result(job, probing, trained, bad, cost)
-    write_predictions(result, job, probing, trained, Path(results))
+    result.predictions_sha256 = write_predictions(result, job, probing, trained, Path(results))
     path = result.save(Path(results))
     result = read(path)
     reporter.say(f"{job.upstream.info.name} on {job.task.name}: wrote {path}")
     if bad and not skip_bad:
         raise BadClipsError(result)
     return result
-
-
-def find_result(job: Job, results: Path) -> Result | None:
-    """Return the result of a job if it is already there, whole, with its predictions."""
-    for path in results.glob(f"*/*/*-{job.identity[:12]}.json"):
-        with suppress(MarbleError, OSError, ArrowInvalid):
-            read_metadata(path.with_suffix(".parquet"))
-            return read(path)
-    return None
 
 
 def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:

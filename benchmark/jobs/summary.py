@@ -6,20 +6,34 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow
 import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from marble.files import atomic_write
+from marble.files import atomic_write, file_hash
 from marble.machine import provenance
 from marble.probe.bank import Group, Tracks, Trained
 from marble.probe.bootstrap import bootstrap_interval
 from marble.probe.metrics import METRICS, Metric, grades, undefined_labels
 from marble.probe.train import Probing
-from marble.results.schema import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
+from marble.results.schema import (
+    BadClip,
+    Cost,
+    GridPoint,
+    LayerResult,
+    ProtocolRecord,
+    Provenance,
+    Result,
+    Run,
+    Scores,
+    Selected,
+    Summary,
+    TaskRecord,
+    UpstreamRecord,
+)
 from marble.task import Task
 
 if TYPE_CHECKING:
@@ -31,15 +45,19 @@ def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad:
     layers = [_layer_result(job, probing, trained, layer) for layer in dict.fromkeys(group.layer for group in trained)]
     return Result(
         identity=job.identity,
-        upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
+        upstream=UpstreamRecord.model_validate(asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights}),
         task=_describe_task(job, probing),
-        protocol=job.protocol.model_dump(mode="json")
-        | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
+        protocol=ProtocolRecord.model_validate(
+            job.protocol.model_dump(mode="json")
+            | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision}
+        ),
         layers=layers,
         selected=Selected.model_validate(select(layers, job.task), from_attributes=True),
         bad_clips=bad,
-        provenance=provenance(job.upstream.device)
-        | {"space": job.space.description, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+        provenance=Provenance.model_validate(
+            provenance(job.upstream.device)
+            | {"space": job.space.description, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        ),
         cost=cost,
     )
 
@@ -57,8 +75,10 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
     return max(single, key=score)
 
 
-def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[Group, Trained], results: Path) -> None:
+def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[Group, Trained], results: Path) -> str:
     """Write the answers of the chosen probe of every layer and seed to every validation and test track beside the result.
+
+    Return the sha256 of the file, as 64 hex digits.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
@@ -69,9 +89,11 @@ def write_predictions(result: Result, job: Job, probing: Probing, trained: dict[
         "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
         "target": numbers if job.task.kind == "regression" else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
-    with atomic_write(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for rows in _predictions(job.task, probing, trained):
-            writer.write_table(pyarrow.table(rows, schema))
+    with atomic_write(path) as beside:
+        with beside.open("wb") as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for rows in _predictions(job.task, probing, trained):
+                writer.write_table(pyarrow.table(rows, schema))
+        return file_hash(beside)
 
 
 def _layer_result(job: Job, probing: Probing, trained: dict[Group, Trained], layer: int | str) -> LayerResult:
@@ -136,25 +158,24 @@ def _number(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _describe_task(job: Job, probing: Probing) -> dict[str, Any]:
+def _describe_task(job: Job, probing: Probing) -> TaskRecord:
     task = job.task
-    described = {
-        "name": task.name,
-        "version": task.version,
-        "kind": task.kind,
-        "labels": list(task.labels),
-        "main_metric": task.main_metric,
-        "metrics": {name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
-        "tracks": {split: len(names) for split, names in probing.tracks.items()},
-        "limit": job.limit,
-        "data": job.data[:12],
-        "synthetic": task.synthetic,
-        "licence": task.licence,
-        "citation": task.citation,
-    }
-    if task.kind == "multilabel":
-        described["labels_without_roc_auc"] = undefined_labels(probing.question.test.targets)
-    return described
+    multilabel = task.kind == "multilabel"
+    return TaskRecord(
+        name=task.name,
+        version=task.version,
+        kind=task.kind,
+        labels=list(task.labels),
+        main_metric=task.main_metric,
+        metrics={name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
+        tracks={split: len(names) for split, names in probing.tracks.items()},
+        limit=job.limit,
+        data=job.data[:12],
+        synthetic=task.synthetic,
+        licence=task.licence,
+        citation=task.citation,
+        labels_without_roc_auc=undefined_labels(probing.question.test.targets) if multilabel else None,
+    )
 
 
 def _predictions(task: Task, probing: Probing, trained: dict[Group, Trained]) -> Iterator[dict[str, list]]:

@@ -183,7 +183,7 @@ def _probe(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], devi
             with tempfile.TemporaryDirectory(dir=folder, prefix=".probing-") as scratch:
                 place = Path(scratch)
                 result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=place, results=place / "results")
-            metric = result.task["main_metric"]
+            metric = result.task.main_metric
             mean = result.selected.validation[metric].mean
             score = math.nan if mean is None else mean
             values = (step, task, metric, result.selected.layer, score)
