@@ -18,3 +18,8 @@ def reason(error: OSError) -> str:
 def one_line(error: Exception) -> str:
     """Return the type of an error that is not marble's, and the first line of what it says."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def printable(text: str) -> str:
+    """Return a text for terminals, tables and figures: control characters and their like appear as escapes, such as \\x1b."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from marble.errors import printable
+
 _LINE_EVERY = 10.0
 
 
@@ -22,7 +24,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """Print one line."""
         if self.console:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: float, unit: str) -> Generator[Callable[[float], None]]:
@@ -44,7 +46,7 @@ class Reporter:
                 TimeRemainingColumn(),
             )
             with Progress(*columns, console=self.console) as progress:
-                bar = progress.add_task(title, total=total)
+                bar = progress.add_task(printable(title), total=total)
                 yield lambda steps: progress.advance(bar, steps)
         else:
             yield _Lines(self, title, total, unit).advance

@@ -1,11 +1,19 @@
-"""What the command line prints with: results and tables on stdout, everything else on stderr."""
+"""Options that several commands share, and what they print with: results and tables on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+
+from marble.errors import MarbleError, printable, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +21,59 @@ if TYPE_CHECKING:
     from marble.progress import Reporter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout and nothing else there.")]
+ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all results.")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Folder of features and probes. [default: $MARBLE_HOME/cache]")
+]
+
+
+class _Output:
+    """Standard output; once it takes no more, every use of it is an error in words, whoever passes over the first."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._error: MarbleError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        """Write a text."""
+        self._try(self._stream.write, text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._try(self._stream.flush)
+
+    def _try(self, step: Callable[..., object], *arguments: str) -> None:
+        if self._error is None:
+            try:
+                step(*arguments)
+            except OSError as error:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # takes what is buffered, at the very end
+                self._error = MarbleError(
+                    f"Cannot write to standard output ({reason(error)}): make room, or keep what reads it open."
+                )
+        if self._error:
+            raise self._error
+
+
+@contextmanager
+def output_to_stdout() -> Generator[None]:
+    """Write all of what is printed to stdout before this is left; a letter that its encoding lacks appears as an escape.
+
+    Raises:
+        MarbleError: the disk behind it is full, or nobody reads the pipe any more.
+    """
+    stream = sys.stdout or Path(os.devnull).open("w")  # None where it is closed  # noqa: SIM115
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    sys.stdout = output = _Output(stream)  # ty: ignore[invalid-assignment]
+    try:
+        yield
+    finally:
+        sys.stdout = stream
+        output.flush()
 
 
 def stdout() -> Console:
@@ -32,16 +93,42 @@ def reporter() -> Reporter:
     return Reporter(Console(stderr=True, emoji=False, markup=False))
 
 
+def tell(text: str) -> None:
+    """Print one line on stderr."""
+    print(printable(text), file=sys.stderr)
+
+
+def write(text: str) -> None:
+    """Print lines on stdout."""
+    print("\n".join(map(printable, text.split("\n"))))
+
+
+def print_json(documents: list[dict[str, Any]]) -> None:
+    """Print one JSON array on stdout."""
+    print(json.dumps(documents, indent=1))
+
+
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Print rows with the same keys as a table, or as one JSON array."""
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     from rich.table import Column, Table
 
-    from marble.cli.listing import plain
-
     table = Table(*(Column(heading, overflow="fold") for heading in (rows[0] if rows else ["nothing here"])))
     for row in rows:
-        table.add_row(*map(plain, row.values()))
+        table.add_row(*(printable(plain(value)) for value in row.values()))
     stdout().print(table)
+
+
+def plain(value: Any) -> str:
+    """Return a value as a person reads it."""
+    if isinstance(value, dict):
+        if set(value) == {"name", "width"}:
+            return f"{value['name']} ({value['width']})"
+        return " ".join(f"{key}={plain(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

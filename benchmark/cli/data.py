@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.cli.console import Json, print_rows, reporter
+from marble.cli.console import Json, print_json, print_rows, reporter, tell, write
 from marble.errors import MarbleError
 
 if TYPE_CHECKING:
@@ -45,11 +43,11 @@ def prepare(
     try:
         complaints = data.prepare(tasks, root, mirror=mirror, offline=offline, reporter=reporter())
     except KeyboardInterrupt:
-        print("stopped: the same command goes on where this one was", file=sys.stderr)
+        tell("stopped: the same command goes on where this one was")
         raise typer.Exit(130) from None
     _print(data.status(tasks, root), root, as_json)
     for complaint in complaints[:-1]:
-        print(f"error: {complaint}", file=sys.stderr)
+        tell(f"error: {complaint}")
     if complaints:
         raise MarbleError(complaints[-1])
 
@@ -64,11 +62,11 @@ def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> No
         for finding in check(one, _root(data_root), reporter=reporter()):
             findings.append({"task": one.name} | vars(finding))
             if not as_json:
-                print(f"{'ok   ' if finding.good else 'WRONG'}  {one.name}, {finding.check}: {finding.found}")
+                write(f"{'ok   ' if finding.good else 'WRONG'}  {one.name}, {finding.check}: {finding.found}")
                 for wrong in finding.wrong:
-                    print(f"       {wrong}")
+                    write(f"       {wrong}")
     if as_json:
-        print(json.dumps(findings, indent=1))
+        print_json(findings)
     wrong = sum(not finding["good"] for finding in findings)
     if wrong:
         raise MarbleError(f"{wrong} of {len(findings)} checks failed: see above, and marble data status {task}.")
@@ -76,7 +74,7 @@ def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> No
 
 def _print(rows: list[dict[str, Any]], root: Path, as_json: bool) -> None:
     if not as_json:
-        print(f"data root: {root.absolute()}")
+        write(f"data root: {root.absolute()}")
         rows = [{key: row[key] for key in _SHOWN} for row in rows]
     print_rows(rows, as_json)
 

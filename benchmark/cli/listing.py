@@ -1,19 +1,19 @@
-"""What there is: upstreams, tasks, protocols, results and cache spaces as rows of plain data."""
+"""Rows of plain data for ``ls`` and ``info``: upstreams, tasks, suites, recipes, protocols, results and cache spaces.
+
+What a list needs is imported when it is made: protocols, suites and results need no torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marble import registry
-from marble.features.cache import FeatureCache
-from marble.files import digest
-from marble.pretraining.recipes import RECIPES, load_recipe
-from marble.probe.protocol import PROTOCOLS
-from marble.results.schema import Result, read_all
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
-from marble.tasks.suites import SUITES
+
+if TYPE_CHECKING:
+    from marble.features.cache import FeatureCache
 
 
 def upstreams() -> list[dict[str, Any]]:
@@ -32,8 +32,9 @@ def tasks() -> list[dict[str, Any]]:
     """Return one row for each task; those that need an argument say so."""
     rows = []
     for name in registry.complete_task_names():
-        found = registry.load_task(name)
-        rows.append(_row(name, found.kind, f"{len(found.labels)} labels", found.main_metric, found.description.split("\n")[0]))
+        loaded = registry.load_task(name)
+        about = loaded.description.split("\n")[0]
+        rows.append(_row(name, loaded.kind, f"{len(loaded.labels)} labels", loaded.main_metric, about))
     for name, argument in TASK_ARGUMENTS.items():
         rows.append(_row(f"{name}:{argument}", "", "", "", "the user's own data"))
     return rows
@@ -45,21 +46,27 @@ def task(name: str) -> dict[str, Any]:
     Raises:
         MarbleError: nothing has this name.
     """
-    found = registry.load_task(name)
-    fields = {key: value for key, value in vars(found).items() if key != "clips"}
-    return fields | {"main_metric": found.main_metric, "resources": [resource.path for resource in found.resources]}
+    loaded = registry.load_task(name)
+    fields = {key: value for key, value in vars(loaded).items() if key != "clips"}
+    return fields | {"main_metric": loaded.main_metric, "resources": [resource.path for resource in loaded.resources]}
 
 
 def protocols() -> list[dict[str, Any]]:
     """Return one row for each protocol."""
+    from marble.probe.protocol import PROTOCOLS
+
     return [
-        {"name": one.name} | one.model_dump(mode="json", include={"probe", "windows"}) | {"about": one.description}
-        for one in PROTOCOLS.values()
+        {"name": protocol.name}
+        | protocol.model_dump(mode="json", include={"probe", "windows"})
+        | {"about": protocol.description}
+        for protocol in PROTOCOLS.values()
     ]
 
 
 def recipes() -> list[dict[str, Any]]:
     """Return one row for each recipe of pretraining."""
+    from marble.pretraining.recipes import RECIPES
+
     keys = ("name", "upstream", "seconds", "batch", "steps", "precision")
     return [{key: getattr(one, key) for key in keys} | {"about": one.source.partition(":")[0]} for one in RECIPES.values()]
 
@@ -70,11 +77,15 @@ def recipe(name: str) -> dict[str, Any]:
     Raises:
         MarbleError: nothing has this name.
     """
+    from marble.pretraining.recipes import load_recipe
+
     return load_recipe(name).model_dump(mode="json")
 
 
 def suites() -> list[dict[str, Any]]:
     """Return one row for each suite; those of its tasks that marble cannot run by name stand apart."""
+    from marble.tasks.suites import SUITES
+
     return [suite(name) for name in SUITES]
 
 
@@ -91,23 +102,28 @@ def suite(name: str) -> dict[str, Any]:
 
 
 def results(root: Path) -> list[dict[str, Any]]:
-    """Return one row for each result below a folder."""
+    """Return one row for each result below a folder; a damaged one is named in a warning.
+
+    Raises:
+        MarbleError: there is no such folder.
+    """
+    from marble.results.store import read_all
+
     rows = []
     for result in read_all(root):
-        metric = result.task["main_metric"]
-        mean = result.selected.test[metric].mean
+        mean = result.selected.test[result.task.main_metric].mean
         rows.append(
             {
-                "upstream": result.upstream["name"],
-                "task": result.task["name"],
-                "protocol": result.protocol["label"],
+                "upstream": result.upstream.name,
+                "task": result.task.name,
+                "protocol": result.protocol.label,
                 "layer": result.selected.layer,
-                "metric": metric,
+                "metric": result.task.main_metric,
                 "test": None if mean is None else round(mean, 4),
                 "bad_clips": len(result.bad_clips),
-                "data": result.task.get("data"),
-                "weights": result.upstream["weights_sha256"][:12],
-                "date": result.provenance["date"],
+                "data": result.task.data,
+                "weights": result.upstream.weights_sha256[:12],
+                "date": result.provenance.date,
                 "file": str(root / result.path),
             }
         )
@@ -134,45 +150,6 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def by_upstream(root: Path) -> list[tuple[Path, list[Result]]]:
-    """Return for each upstream and protocol the stem of its heatmap and its newest result on each task.
-
-    Of results on the same data the one with the most layers is taken, so that a look at one layer replaces no scan.
-    Results under a changed protocol or a limit, or of older weights of one name, share no figure with others; its name ends
-    with a hash of what is different.
-    """
-    groups: dict[Path, dict[str, Result]] = {}
-    found = sorted(read_all(root), key=lambda result: result.provenance["date"])
-    newest = {result.upstream["name"]: result.upstream["weights_sha256"] for result in found}
-    for result in found:
-        stem = root / result.path.parts[0] / f"heatmap-{result.path.stem.rpartition('-')[0]}"
-        changes = [result.protocol["changes"], result.task["limit"], _older_weights(result, newest)]
-        if any(changes):
-            stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
-        held = groups.setdefault(stem, {}).get(result.task["name"])
-        if not held or held.task["data"] != result.task["data"] or len(held.layers) <= len(result.layers):
-            groups[stem][result.task["name"]] = result
-    return [(stem, list(group.values())) for stem, group in sorted(groups.items())]
-
-
-def _older_weights(result: Result, newest: dict[str, str]) -> str | None:
-    weights = result.upstream["weights_sha256"]
-    return None if weights == newest[result.upstream["name"]] else weights
-
-
-def plain(value: Any) -> str:
-    """Return a value as a person reads it."""
-    if isinstance(value, dict):
-        if set(value) == {"name", "width"}:
-            return f"{value['name']} ({value['width']})"
-        return " ".join(f"{key}={plain(part)}" for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(plain, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def _row(name: str, kind: str, labels: str, metric: str, about: str) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marble.cli.console import reporter
+from marble.cli.console import reporter, tell, write
 
 
 def pretrain(
@@ -45,9 +44,9 @@ def pretrain(
             reporter=reporter(),
         )
     except Stopped as stopped:
-        print("stopped after a checkpoint: the same command with --resume goes on", file=sys.stderr)
+        tell("stopped after a checkpoint: the same command with --resume goes on")
         raise typer.Exit(128 + stopped.signal) from None
     except KeyboardInterrupt:
-        print("stopped at once: --resume goes on from the last checkpoint, if there is one", file=sys.stderr)
+        tell("stopped at once: --resume goes on from the last checkpoint, if there is one")
         raise typer.Exit(130) from None
-    print(last)
+    write(str(last))

@@ -8,11 +8,7 @@ out: what could not be decoded may be readable now.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from pathlib import Path
-
-from pyarrow import ArrowInvalid
-from pyarrow.parquet import read_metadata
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
@@ -23,7 +19,8 @@ from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
 from marble.probe.train import BankMaker
 from marble.progress import Reporter
-from marble.results.schema import BadClip, Cost, Result, read
+from marble.results.schema import BadClip, Cost, Result
+from marble.results.store import find, read
 from marble.task import SPLITS, Clip, Task
 from marble.upstream import Upstream
 
@@ -88,7 +85,7 @@ def run_job(
     """
     reporter = reporter or Reporter()
     reset_memory_peak()
-    done = find_result(job, results)
+    done = find(results, job.identity)
     if done and not done.bad_clips:
         reporter.say(f"{job.title}: already done, {results / done.path}")
         return done
@@ -116,22 +113,13 @@ def run_job(
         cache_bytes=job.space.size()[2],
     )
     result = build_result(job, inputs, answers, bad, cost)
-    write_predictions(result, inputs, answers, results)
+    result.predictions_sha256 = write_predictions(result, inputs, answers, results)
     path = result.save(results)
     result = read(path)
     reporter.say(f"{job.title}: wrote {path}")
     if bad and not skip_bad:
         raise BadClipsError(result)
     return result
-
-
-def find_result(job: Job, results: Path) -> Result | None:
-    """Return the result of a job if it is already there, whole, with its predictions."""
-    for path in results.glob(f"*/*/*-{job.identity[:12]}.json"):
-        with suppress(MarbleError, OSError, ArrowInvalid):
-            read_metadata(path.with_suffix(".parquet"))
-            return read(path)
-    return None
 
 
 def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:

@@ -13,7 +13,7 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from marble.files import atomic_write
+from marble.files import atomic_write, file_hash
 from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.machine import provenance
@@ -28,19 +28,20 @@ from marble.task import Task
 def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], bad: list[BadClip], cost: Cost) -> Result:
     """Return the result of a job that is answered."""
     layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
-    return Result(
-        identity=job.identity,
-        upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
-        task=_describe_task(job, inputs),
-        protocol=job.protocol.model_dump(mode="json")
-        | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
-        layers=layers,
-        selected=Selected.model_validate(select(layers, job.task), from_attributes=True),
-        bad_clips=bad,
-        provenance=provenance(job.upstream.device)
-        | {"space": job.space.description, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
-        cost=cost,
-    )
+    protocol = job.protocol.model_dump(mode="json")
+    protocol |= {"label": job.protocol.label, "windows": job.windows.model_dump(), "precision": job.upstream.precision}
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Result.model_validate({
+        "identity": job.identity,
+        "upstream": asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
+        "task": _describe_task(job, inputs),
+        "protocol": protocol,
+        "layers": layers,
+        "selected": Selected.model_validate(select(layers, job.task), from_attributes=True),
+        "bad_clips": bad,
+        "provenance": provenance(job.upstream.device) | {"space": job.space.description, "date": date},
+        "cost": cost,
+    })  # fmt: skip
 
 
 def select(layers: list[LayerResult], task: Task) -> LayerResult:
@@ -56,8 +57,10 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
     return max(single, key=score)
 
 
-def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answers], results: Path) -> None:
+def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answers], results: Path) -> str:
     """Write the answers of every layer and seed to every validation and test track beside the result.
+
+    Return the sha256 of the file, as 64 hex digits.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
@@ -68,9 +71,11 @@ def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answe
         "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
         "target": numbers if kind_of(inputs.task.kind).numeric else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
-    with atomic_write(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for rows in _predictions(inputs, answers):
-            writer.write_table(pyarrow.table(rows, schema))
+    with atomic_write(path) as beside:
+        with beside.open("wb") as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for rows in _predictions(inputs, answers):
+                writer.write_table(pyarrow.table(rows, schema))
+        return file_hash(beside)
 
 
 def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer: int | str) -> LayerResult:

@@ -52,7 +52,7 @@ def _probe(folder: Path, step: int, checkpoint: Path, task: str, device: str, re
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probing-") as name:
         scratch = Path(name)
         result = run(str(checkpoint), task, seeds=1, device=device, cache_dir=scratch, results=scratch / "results")
-    metric, layer = result.task["main_metric"], result.selected.layer
+    metric, layer = result.task.main_metric, result.selected.layer
     mean = result.selected.validation[metric].mean
     score = math.nan if mean is None else mean
     reporter.say(f"step {step}: {task} {metric} {score:.3f} on validation, layer {layer}")

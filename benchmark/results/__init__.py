@@ -1,5 +1,5 @@
-"""Results: the document, and what reads and draws it. Nothing here imports torch."""
+"""Results: the document, the folder of all of them, and what ranks and draws them. Nothing here imports torch."""
 
-from marble.results.schema import load
+from marble.results.store import load
 
 __all__ = ["load"]

@@ -6,6 +6,7 @@ Conventions
 - Colour is relative within a column (its worst layer to its best), since metrics of different tasks share no scale. The map
   ("cividis") reads the same to colour-blind eyes and in grey.
 - A frame marks the layer that *validation* chose; it need not be the darkest or brightest cell.
+- Names are drawn as `marble.errors.printable` writes them, so that an SVG is valid XML whatever a folder is called.
 """
 
 from __future__ import annotations
@@ -15,31 +16,19 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from marble.errors import printable
 from marble.files import atomic_write
-from marble.probe.metrics import METRICS
 from marble.results.schema import Result
 
 _LETTERS = 13.5  # of 9 points that an inch holds
 _MAP = colormaps["cividis"]
 _STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
-
-
-def relative_scores(result: Result) -> list[float]:
-    """Return for each layer of a result where its mean test score stands between the worst (0) and the best (1)."""
-    metric = result.task["main_metric"]
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    means = np.array(
-        [np.nan if (mean := layer.test[metric].mean) is None else sign * mean for layer in result.layers], dtype=float
-    )
-    low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0.0, 0.0)
-    return list((means - low) / (high - low)) if high > low else [0.5] * len(means)
 
 
 @rc_context(_STYLE)
@@ -51,14 +40,15 @@ def heatmap(results: Sequence[Result]) -> Figure:
     """
     rows = _row_names(results)
     names = list(rows)
-    longest = max(len(label) for result in results for label in (result.task["name"], result.task["main_metric"]))
+    labels = [(printable(result.task.name), printable(result.task.main_metric)) for result in results]
+    longest = max(len(part) for label in labels for part in label)
     width = max(2.4 + len(results) * max(1.25, (longest + 2) / _LETTERS), 5.0)
     title = _title(results, round(width * _LETTERS))
     figure = Figure(figsize=(width, 1.5 + 0.15 * len(title) + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     for column, result in enumerate(results):
-        metric = result.task["main_metric"]
-        for layer, relative in zip(result.layers, relative_scores(result), strict=True):
+        metric = result.task.main_metric
+        for layer, relative in zip(result.layers, result.relative_scores(), strict=True):
             row = names.index(str(layer.layer))
             mean = layer.test[metric].mean
             colour = _MAP(relative) if mean is not None else (1, 1, 1, 1)
@@ -72,7 +62,7 @@ def heatmap(results: Sequence[Result]) -> Figure:
                     Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor="#d62728", linewidth=2.2, zorder=3)
                 )
     axes.set(xlim=(-0.5, len(results) - 0.5), ylim=(-0.5, len(names) - 0.5), ylabel="layer")
-    axes.set_xticks(range(len(results)), [f"{result.task['name']}\n{result.task['main_metric']}" for result in results])
+    axes.set_xticks(range(len(results)), ["\n".join(label) for label in labels])
     axes.set_yticks(range(len(names)), [rows[name] for name in names])
     axes.tick_params(length=0)
     figure.suptitle("\n".join(title), fontsize=9)
@@ -119,7 +109,7 @@ def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str
         points = [row for row in scores if row["task"] == task]
         steps, values = [int(row["step"]) for row in points], [float(row["validation"]) for row in points]
         axes.plot(steps, values, color="#0072b2", marker="o", markersize=4)
-        axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=task.rpartition("/")[2])
+        axes.set(xlabel="step", ylabel=f"validation {points[0]['metric']}", title=printable(task.rpartition("/")[2]))
     return figure
 
 
@@ -127,10 +117,10 @@ def _title(results: Sequence[Result], letters: int) -> list[str]:
     """Return the lines above a heatmap, of so many letters at most."""
     counts = sorted({len(layer.runs) for result in results for layer in result.layers})
     about = f"mean test score of {' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
-    about += f", protocol {results[0].protocol['label']}"
-    if limit := results[0].task["limit"]:
+    about += f", protocol {results[0].protocol.label}"
+    if limit := results[0].task.limit:
         about += f", at most {limit} tracks of each split"
-    return [*wrap(f"{results[0].upstream['name']}: {about}", letters), "red frame: layer chosen on validation"]
+    return [*wrap(printable(f"{results[0].upstream.name}: {about}"), letters), "red frame: layer chosen on validation"]
 
 
 def _row_names(results: Sequence[Result]) -> dict[str, str]:
@@ -138,5 +128,6 @@ def _row_names(results: Sequence[Result]) -> dict[str, str]:
     rows: dict[str, str] = {}
     for result in results:
         for layer in result.layers:
-            rows[str(layer.layer)] = layer.name if layer.layer == "weighted" else f"{layer.layer}  {layer.name}"
+            name = printable(layer.name)
+            rows[str(layer.layer)] = name if layer.layer == "weighted" else f"{layer.layer}  {name}"
     return dict(sorted(rows.items(), key=lambda item: (item[0] == "weighted", int(item[0]) if item[0].isdigit() else 0)))

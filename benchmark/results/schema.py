@@ -1,4 +1,4 @@
-"""A result: what one upstream reached on one task under one protocol; one JSON file, checked when written and when read.
+"""A result: what one upstream reached on one task under one protocol; one JSON document that answers for itself.
 
 Conventions
 -----------
@@ -10,18 +10,25 @@ Conventions
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
   weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
+- ``seal`` is the sha256 of the document's canonical JSON without the seal; ``predictions_sha256``, part of that, is the sha256
+  of the Parquet file, which is written first. So a damaged document, damaged answers, and a pair that does not belong
+  together are all noticed. Documents from before the seal have neither, and are read as they stand.
+- ``upstream``, ``task``, ``protocol`` and ``provenance`` keep fields that this version does not know, so that a newer
+  document is read whole; anywhere else an unknown field is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from marble.errors import MarbleError
-from marble.files import atomic_write
+from marble.errors import MarbleError, reason
+from marble.files import atomic_write, digest, file_hash
 
 if TYPE_CHECKING:
     import pandas
@@ -34,6 +41,85 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class LayerWidth(_Record):
+    """Name and width of one hidden state."""
+
+    name: str
+    width: int
+
+
+class UpstreamRecord(_Record):
+    """The upstream: the fields of `marble.upstream.UpstreamInfo` and the hash of its weights."""
+
+    name: str
+    version: int
+    sample_rate: int
+    frame_rate: float
+    layers: list[LayerWidth]
+    parameters: int
+    licence: str
+    training_data: str
+    paper: str
+    source: str
+    max_seconds: float | None = None
+    min_seconds: float = 0.0
+    precisions: list[str] = []
+    weights_sha256: str
+
+
+class TaskRecord(_Record):
+    """The task, as far as its clips were used.
+
+    Attributes:
+        metrics: the direction of each metric, by name; the main one is among them.
+        tracks: how many were used of each split.
+        limit: at most this many tracks of each split, where that left any out.
+        data: the first 12 digits of the hash of all clips with their audio, splits and targets.
+        labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
+    """
+
+    name: str
+    version: int
+    kind: str
+    labels: list[str]
+    main_metric: str
+    metrics: dict[str, Literal["higher is better", "lower is better"]]
+    tracks: dict[str, int]
+    limit: int | None = None
+    data: str | None = None
+    synthetic: bool
+    licence: str
+    citation: str
+    labels_without_roc_auc: int | None = None
+
+
+class ProtocolRecord(_Record):
+    """The protocol as it was used: windows in seconds with nothing left open, and the label that stands beside numbers."""
+
+    name: str
+    windows: dict[str, Any]
+    probe: dict[str, Any]
+    changes: dict[str, Any] = {}
+    label: str
+    precision: str | None = None
+
+
+class Provenance(_Record):
+    """Versions of libraries, commit of marble, the machine, the cache space of the features, and the date in UTC."""
+
+    versions: dict[str, str]
+    commit: str | None
+    platform: str
+    device: str
+    threads: int
+    space: dict[str, Any] = {}
+    date: str
+
+
 class GridPoint(_Part):
     """A learning rate, its best epoch and the main metric on validation there."""
 
@@ -43,14 +129,17 @@ class GridPoint(_Part):
 
 
 class Run(_Part):
-    """One seed of one layer at the learning rate and epoch that validation chose; all rates in `grid`."""
+    """One seed of one layer at the learning rate and epoch that validation chose; all rates in `grid`.
+
+    Answers that nothing was trained for have neither rate nor epoch, and an empty grid.
+    """
 
     seed: int
-    learning_rate: float
-    epoch: int
+    learning_rate: float | None = None
+    epoch: int | None = None
     validation: Scores
     test: Scores
-    grid: list[GridPoint]
+    grid: list[GridPoint] = []
 
 
 class Summary(_Part):
@@ -108,100 +197,115 @@ class Result(_Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     identity: str
-    upstream: dict[str, Any]
-    task: dict[str, Any]
-    protocol: dict[str, Any]
+    upstream: UpstreamRecord
+    task: TaskRecord
+    protocol: ProtocolRecord
     layers: list[LayerResult]
     selected: Selected
     bad_clips: list[BadClip]
-    provenance: dict[str, Any]
+    provenance: Provenance
     cost: Cost
+    predictions_sha256: str | None = None
+    seal: str | None = None
 
     @property
     def path(self) -> Path:
         """Where the result lies below the folder of all results."""
-        folder = Path(_slug(self.upstream["name"])) / _slug(self.task["name"])
-        return folder / f"{_slug(self.protocol['name'])}-{self.identity[:12]}.json"
+        folder = Path(_slug(self.upstream.name)) / _slug(self.task.name)
+        return folder / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
+
+    def higher_is_better(self, metric: str | None = None) -> bool:
+        """Return the direction of a metric, by default of the main one.
+
+        Raises:
+            MarbleError: the task is not scored by this metric.
+        """
+        metric = metric or self.task.main_metric
+        if metric not in self.task.metrics:
+            raise MarbleError(f"{self.task.name} is not scored by '{metric}': its metrics are {', '.join(self.task.metrics)}.")
+        return self.task.metrics[metric] == "higher is better"
+
+    def better(self, a: float | None, b: float | None, metric: str | None = None) -> bool:
+        """Return whether the value `a` of a metric, by default the main one, is better than `b`; None is worse than any value.
+
+        Raises:
+            MarbleError: the task is not scored by this metric.
+        """
+        higher = self.higher_is_better(metric)
+        if a is None or b is None:
+            return a is not None and b is None
+        return a > b if higher else a < b
+
+    def relative_scores(self) -> list[float]:
+        """Return for each layer where its mean test score of the main metric stands between the worst (0) and the best (1).
+
+        A layer without a score is NaN; where no layer is better than another, all are 0.5.
+        """
+        sign = 1 if self.higher_is_better() else -1
+        means = [layer.test[self.task.main_metric].mean for layer in self.layers]
+        scores = [math.nan if mean is None else sign * mean for mean in means]
+        known = [score for score in scores if not math.isnan(score)]
+        low, high = (min(known), max(known)) if known else (0.0, 0.0)
+        return [(score - low) / (high - low) for score in scores] if high > low else [0.5] * len(scores)
+
+    def predictions(self, root: Path | str = "results") -> pandas.DataFrame:
+        """Return the answers to every validation and test track, a row for each layer, seed, split and track.
+
+        Args:
+            root: the folder of all results.
+
+        Raises:
+            MarbleError: the Parquet file is missing, damaged, or of another run.
+        """
+        import pandas
+
+        file = (Path(root) / self.path).with_suffix(".parquet")
+        self.check_predictions(file)
+        with file.open("rb") as content:  # for pyarrow, paths are UTF-8
+            return pandas.read_parquet(content)
+
+    def check_predictions(self, file: Path) -> None:
+        """Check that a Parquet file holds the answers of this result; before the seal, that it has a footer.
+
+        Raises:
+            MarbleError: it is missing, damaged, or of another run.
+        """
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_metadata
+
+        try:
+            if self.predictions_sha256 is None:
+                with file.open("rb") as content:
+                    read_metadata(content)
+            elif file_hash(file) != self.predictions_sha256:
+                raise MarbleError(f"{file} is damaged or of another run: the same marble run command writes it anew.")
+        except (OSError, ArrowInvalid) as error:
+            why = reason(error) if isinstance(error, OSError) else "not a Parquet file"
+            raise MarbleError(f"{file} cannot be read ({why}): the same marble run command writes it anew.") from error
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON data."""
         return self.model_dump(mode="json", by_alias=True)
 
     def save(self, root: Path) -> Path:
-        """Write the result below the folder of all results and return its path.
+        """Seal the result, write it below the folder of all results and return its path.
 
         Raises:
             MarbleError: the disk is full or the folder cannot be written.
         """
+        sealed = self.model_copy(update={"seal": seal_of(json.loads(self.model_dump_json(by_alias=True)))})
         path = root / self.path
         with atomic_write(path) as beside:
-            beside.write_text(self.model_dump_json(by_alias=True, indent=1) + "\n")
+            beside.write_text(sealed.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
         return path
 
 
-def read(path: Path) -> Result:
-    """Return the result in a file.
-
-    Raises:
-        MarbleError: the file is no result of this schema.
-    """
-    try:
-        result = Result.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise MarbleError(
-            f"{path} is not a result that this version reads ({str(error).splitlines()[0]}): run it again or remove it."
-        ) from error
-    if result.schema_version != SCHEMA:
-        raise MarbleError(f"{path} has schema {result.schema_version}, this version reads {SCHEMA}: run it again or remove it.")
-    return result
-
-
-def read_all(root: Path) -> list[Result]:
-    """Return all results below a folder, by path.
-
-    Raises:
-        MarbleError: there is no such folder, or one of them cannot be read.
-    """
-    if not root.is_dir():
-        raise MarbleError(
-            f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
-        )
-    return [read(path) for path in sorted(root.glob("*/*/*-????????????.json"))]
-
-
-def load(root: Path | str = "results") -> pandas.DataFrame:
-    """Return all results below a folder as one table: a row for each upstream, task, protocol, layer, seed and metric.
-
-    Raises:
-        MarbleError: as `read_all`.
-    """
-    import pandas
-
-    return pandas.DataFrame([row for result in read_all(Path(root)) for row in _rows(result)])
-
-
-def _rows(result: Result) -> Iterator[dict[str, object]]:
-    for layer in result.layers:
-        for run in layer.runs:
-            for metric in run.test:
-                yield {
-                    "upstream": result.upstream["name"],
-                    "task": result.task["name"],
-                    "protocol": result.protocol["label"],
-                    "layer": layer.layer,
-                    "layer_name": layer.name,
-                    "selected": layer.layer == result.selected.layer,
-                    "seed": run.seed,
-                    "learning_rate": run.learning_rate,
-                    "epoch": run.epoch,
-                    "metric": metric,
-                    "main": metric == result.task["main_metric"],
-                    "validation": run.validation[metric],
-                    "test": run.test[metric],
-                    "identity": result.identity,
-                }
+def seal_of(document: dict[str, Any]) -> str:
+    """Return the sha256 of a result document's canonical JSON without its seal, as 64 hex digits."""
+    return digest({key: value for key, value in document.items() if key != "seal"})
 
 
 def _slug(name: str) -> str:
-    """Return a name as one folder or file name."""
-    return "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name).strip(".") or "-"
+    """Return a name as one folder or file name, in UTF-8 whatever the locale."""
+    slug = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name).strip(".") or "-"
+    return os.fsdecode(slug.encode())

@@ -92,7 +92,7 @@ def main() -> None:
             {
                 "benchmark": "scan",
                 **vars(options),
-                "protocol": result.protocol["label"],
+                "protocol": result.protocol.label,
                 "probes": sum(len(run.grid) for layer in result.layers for run in layer.runs),
                 "peak_resident_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
                 "minutes": round(together / 60, 1),

@@ -1,8 +1,10 @@
 """The command line as a user meets it."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,15 @@ from marble.errors import MarbleError
 QUICK = ["--seeds", "2", "--set", "probe.epochs=3"]
 
 
-def marble(*arguments, **options):
+def start(arguments, **options):
     """Run the installed command in a process of its own."""
     command = [str(Path(sys.executable).with_name("marble")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, **options)
+
+
+def marble(*arguments, **options):
+    """Run the installed command and keep what it prints."""
+    return start(arguments, stdout=subprocess.PIPE, **options)
 
 
 def invoke(*arguments):
@@ -82,7 +89,7 @@ def test_one_failure_does_not_stop_the_others_and_shows_in_the_status(tones, tmp
         (["run", "--upstream", "constant", "--task", "TONES", "--protocol", "x"], "no protocol called 'x'"),
         (["info", "upstream", "nonsense"], "no upstream called"),
         (["ls", "nonsense"], "write marble ls"),
-        (["leaderboard", "--format", "xml"], "write --format csv"),
+        (["leaderboard", "--format", "xml", "--results", "."], "write --format csv|md|latex|html"),
         (["heatmap", "--results", "/no/such/place"], "no results in /no/such/place"),
         (["leaderboard", "--results", "/no/such/place"], "no results in /no/such/place"),
         (["cache", "verify", "--cache-dir", "/no/such/place"], "no cache in /no/such/place"),
@@ -116,17 +123,35 @@ def test_bad_clips_are_named_and_the_status_tells(tones, tmp_path):
     assert "1 bad clip was left out" in refused.stderr
 
 
-def test_an_old_result_that_cannot_be_read_fails_no_run(tones, tmp_path):
+def test_a_result_that_cannot_be_read_is_named_and_stops_nothing(tones, tmp_path):
     """Names are written as they are: no emoji, no markup."""
     folder = tones.rename(tones.with_name("guitar[b]"))
-    (tmp_path / "results/old/task").mkdir(parents=True)
-    (tmp_path / "results/old/task/marble-0123456789ab.json").write_text("{")
-    words = ["run", "--upstream", "constant", "--task", f"folder:{folder}", "--results", tmp_path / "results", *QUICK]
-    done = invoke(*words)
-    assert done.exit_code == 0
-    assert "warning: no heatmap is drawn, since" in done.stderr
+    old = tmp_path / "results/old/task/marble-0123456789ab.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{")
+    done = marble("run", "--upstream", "constant", "--task", f"folder:{folder}", "--results", tmp_path / "results", *QUICK)
+    assert done.returncode == 0
     assert "constant on folder:guitar[b]: accuracy" in done.stdout
     assert "constant on folder:guitar[b]: encoding" in done.stderr
+    assert "heatmap: " in done.stderr
+    for words in (["leaderboard"], ["ls", "results"], ["heatmap"]):
+        done = marble(*words, "--results", tmp_path / "results")
+        assert done.returncode == 0
+        assert f"warning: {old} is not a result that this version reads (not JSON" in done.stderr
+        assert f"warning: 1 of 2 results in {tmp_path / 'results'} are passed over." in done.stderr
+
+
+def test_a_run_draws_only_what_it_changed(tones, tmp_path):
+    def heatmaps(upstream, *more):
+        done = invoke("run", "--upstream", upstream, "--task", f"folder:{tones}", "--results", tmp_path, *QUICK, *more)
+        return sorted(line.split("/")[-2] for line in done.stderr.splitlines() if line.startswith("heatmap: "))
+
+    assert heatmaps("fbank-chroma") == ["fbank-chroma"] * 2
+    assert heatmaps("constant") == ["constant"] * 2
+    assert heatmaps("constant") == []
+    assert heatmaps("constant", "--limit", "3") == ["constant"] * 2
+    (tmp_path / "constant").joinpath(next((tmp_path / "constant").glob("*.svg")).name).unlink()
+    assert heatmaps("constant,fbank-chroma") == ["constant"] * 2
 
 
 def test_a_full_disk_is_one_sentence(tones, tmp_path):
@@ -137,6 +162,63 @@ def test_a_full_disk_is_one_sentence(tones, tmp_path):
     assert "Cannot write" in done.stderr
     assert "run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["ls", "protocols"], ["ls", "protocols", "--json"], ["--help"], ["--version"]])
+def test_an_output_that_takes_no_more_is_one_sentence(words, unbuffered):
+    reading, pipe = os.pipe()
+    os.close(reading)
+    for stdout, why in ((os.open("/dev/full", os.O_WRONLY), "no space left on device"), (pipe, "broken pipe")):
+        done = start(words, stdout=stdout, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+        os.close(stdout)
+        sentence = f"error: Cannot write to standard output ({why}): make room, or keep what reads it open.\n"
+        assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_a_run_whose_output_is_lost_is_done(tones, tmp_path):
+    words = ["run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK, "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = start(words, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.count("error: Cannot write to standard output (no space left on device)") == 1
+    assert "Traceback" not in done.stderr
+    assert invoke(*words).exit_code == 0
+    assert list(tmp_path.glob("constant/*/*.json"))
+
+
+def test_an_ascii_locale_fails_nothing(tones, tmp_path):
+    folder = tones.rename(tones.with_name("tönes"))
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ["run", "--upstream", "constant", "--task", f"folder:{folder}", "--results", tmp_path, *QUICK]
+    done = marble(*words, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "0.333 \\xb1 0.000" in done.stdout
+    (document,) = json.loads(marble(*words, "--json", env=ascii_only).stdout)
+    assert document["task"]["name"] == "folder:tönes"
+    assert [path.parent.name for path in tmp_path.glob("constant/*/*.json")] == ["folder-tönes"]
+    for words in (["ls", "results"], ["leaderboard"], ["heatmap"]):
+        done = marble(*words, "--results", tmp_path, env=ascii_only)
+        assert done.returncode == 0, done.stderr
+
+
+def test_control_characters_in_names_reach_no_terminal(tones, tmp_path):
+    folder = tones.rename(tones.with_name("a\x01\x1b[31mred\x9b"))
+    (folder / "low" / "bad\x1b[2J.wav").write_text("no audio")
+    words = ["run", "--upstream", "constant", "--task", f"folder:{folder}", *QUICK]
+    run = marble(*words, "--results", tmp_path / "other\x1b[33m")
+    there = ["--results", tmp_path / "other\x1b[33m"]
+    others = [["leaderboard", *there], ["ls", "results", *there], ["ls", "results", "--results", "\x1b[34m"]]
+    outputs = [run, *(marble(*other) for other in others)]
+    assert "\\x1b[31m" in run.stdout
+    assert "\\x1b[2J" in run.stderr
+    assert "\\x1b[33m" in run.stderr
+    for done in outputs:
+        assert all(letter.isprintable() or letter == "\n" for letter in done.stdout + done.stderr)
+
+
+def test_the_version_is_that_of_the_package():
+    assert invoke("--version").stdout == f"marble {version('marble')}\n"
 
 
 def test_a_plan_counts_and_writes_no_features(tones, tmp_path):
@@ -213,11 +295,24 @@ def test_check_tells_what_holds_and_what_does_not(tmp_path):
     assert "breaks 2 of" in done.stderr
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        (["--help"], {"torch", "numpy", "pandas", "matplotlib", "datasets", "pydantic", "sklearn", "rich.table"}),
+        (["ls", "protocols"], {"torch", "matplotlib", "pandas"}),
+        (["ls", "suites"], {"torch", "matplotlib", "pandas"}),
+        (["ls", "results", "--results", "RESULTS"], {"torch", "matplotlib", "pandas"}),
+        (["leaderboard", "--with-published", "--results", "RESULTS"], {"torch", "matplotlib"}),
+        (["heatmap", "--results", "RESULTS"], {"torch", "pandas"}),
+    ],
+)
+def test_what_needs_no_torch_loads_none(tones, tmp_path, words, unused):
+    if "RESULTS" in words:
+        invoke("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK)
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom marble.cli.app import app\n"
-        "done = CliRunner().invoke(app, ['--help'])\nassert done.exit_code == 0\n"
-        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'datasets', 'pydantic', 'sklearn'} & set(sys.modules)))"
+        f"done = CliRunner().invoke(app, {[str(tmp_path) if word == 'RESULTS' else word for word in words]})\n"
+        f"assert done.exit_code == 0\nprint({unused} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"

@@ -18,7 +18,7 @@ from marble.jobs.job import prepare
 from marble.jobs.run import BadClipsError
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
-from marble.results import schema as results
+from marble.results import store as results
 from marble.upstream import Layer, Upstream
 
 QUICK = {"seeds": 2, "settings": ["probe.epochs=8", "probe.hidden=32"]}
@@ -58,13 +58,13 @@ def test_a_run_learns_writes_and_is_read_back(tones, tmp_path):
 def test_the_numbers_of_a_result_are_those_of_its_predictions(tones, tmp_path):
     result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
     table = pandas.read_parquet((tmp_path / result.path).with_suffix(".parquet"))
-    assert len(table) == 3 * 2 * (result.task["tracks"]["valid"] + result.task["tracks"]["test"])
+    assert len(table) == 3 * 2 * (result.task.tracks["valid"] + result.task.tracks["test"])
     for layer in result.layers:
         for run in layer.runs:
             for split, scores in (("valid", run.validation), ("test", run.test)):
                 rows = table[(table.layer == str(layer.layer)) & (table.seed == run.seed) & (table.split == split)]
                 assert scores["accuracy"] == pytest.approx(accuracy_score(rows.target.str[0], rows.prediction), abs=1e-12)
-                argmax = [result.task["labels"][int(np.argmax(logits))] for logits in rows.logits]
+                argmax = [result.task.labels[int(np.argmax(logits))] for logits in rows.logits]
                 assert argmax == rows.prediction.tolist()
         assert layer.test["accuracy"].mean == pytest.approx(np.mean([run.test["accuracy"] for run in layer.runs]))
         assert layer.test["accuracy"].std == pytest.approx(
@@ -165,7 +165,7 @@ def test_regression_and_tags_run_from_a_table(tones, tmp_path):
     assert predicted.between(6, 14).all()
     tagged = marble.run("fbank-chroma", f"table:{tmp_path}/tags.parquet", results=tmp_path, layers="0", **QUICK)
     assert tagged.selected.test["roc_auc"].mean > 0.9
-    assert tagged.task["labels_without_roc_auc"] == 0
+    assert tagged.task.labels_without_roc_auc == 0
 
 
 @pytest.mark.parametrize("column", ["target", "labels"])
@@ -211,11 +211,11 @@ def test_excerpts_of_one_recording_in_two_splits_are_said(tones, tmp_path):
 def test_a_limit_takes_that_many_tracks_and_is_another_result(tones, tmp_path):
     few = marble.run("constant", f"folder:{tones}", results=tmp_path, limit=3, **QUICK)
     everything = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
-    assert few.task["tracks"] == {"train": 3, "valid": 3, "test": 3}
-    assert few.task["limit"] == 3
+    assert few.task.tracks == {"train": 3, "valid": 3, "test": 3}
+    assert few.task.limit == 3
     assert few.identity != everything.identity
     roomy = marble.run("constant", f"folder:{tones}", results=tmp_path / "roomy", limit=1000, **QUICK)
-    assert (roomy.task["limit"], roomy.identity) == (None, everything.identity)
+    assert (roomy.task.limit, roomy.identity) == (None, everything.identity)
 
 
 def test_what_decides_the_numbers_decides_the_identity(tones, tmp_path):
@@ -269,7 +269,7 @@ def test_a_copy_with_a_wrong_name_is_bad_whatever_the_cache_holds(tones, tmp_pat
         assert [(clip.id, clip.reason) for clip in result.bad_clips] == [
             ("low/copy.mp3", "is wrongly named: it holds WAV data")
         ]
-        assert result.task["tracks"] == first.task["tracks"]
+        assert result.task.tracks == first.task.tracks
 
 
 @pytest.mark.parametrize(("file", "spoilt"), [(".json", b"{"), (".json", b""), (".parquet", b"PAR1"), (".parquet", None)])
@@ -281,7 +281,8 @@ def test_a_damaged_result_is_made_again(tones, tmp_path, file, spoilt):
         path.unlink()
     else:
         path.write_bytes(spoilt)
-    again = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
+    with pytest.warns(UserWarning, match=path.name):
+        again = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
     assert again.layers == result.layers
     assert file == ".json" or path.read_bytes() == whole
 

@@ -66,7 +66,7 @@ def test_a_result_names_its_preset(name, tones, tmp_path):
     settings = ["probe.epochs=2"]
     result = marble.run("constant", f"folder:{tones}", protocol=name, results=tmp_path, seeds=1, settings=settings)
     assert (tmp_path / result.path).name.startswith(f"{name}-")
-    assert result.protocol["label"] == f"{name} (probe.epochs=2)"
+    assert result.protocol.label == f"{name} (probe.epochs=2)"
     assert {point.learning_rate for point in result.layers[0].runs[0].grid} == set(PROTOCOLS[name].probe.learning_rates)
 
 

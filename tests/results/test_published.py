@@ -14,7 +14,6 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
-import marble
 from marble.cli.app import app
 from marble.probe.metrics import METRICS
 from marble.results.leaderboard import leaderboard
@@ -208,20 +207,13 @@ def test_the_numbers_and_the_shipped_upstream_are_in_the_wheel(tmp_path):
 
 
 @pytest.fixture
-def result(tones, tmp_path):
-    return marble.run("constant", f"folder:{tones}", results=tmp_path / "results", seeds=1, settings=["probe.epochs=1"])
+def measured(changed):
+    """A function that copies a result as one on gtzan by another upstream with another score."""
+    return lambda upstream, score, protocol="marble": changed(upstream, score, protocol, name="gtzan")
 
 
-def measured(result, upstream, score, protocol="marble"):
-    """A copy of a result as one on gtzan by another upstream with another score."""
-    copy = result.model_copy(deep=True)
-    copy.upstream["name"], copy.task["name"], copy.protocol["label"] = upstream, "gtzan", protocol
-    copy.selected.test["accuracy"] = Summary(mean=score, std=0.0, ci95=(score, score))
-    return copy
-
-
-def test_published_rows_are_marked_and_never_ranked_with_measured_ones(result):
-    board = leaderboard([measured(result, "a", 0.1), measured(result, "z", 0.99, "muq")], with_published=True)
+def test_published_rows_are_marked_and_never_ranked_with_measured_ones(measured):
+    board = leaderboard([measured("a", 0.1), measured("z", 0.99, "muq")], with_published=True)
     gtzan = board[board.task == "gtzan"]
     assert gtzan.source.tolist()[:2] == ["measured"] * 2
     assert gtzan.upstream.tolist()[:2] == ["a", "z"]
@@ -234,8 +226,8 @@ def test_published_rows_are_marked_and_never_ranked_with_measured_ones(result):
     assert len(board) == 2 + sum(number["task"] != "average" for number in published_numbers())
 
 
-def test_published_rows_change_nothing_about_the_measured_ones(result):
-    results = [measured(result, "a", 0.1), measured(result, "b", 0.2)]
+def test_published_rows_change_nothing_about_the_measured_ones(measured):
+    results = [measured("a", 0.1), measured("b", 0.2)]
     alone, both = leaderboard(results), leaderboard(results, with_published=True)
     assert alone.source.tolist() == ["measured"] * 2
     beside = both[both.source == "measured"]
@@ -257,10 +249,10 @@ def test_the_command_prints_them_and_refuses_them_beside_synthetic_tasks(tmp_pat
     assert "leave out --synthetic or --with-published" in str(refused.exception)
 
 
-def test_metrics_that_papers_state_stand_beside_theirs(result):
-    rated = measured(result, "a", 0.1)
-    rated.task |= {"name": "emomusic", "main_metric": "r2", "metrics": {"r2": "", "r2_arousal": "", "mse": ""}}
-    rated.selected.test = rated.selected.validation = {name: Summary(mean=0.5, std=None) for name in rated.task["metrics"]}
+def test_metrics_that_papers_state_stand_beside_theirs(changed):
+    metrics = {"r2": "higher is better", "r2_arousal": "higher is better", "mse": "lower is better"}
+    rated = changed("a", name="emomusic", main_metric="r2", metrics=metrics)
+    rated.selected.test = rated.selected.validation = {name: Summary(mean=0.5, std=None) for name in metrics}
     board = leaderboard([rated], with_published=True)
     board = board[board.task == "emomusic"]
     assert board[board.source == "measured"].metric.tolist() == ["r2", "r2_arousal"]

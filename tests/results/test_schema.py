@@ -1,35 +1,20 @@
-"""Result files, tables and figures."""
+"""The document of a result, and what it answers."""
 
-import io
+import ast
 import json
+import math
+from pathlib import Path
 
+import pandas
 import pytest
 
-import marble
-from marble.cli.listing import by_upstream
+import marble.results
 from marble.errors import MarbleError
-from marble.results import schema as results
-from marble.results.figures import heatmap, relative_scores, save_figure
-from marble.results.leaderboard import leaderboard, result_table
-from marble.results.schema import Summary
+from marble.results.schema import Result, Run, Summary
 
 
-@pytest.fixture
-def result(tones, tmp_path):
-    return marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "results", seeds=2, settings=["probe.epochs=3"])
-
-
-def changed(result, upstream, score, **task):
-    """A copy of a result for another upstream or task with another selected score."""
-    copy = result.model_copy(deep=True)
-    copy.upstream["name"] = upstream
-    copy.task |= task
-    copy.selected.test["accuracy"] = Summary(mean=score, std=0.0, ci95=(score, score))
-    return copy
-
-
-def test_the_document_has_the_agreed_shape(result, tmp_path):
-    document = json.loads((tmp_path / "results" / result.path).read_text())
+def test_the_document_has_the_agreed_shape(result, saved):
+    document = json.loads((saved / result.path).read_text())
     assert document["schema"] == 1
     assert document["task"]["main_metric"] == "accuracy"
     run = document["layers"][0]["runs"][0]
@@ -40,112 +25,86 @@ def test_the_document_has_the_agreed_shape(result, tmp_path):
     assert document["upstream"]["licence"]
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda text: text[:100],
-        lambda text: text.replace('"schema": 1', '"schema": 2'),
-        lambda text: text.replace('"seed"', '"sed"'),
-    ],
-)
-def test_a_file_that_is_no_result_is_refused(result, tmp_path, spoil):
-    path = tmp_path / "results" / result.path
-    path.write_text(spoil(path.read_text()))
-    with pytest.raises(MarbleError, match="run it again or remove it"):
-        results.read(path)
+def test_answers_that_nothing_was_trained_for_have_no_rate(result):
+    result.layers[0].runs[0] = Run(seed=0, validation={"accuracy": 0.5}, test={"accuracy": 0.5})
+    again = Result.model_validate(result.document())
+    assert (again.layers[0].runs[0].learning_rate, again.layers[0].runs[0].epoch, again.layers[0].runs[0].grid) == (
+        None,
+        None,
+        [],
+    )
 
 
-def test_results_load_as_one_table(result, tmp_path):
-    table = results.load(tmp_path / "results")
-    assert len(table) == 3 * 2 * 2
-    chosen = table[(table.layer == result.selected.layer) & (table.metric == "accuracy")]
-    assert chosen.selected.all()
-    assert chosen.test.mean() == pytest.approx(result.selected.test["accuracy"].mean)
+def test_fields_of_a_newer_version_are_kept_in_the_records_and_refused_elsewhere(result):
+    document = result.document()
+    for part in ("upstream", "task", "protocol", "provenance"):
+        document[part]["new"] = {"a": [1]}
+    assert Result.model_validate(document).document() == document
+    document["layers"][0]["new"] = 1
+    with pytest.raises(ValueError, match="new"):
+        Result.model_validate(document)
 
 
-def test_the_leaderboard_ranks_real_data_and_keeps_synthetic_apart(result):
-    rows = [
-        changed(result, "a", 0.5),
-        changed(result, "b", 0.7),
-        changed(result, "c", 0.9, synthetic=True),
-        changed(result, "d", 1.0, limit=3),
-    ]
-    board = leaderboard(rows)
-    assert board.upstream.tolist() == ["b", "a"]
-    assert board.test_mean.tolist() == [0.7, 0.5]
-    assert leaderboard(rows, synthetic=True).upstream.tolist() == ["c"]
-    assert leaderboard([]).empty
-    errors = [changed(result, name, score, main_metric="mse") for name, score in (("a", 0.5), ("b", 0.7))]
-    for row in errors:
-        row.selected.test["mse"] = row.selected.validation["mse"] = row.selected.test["accuracy"]
-    assert leaderboard(errors).upstream.tolist() == ["a", "b"]
+def test_a_result_knows_the_direction_of_its_metrics(result):
+    result.task.metrics = {"accuracy": "higher is better", "mse": "lower is better"}
+    assert (result.higher_is_better(), result.higher_is_better("mse")) == (True, False)
+    assert result.better(0.7, 0.5)
+    assert not result.better(0.5, 0.5)
+    assert result.better(0.5, 0.7, "mse")
+    assert result.better(0.5, None, "mse")
+    assert not result.better(None, 0.5)
+    assert not result.better(None, None)
+    with pytest.raises(MarbleError, match="is not scored by 'r2': its metrics are accuracy, mse"):
+        result.better(0, 1, "r2")
 
 
-def test_the_heatmap_scales_each_task_and_frames_the_choice_of_validation(result, tmp_path):
-    for layer, mean in zip(result.layers, (0.2, 0.9, 0.55), strict=True):
-        layer.test["accuracy"].mean = mean
-    result.selected.layer = 2
-    assert relative_scores(result) == pytest.approx([0.0, 1.0, 0.5])
-    (axes, _) = heatmap([result, changed(result, "fbank-chroma", 0.5, name="other")]).axes
-    frames = [patch for patch in axes.patches if not patch.get_fill()]
-    assert [(round(frame.get_x() + 0.47), round(frame.get_y() + 0.46)) for frame in frames] == [(0, 2), (1, 2)]
-    assert [text.get_text() for text in axes.texts] == ["0.200", "0.900", "0.550"] * 2
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["folder:tones\naccuracy", "other\naccuracy"]
-    paths = save_figure(heatmap([result]), tmp_path / "figure")
-    assert [path.suffix for path in paths] == [".png", ".svg"]
-    first = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in save_figure(heatmap([result]), tmp_path / "figure")] == first
+def test_relative_scores_stand_between_the_worst_and_the_best_layer(result):
+    def scores(*means):
+        for layer, mean in zip(result.layers, means, strict=True):
+            layer.test["accuracy"] = Summary(mean=mean, std=None)
+        return result.relative_scores()
+
+    assert scores(0.2, 0.9, 0.55) == pytest.approx([0.0, 1.0, 0.5])
+    assert scores(0.5, 0.5, 0.5) == scores(None, None, None) == scores(None, 0.5, None) == [0.5] * 3
+    low, undefined, high = scores(0.2, None, 0.9)
+    assert (low, high) == (0.0, 1.0)
+    assert math.isnan(undefined)
+    result.task.metrics["accuracy"] = "lower is better"
+    assert scores(0.2, 0.9, 0.55) == pytest.approx([1.0, 0.0, 0.5])
 
 
-def test_the_name_of_a_task_is_no_formula(result, tmp_path):
-    odd = changed(result, "fbank-chroma", 0.5, name="folder:a$_$b")
-    assert all(path.exists() for path in save_figure(heatmap([odd]), tmp_path / "figure"))
+def test_predictions_are_read_beside_the_result(result, saved):
+    table = result.predictions(saved)
+    assert len(table) == 3 * 2 * (result.task.tracks["valid"] + result.task.tracks["test"])
+    assert table.equals(pandas.read_parquet((saved / result.path).with_suffix(".parquet")))
 
 
-def test_a_layer_without_a_value_is_shown_as_such(result):
-    result.layers[1].test["accuracy"] = Summary(mean=None, std=None, ci95=(None, None))
-    (axes, _) = heatmap([result]).axes
-    assert [text.get_text() for text in axes.texts][1] == "–"
-    assert result_table(result).row_count == 3
+def test_predictions_that_are_not_those_of_the_result_are_refused(result, saved):
+    file = (saved / result.path).with_suffix(".parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(MarbleError, match="is damaged or of another run"):
+        result.predictions(saved)
+    file.unlink()
+    with pytest.raises(MarbleError, match=r"cannot be read \(no such file or directory\)"):
+        result.predictions(saved)
+    file.write_bytes(b"PAR1")
+    result.predictions_sha256 = None
+    with pytest.raises(MarbleError, match=r"cannot be read \(not a Parquet file\)"):
+        result.predictions(saved)
 
 
-def test_a_look_at_one_layer_replaces_no_scan_in_the_heatmap(result, tmp_path):
-    for number, (date, count, data) in enumerate((("1", 3, "x"), ("2", 3, "x"), ("3", 1, "x"), ("4", 1, "y"))):
-        copy = changed(result, "fbank-chroma", 0.5, data=data)
-        copy.layers, copy.identity, copy.provenance["date"] = copy.layers[:count], f"{number}{copy.identity}", date
-        copy.save(tmp_path / "several")
-        ((_, (shown,)),) = by_upstream(tmp_path / "several")
-        assert shown.provenance["date"] == {"3": "2"}.get(date, date)
-
-
-def test_a_heatmap_holds_results_of_one_protocol_and_one_limit(result, tmp_path):
-    def saved(folder, date, weights=None, **task):
-        copy = changed(result, "fbank-chroma", 0.5, **task)
-        copy.upstream["weights_sha256"] = weights or copy.upstream["weights_sha256"]
-        copy.identity = date.replace("-", "") + copy.identity
-        copy.provenance["date"] = date
-        copy.protocol |= {"changes": {"probe.epochs": 3} if folder else {}}
-        copy.save(tmp_path / "several")
-
-    saved(False, "2026-01-01", name="a")
-    saved(False, "2026-01-02", name="a")
-    saved(False, "2026-01-03", name="b")
-    saved(False, "2026-01-04", name="a", limit=3)
-    saved(True, "2026-01-05", name="a")
-    saved(False, "2026-01-06", name="c", weights="older")
-    saved(False, "2026-01-07", name="d")
-    figures = {
-        stem.name: [(one.task["name"], one.provenance["date"][-1]) for one in group]
-        for stem, group in by_upstream(tmp_path / "several")
-    }
-    assert figures.pop("heatmap-marble") == [("a", "2"), ("b", "3"), ("d", "7")]
-    assert sorted(figures.values()) == [[("a", "4")], [("a", "5")], [("c", "6")]]
-    limited = changed(result, "fbank-chroma", 0.5, limit=3)
-    limited.protocol["label"] = f"marble ({', '.join(f'probe.hidden={number}' for number in range(9))})"
-    figure = heatmap([limited])
-    figure.savefig(io.BytesIO())
-    title, box = figure.get_suptitle(), figure.texts[0].get_window_extent()
-    assert "at most 3 tracks of each split" in title.replace("\n", " ")
-    assert title.count("probe.hidden") == 9
-    assert figure.bbox.x0 <= box.x0
-    assert box.x1 <= figure.bbox.x1
+def test_results_stand_below_the_rooms_that_make_them():
+    """The package imports no torch, and of marble only errors, files and itself."""
+    below = ("marble.results", "marble.errors", "marble.files")
+    (folder,) = marble.results.__path__
+    files = sorted(Path(folder).glob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert not name.startswith("torch"), file
+                assert not name.startswith("marble") or name.startswith(below), file

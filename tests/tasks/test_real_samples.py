@@ -49,7 +49,7 @@ def test_a_real_recording_runs_in_its_official_layout(name, shared, tmp_path):
             shutil.copy(recording, clip.path)
     quick = {"seeds": 1, "layers": "0", "settings": ["probe.epochs=1", "probe.hidden=4", "probe.learning_rates=1e-3"]}
     result = marble.run("fbank-chroma", name, data_root=root, results=tmp_path / "results", skip_bad=True, **quick)
-    assert result.task["tracks"] == Counter(clip.split for clip in (kept | {real.id: real}).values())
+    assert result.task.tracks == Counter(clip.split for clip in (kept | {real.id: real}).values())
     assert {bad.id for bad in result.bad_clips} == {clip.id for clip in clips} - set(kept) - {real.id}
     assert {bad.reason for bad in result.bad_clips} == {"cannot be read (no such file or directory)"}
     assert result.cost.clips_encoded == 1  # the one recording, whatever its names

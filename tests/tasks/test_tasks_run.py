@@ -60,7 +60,7 @@ def test_damaged_clips_may_be_left_out(name, spoilt, tmp_path):
     task, root, fault_of = spoilt(name)
     result = marble.run("fbank-chroma", task, data_root=root, results=tmp_path / "results", skip_bad=True, **QUICK)
     assert {bad.path for bad in result.bad_clips} == set(fault_of)
-    assert result.task["tracks"]["train"] == task.split_sizes["train"] - len(fault_of)
+    assert result.task.tracks["train"] == task.split_sizes["train"] - len(fault_of)
 
 
 def test_tasks_on_the_same_audio_share_its_features(stand_in, tmp_path):
@@ -83,7 +83,7 @@ def test_windows_are_counted_beside_recordings(stand_in, tmp_path):
     quick = QUICK | {"settings": ["probe.epochs=2", "probe.hidden=8", "probe.learning_rates=1e-4"]}
     result = marble.run("fbank-chroma", task, data_root=root, results=tmp_path, cache_dir=root / "cache", **quick)
     answers = result.layers[0].test
-    windows = 2 * result.task["tracks"]["test"]
+    windows = 2 * result.task.tracks["test"]
     assert answers["window_accuracy"].mean * windows == pytest.approx(round(answers["window_accuracy"].mean * windows))
     low, high = answers["window_accuracy"].ci95
     assert low <= answers["window_accuracy"].mean <= high

@@ -117,7 +117,7 @@ def test_another_size_than_the_official_split_is_said_and_the_task_is_another_on
         task.read(tmp_path)
     with pytest.warns(UserWarning, match=r"GTZANGenre has 12 / 6 / 6 tracks .* of gtzan has 442 / 197 / 290"):
         result = marble.run("constant", load_task("gtzan", str(v2)), results=tmp_path / "results", limit=2, **QUICK)
-    assert result.task["name"] == "gtzan@GTZANGenre"
+    assert result.task.name == "gtzan@GTZANGenre"
     assert result.path.parts[:2] == ("constant", "gtzan-GTZANGenre")
 
 

@@ -51,7 +51,7 @@ def test_a_table_is_split_by_class_and_runs(table, tmp_path):
     quick = {"seeds": 1, "layers": "0", "settings": ["probe.epochs=20", "probe.hidden=32", "probe.learning_rates=1e-2"]}
     result = marble.run("fbank-chroma", task, results=tmp_path / "results", **quick)
     assert result.selected.test["accuracy"].mean > 0.8
-    assert result.task["name"] == "rap-detection:rated"
+    assert result.task.name == "rap-detection:rated"
 
 
 @pytest.mark.parametrize(("name", "highest"), [("music-preference", 2), ("sound-quality", 1)])
@@ -61,7 +61,7 @@ def test_the_other_two_run_as_well(name, highest, table, tmp_path):
     rows.to_csv(table, index=False)
     quick = {"seeds": 1, "layers": "0", "settings": ["probe.epochs=20", "probe.hidden=32", "probe.learning_rates=1e-2"]}
     result = marble.run("fbank-chroma", f"{name}:{table}", results=tmp_path / "results", **quick)
-    assert sum(result.task["tracks"].values()) == 24
+    assert sum(result.task.tracks.values()) == 24
     assert result.selected.test["accuracy"].mean > 0.8
 
 

@@ -1,0 +1,86 @@
+"""``marble run``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marble.cli.console import CacheDir, Json, ResultsDir, print_json, print_rows, reporter, stdout, tell
+from marble.cli.figures import draw_heatmaps
+from marble.errors import MarbleError
+
+if TYPE_CHECKING:
+    from marble.jobs.many import Outcome
+
+
+def run(
+    upstream: Annotated[str, typer.Option(help="NAME[,NAME…], NAME:PATH, module:Class, or all.")],
+    task: Annotated[str, typer.Option(help="NAME[,NAME…], suite:NAME, folder:PATH, table:FILE, module:TASK, or all.")],
+    manifest: Annotated[
+        str | None, typer.Option(help="Clips of the task from a MARBLE v2 JSONL file or folder, a dataset folder, or hf:NAME.")
+    ] = None,
+    layers: Annotated[str, typer.Option(help="all, weighted, or a list such as 0,3,6..12 (joined by commas).")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 5,
+    protocol: Annotated[str, typer.Option(help="How probes are trained and chosen.")] = "marble",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change the protocol, e.g. probe.hidden=256.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the datasets. [default: $MARBLE_HOME/data]")] = None,
+    cache_dir: CacheDir = None,
+    results: ResultsDir = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Probe the layers of upstreams on tasks. The same command continues a run that was stopped."""
+    options: dict[str, Any] = {
+        "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
+        "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
+        "manifest": manifest, "plan": plan, "workers": workers, "skip_bad": skip_bad, "results": results,
+    }  # fmt: skip
+    try:
+        from marble import registry
+
+        upstreams = registry.split_specs(upstream, registry.complete_upstream_names(), "upstream")
+        tasks = registry.split_specs(task, registry.complete_task_names(), "task")
+        _run_all(upstreams, tasks, options, as_json)
+    except KeyboardInterrupt:
+        tell("stopped: the same command continues where this one was")
+        raise typer.Exit(130) from None
+
+
+def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
+    from marble.cli.tables import outcome_table, result_table
+    from marble.jobs.many import run_all
+
+    outcomes: list[Outcome] = []
+    for outcome in run_all(upstreams, tasks, reporter=reporter(), **options):
+        outcomes.append(outcome)
+        if outcome.result and not as_json:
+            stdout().print(result_table(outcome.result))
+        for clip in outcome.result.bad_clips if outcome.result else []:
+            tell(f"bad clip: {clip.path} {clip.reason}")
+        if outcome.complaint:
+            word = "error" if outcome.failed else "left out"
+            tell(f"{word}: {outcome.upstream} on {outcome.task}: {outcome.complaint}")
+    if options["plan"]:
+        print_rows([outcome.plan for outcome in outcomes if outcome.plan], as_json)
+    elif as_json:
+        print_json([outcome.result.document() for outcome in outcomes if outcome.result])
+    elif len(outcomes) > 1:
+        stdout().print(outcome_table(outcomes))
+    if probed := {outcome.result.upstream.name for outcome in outcomes if outcome.result}:
+        try:
+            draw_heatmaps(options["results"], probed)
+        except MarbleError as error:  # what was asked for is done
+            tell(f"warning: no heatmap is drawn, since {error}")
+    failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.in_marble for outcome in outcomes)
+    if failed:
+        if asked > 1:
+            tell(f"error: {failed} of {asked} runs failed.")
+        raise typer.Exit(1)

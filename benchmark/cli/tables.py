@@ -1,0 +1,79 @@
+"""Tables of results for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from marble.errors import printable
+from marble.results.schema import LayerResult, Result, Selected, Summary
+
+if TYPE_CHECKING:
+    from marble.jobs.many import Outcome
+
+_SHADES = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
+
+
+def result_table(result: Result) -> Table:
+    """Return the layers of a result as a table for a terminal, coloured like the heatmap; ``*`` marks the selected layer."""
+    metric = result.task.main_metric
+    tracks = result.task.tracks["test"]
+    seeds = f"{len(result.layers[0].runs)} seed{'s' * (len(result.layers[0].runs) > 1)}"
+    direction = result.task.metrics[metric]
+    table = Table(
+        title=printable(f"{result.upstream.name} on {result.task.name}: {metric} of {tracks} test tracks, {direction}"),
+        caption=printable(f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks"),
+    )
+    table.add_column("layer")
+    others = [name for name in result.task.metrics if name != metric]
+    for heading in ("validation", "test", "95 % interval", *others):
+        table.add_column(heading, justify="right")
+    for layer, relative in zip(result.layers, result.relative_scores(), strict=True):
+        test = layer.test[metric]
+        shade = _SHADES[round(relative * (len(_SHADES) - 1))] if test.mean is not None else "default"
+        score = Text(_mean(test), style=f"{'black' if relative > 0.5 else 'white'} on {shade}")
+        mark = "*" if layer.layer == result.selected.layer else " "
+        cells = (_mean(layer.validation[metric]), score, _interval(test), *(_mean(layer.test[name]) for name in others))
+        table.add_row(Text(printable(f"{mark} {_name(layer)}")), *cells)
+    return table
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return what became of many runs as a table for a terminal: the selected layer and its test score, or why not."""
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    protocols = ", ".join(dict.fromkeys(result.protocol.label for result in results))
+    table = Table(
+        "upstream", "task", "layer", "metric", "test", "95 % interval", "status",
+        title=f"{len(results)} of {len(outcomes)} runs have a result",
+        caption=printable(f"protocol {protocols}") if results else None,
+    )  # fmt: skip
+    for outcome in outcomes:
+        result, task, cells = outcome.result, outcome.task, ["–"] * 4
+        if result:
+            task, metric = result.task.name, result.task.main_metric
+            test = result.selected.test[metric]
+            cells = [_name(result.selected), metric, _mean(test), _interval(test)]
+        done = f"done, bad clips left out: {len(result.bad_clips)}" if result and result.bad_clips else "done"
+        cells = [outcome.upstream, task, *cells, outcome.complaint or done]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _name(layer: LayerResult | Selected) -> str:
+    return layer.name if layer.layer == "weighted" else f"{layer.layer} {layer.name}"
+
+
+def _interval(test: Summary) -> str:
+    low, high = test.ci95 or (None, None)
+    return f"{_three(low)} … {_three(high)}"
+
+
+def _mean(summary: Summary) -> str:
+    return _three(summary.mean) + (f" ± {_three(summary.std)}" if summary.std is not None else "")
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

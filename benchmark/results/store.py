@@ -1,0 +1,123 @@
+"""The folder of all results: reading documents, none of which is trusted before its seal is checked.
+
+A document that is damaged, cut short or of another schema is named in a warning and passed over by whatever reads all results;
+the command that made it writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from marble.errors import MarbleError, reason
+from marble.results.schema import SCHEMA, Result, seal_of
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def read(path: Path) -> Result:
+    """Return the result in a file.
+
+    Raises:
+        MarbleError: the file cannot be read, is damaged, or is no result of this schema.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if not isinstance(document, dict):
+            raise _unreadable(path, "not a JSON object")
+        if document.get("seal") not in (None, seal_of(document)):
+            raise MarbleError(f"{path} is damaged, its content does not match its seal: run it again or remove it.")
+        if document.get("schema") != SCHEMA:
+            raise MarbleError(
+                f"{path} has schema {document.get('schema')}, this version reads {SCHEMA}: run it again or remove it."
+            )
+        return Result.model_validate(document)
+    except OSError as error:
+        raise _unreadable(path, reason(error)) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "not UTF-8") from error
+    except RecursionError as error:
+        raise _unreadable(path, "nested too deeply") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+    except ValueError as error:
+        raise _unreadable(path, f"not JSON: {error}") from error
+
+
+def read_all(root: Path) -> list[Result]:
+    """Return all readable results below a folder, by path; each of the others is named in a warning, and they are counted.
+
+    Raises:
+        MarbleError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise MarbleError(
+            f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
+        )
+    paths, results = sorted(root.glob("*/*/*-????????????.json")), []
+    for path in paths:
+        try:
+            results.append(read(path))
+        except MarbleError as error:
+            warnings.warn(str(error), stacklevel=2)
+    if len(results) < len(paths):
+        warnings.warn(f"{len(paths) - len(results)} of {len(paths)} results in {root} are passed over.", stacklevel=2)
+    return results
+
+
+def find(root: Path, identity: str) -> Result | None:
+    """Return the result of this identity if it is below a folder, whole, with its predictions; a damaged one is warned of."""
+    for path in root.glob(f"*/*/*-{identity[:12]}.json"):
+        try:
+            result = read(path)
+            result.check_predictions(path.with_suffix(".parquet"))
+        except MarbleError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        if result.identity == identity:
+            return result
+    return None
+
+
+def load(root: Path | str = "results") -> pandas.DataFrame:
+    """Return all results below a folder as one table: a row for each upstream, task, protocol, layer, seed and metric.
+
+    Raises:
+        MarbleError: as `read_all`.
+    """
+    import pandas
+
+    return pandas.DataFrame([row for result in read_all(Path(root)) for row in _rows(result)])
+
+
+def _rows(result: Result) -> Iterator[dict[str, object]]:
+    for layer in result.layers:
+        for run in layer.runs:
+            for metric in run.test:
+                yield {
+                    "upstream": result.upstream.name,
+                    "task": result.task.name,
+                    "protocol": result.protocol.label,
+                    "layer": layer.layer,
+                    "layer_name": layer.name,
+                    "selected": layer.layer == result.selected.layer,
+                    "seed": run.seed,
+                    "learning_rate": run.learning_rate,
+                    "epoch": run.epoch,
+                    "metric": metric,
+                    "main": metric == result.task.main_metric,
+                    "validation": run.validation[metric],
+                    "test": run.test[metric],
+                    "identity": result.identity,
+                }
+
+
+def _unreadable(path: Path, why: str) -> MarbleError:
+    return MarbleError(f"{path} is not a result that this version reads ({why}): run it again or remove it.")
