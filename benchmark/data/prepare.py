@@ -190,7 +190,7 @@ class _Source:
         if found:
             copy(found, file, resource.checksum)
         elif resource.urls and self.online:
-            download(resource.urls[0], file, resource.checksum, reporter)
+            download(resource.urls[0], file, resource.checksum, reporter, resource.size)
 
     def _folder(self, resource: Resource, holds: str) -> None:
         folder = self.root / resource.path
