@@ -21,6 +21,7 @@ from pyarrow.parquet import read_metadata
 
 from marble import registry
 from marble.audio.decode import promised_formats
+from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt, Extraction, extract
@@ -34,7 +35,7 @@ from marble.probe.protocol import Protocol, load_protocol, parse_layers
 from marble.probe.train import Probing
 from marble.progress import Reporter
 from marble.results.schema import BadClip, Cost, Result, read
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Task
 from marble.upstream import Upstream
 
 
@@ -185,7 +186,7 @@ def prepare(
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    for doubt in _doubts(loaded_task, good, [str(contents[clip.path]) for clip in good]):
+    for doubt in _doubts(loaded_task, good, contents):
         reporter.say(f"{loaded_task.name}: {doubt}")
     return Job(
         upstream=model,
@@ -313,12 +314,9 @@ def _refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
         )
 
 
-def _doubts(task: Task, clips: list[Clip], contents: list[str]) -> Iterator[str]:
+def _doubts(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> Iterator[str]:
     """Yield what makes the scores of a task worth less than they look."""
-    splits: dict[str, set[Split]] = {}
-    for clip, content in zip(clips, contents, strict=True):
-        splits.setdefault(content, set()).add(clip.split)
-    crossing = [clip.path for clip, content in zip(clips, contents, strict=True) if len(splits[content]) > 1]
+    crossing = [clip.path for held in crossing_recordings(clips, contents).values() for clip in held]
     if crossing:
         yield (
             f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
