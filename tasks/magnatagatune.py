@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 import pickletools
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from marble.errors import MarbleError
@@ -99,41 +99,41 @@ def _split_of(path: str) -> Split:
     return "train" if path[0] in "0123456789ab" else "valid" if path[0] == "c" else "test"
 
 
-def _resources(lists: dict[str, int]) -> tuple[Resource, ...]:
-    """Return what a task reads, given the sizes of the lists of its split."""
-    table = "annotations_final.csv"
-    return (
-        Resource(f"mtt/{table}", "CC BY-NC-SA 3.0", (f"{ADDRESS}/{table}",), SHA256[table]),
-        *(Resource(f"mtt/{name}", "MIT", (f"{LISTS}/{name}",), SHA256[name], size) for name, size in lists.items()),
-        Resource(
-            "mtt/mp3", "CC BY-NC-SA 1.0", tuple(f"{ADDRESS}/mp3.zip.{part:03d}" for part in (1, 2, 3)), holds="[0-9a-f]/*.mp3"
-        ),
-    )
-
-
-def _task(name: str, clips: Callable[[Path], list[Clip]], asked: str, sizes: dict[Split, int], lists: dict[str, int]) -> Task:
-    return Task(
-        name=name,
-        version=1,
-        description=f"{asked}\n\n{__doc__}",
-        kind="multilabel",
-        labels=TAGS,
-        metrics=("roc_auc", "average_precision"),
-        clips=clips,
-        citation="Law et al., Evaluation of algorithms using games: the case of music tagging, ISMIR 2009",
-        licence="CC BY-NC-SA 3.0 (annotations), CC BY-NC-SA 1.0 (audio, Magnatune)",
-        source=f"{ADDRESS}; clean lists: {LISTS}",
-        window=30.0,
-        split_sizes=sizes,
-        resources=_resources(lists),
-    )
-
-
-MTT = _task(
-    "mtt", _all_clips, "Which of 50 tags a clip of MagnaTagATune has, all clips.",
-    {"train": 18_706, "valid": 1_825, "test": 5_329}, {},
-)  # fmt: skip
-MTT_CLEAN = _task(
-    "mtt-clean", _clean_clips, "Which of 50 tags a clip of MagnaTagATune has, clips with at least one.",
-    {"train": 15_244, "valid": 1_529, "test": 4_332}, SIZES,
-)  # fmt: skip
+RESOURCES = (
+    Resource(
+        "mtt/annotations_final.csv",
+        "CC BY-NC-SA 3.0",
+        (f"{ADDRESS}/annotations_final.csv",),
+        SHA256["annotations_final.csv"],
+    ),
+    Resource(
+        "mtt/mp3", "CC BY-NC-SA 1.0", tuple(f"{ADDRESS}/mp3.zip.{part:03d}" for part in (1, 2, 3)), holds="[0-9a-f]/*.mp3"
+    ),
+)
+MTT = Task(
+    name="mtt",
+    version=1,
+    description=f"Which of 50 tags a clip of MagnaTagATune has, all clips.\n\n{__doc__}",
+    kind="multilabel",
+    labels=TAGS,
+    metrics=("roc_auc", "average_precision"),
+    clips=_all_clips,
+    citation="Law et al., Evaluation of algorithms using games: the case of music tagging, ISMIR 2009",
+    licence="CC BY-NC-SA 3.0 (annotations), CC BY-NC-SA 1.0 (audio, Magnatune)",
+    source=f"{ADDRESS}; clean lists: {LISTS}",
+    window=30.0,
+    split_sizes={"train": 18_706, "valid": 1_825, "test": 5_329},
+    resources=RESOURCES,
+)
+MTT_CLEAN = replace(
+    MTT,
+    name="mtt-clean",
+    description=f"Which of 50 tags a clip of MagnaTagATune has, clips with at least one.\n\n{__doc__}",
+    clips=_clean_clips,
+    split_sizes={"train": 15_244, "valid": 1_529, "test": 4_332},
+    resources=(
+        RESOURCES[0],
+        *(Resource(f"mtt/{name}", "MIT", (f"{LISTS}/{name}",), SHA256[name], size) for name, size in SIZES.items()),
+        RESOURCES[1],
+    ),
+)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from marble.errors import MarbleError
@@ -104,28 +104,26 @@ def _technique_clips(root: Path) -> list[Clip]:
     ]
 
 
-def _task(name: str, asked: str, labels: tuple[str, ...], clips: Callable[[Path], list[Clip]]) -> Task:
-    return Task(
-        name=name,
-        version=2,
-        description=f"{asked}\n\n{__doc__}",
-        kind="multiclass",
-        labels=labels,
-        metrics=("accuracy", "window_accuracy"),
-        clips=clips,
-        citation="Wilkins et al., VocalSet: a singing voice dataset, ISMIR 2018",
-        licence="CC BY 4.0",
-        source=ARCHIVE,
-        window=3.0,
-        resources=(
-            Resource(
-                "vocalset/FULL", "CC BY 4.0", (ARCHIVE,), holds="female1", also=("vocalset/VocalSet/FULL",), convert=_repair
-            ),
-        ),
-    )
-
-
-VOCALSET_SINGER = _task("vocalset-singer", "Which of 20 singers of VocalSet sings.", tuple(SINGERS.values()), _singer_clips)
-VOCALSET_TECHNIQUE = _task(
-    "vocalset-technique", "Which of 10 techniques a singer of VocalSet sings with.", TECHNIQUES, _technique_clips
+VOCALSET_SINGER = Task(
+    name="vocalset-singer",
+    version=2,
+    description=f"Which of 20 singers of VocalSet sings.\n\n{__doc__}",
+    kind="multiclass",
+    labels=tuple(SINGERS.values()),
+    metrics=("accuracy", "window_accuracy"),
+    clips=_singer_clips,
+    citation="Wilkins et al., VocalSet: a singing voice dataset, ISMIR 2018",
+    licence="CC BY 4.0",
+    source=ARCHIVE,
+    window=3.0,
+    resources=(
+        Resource("vocalset/FULL", "CC BY 4.0", (ARCHIVE,), holds="female1", also=("vocalset/VocalSet/FULL",), convert=_repair),
+    ),
+)
+VOCALSET_TECHNIQUE = replace(
+    VOCALSET_SINGER,
+    name="vocalset-technique",
+    description=f"Which of 10 techniques a singer of VocalSet sings with.\n\n{__doc__}",
+    labels=TECHNIQUES,
+    clips=_technique_clips,
 )
