@@ -153,11 +153,7 @@ def digest(value: object) -> str:
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file or folder from being written into a sentence.
-
-    Raises:
-        MarbleError: in place of an OSError.
-    """
+    """Raise a `MarbleError` in place of an OSError from writing a file or folder."""
     try:
         yield
     except OSError as error:
@@ -238,7 +234,7 @@ def partial_of(path: Path) -> Path:
 
 
 def has_checksum(file: Path, checksum: str) -> bool:
-    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length).
+    """Tell whether a file has this sha256 or md5 (in hex; the length decides which).
 
     Raises:
         OSError: the file cannot be read.

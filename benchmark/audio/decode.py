@@ -1,4 +1,4 @@
-"""From an audio file to a mono waveform at the wanted rate, or to the reason why not.
+"""Decode an audio file to a mono waveform at the wanted rate, or say why it is bad; cut waveforms into windows.
 
 Conventions
 -----------
@@ -51,7 +51,7 @@ _MP3_LEAD = 16 * 1152
 
 
 class BadAudioError(Exception):
-    """Audio that must not be used; its text is the reason, ready to follow "PATH: "."""
+    """Audio that must not be used; its text is the reason, a predicate after the path."""
 
 
 def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
@@ -84,7 +84,7 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
 
 
 def seconds(path: Path) -> float:
-    """Return the length of a file in seconds, as its header tells it.
+    """Return the length of a file in seconds, by its header.
 
     Raises:
         BadAudioError: with the reason.
@@ -167,7 +167,7 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _sound_file(source: bytes | io.BytesIO) -> soundfile.SoundFile:
-    """Open a path, as bytes since a name may be no UTF-8, or the content of a file."""
+    """Open a path (as bytes, since a name may be no UTF-8) or the content of a file."""
     try:
         return soundfile.SoundFile(source)  # ty: ignore[invalid-argument-type]
     except (soundfile.LibsndfileError, TypeError) as error:
@@ -190,7 +190,7 @@ def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> No
 
 
 def promised_formats(path: Path) -> tuple[str, ...]:
-    """Return the formats that the name of a file promises, as libsndfile calls them; none where it promises none."""
+    """Return the formats that fit the extension of a file, as libsndfile calls them; none for other extensions."""
     return EXTENSIONS.get(path.suffix.lower(), ())
 
 

@@ -1,9 +1,9 @@
 """Worker processes that decode or compute audio and cannot take the run down.
 
 A worker is a fresh Python that imports no torch and serves one function: it reads the arguments as one line of JSON on standard
-input and answers with whether it went well, a length, and the float32 samples or the reason why not. It ends when its input
-ends, so a killed run leaves no worker behind. A request whose worker dies is asked again in a fresh one; if that dies too, the
-run ends with a sentence, since the cause (as a rule a want of memory) says nothing about the audio.
+input and answers with a flag of success, a length, and the float32 samples or the reason of the failure. It ends when its
+input ends, so a killed run leaves no worker. A request whose worker dies is repeated in a fresh one; if that dies too, the run
+ends with a sentence, since the cause (as a rule a want of memory) says nothing about the audio.
 
 pebble and loky offer such pools as well, but their workers import ``__main__`` and with it torch.
 """
@@ -43,16 +43,16 @@ class Request(NamedTuple):
 
 
 def spare_cores() -> int:
-    """Return how many workers fit beside this process: the cores that it may use, shared with its siblings under torchrun."""
+    """Return the number of cores for workers: those this process may use, shared with its siblings under torchrun, less one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(32, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 class WorkerPool:
-    """Worker processes that answer requests ahead of whoever needs the answers, in order; a context manager.
+    """Worker processes that answer requests ahead of their use, in order; a context manager.
 
     Args:
-        workers: how many processes; the default leaves one core to whoever asks.
+        workers: number of processes; the default leaves one core to the caller.
         function: "module:name" of the function they serve, from the parts of a request to float32[N]; it may raise
             `BadAudioError`. The default decodes a `Request`.
     """
@@ -77,9 +77,9 @@ class WorkerPool:
             process.communicate()
 
     def map(self, requests: Iterable[Sequence[object]], ahead: int | None = None) -> Iterator[np.ndarray | BadAudioError]:
-        """Yield for each request, in order, its waveform float32[N] or the reason why there is none.
+        """Yield for each request, in order, its waveform float32[N] or the reason of the failure.
 
-        At most `ahead` requests (by default three a worker) are held at once, so memory stays flat however many follow.
+        At most `ahead` requests (by default three a worker) are in work at once, so memory stays flat.
 
         Raises:
             MarbleError: a request ended two workers in a row.

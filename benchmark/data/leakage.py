@@ -20,4 +20,4 @@ def crossing_recordings(clips: Sequence[Clip], contents: Mapping[Path, str | OSE
         content = contents[clip.path]
         if isinstance(content, str):
             recordings.setdefault(content, []).append(clip)
-    return {content: held for content, held in recordings.items() if len({clip.split for clip in held}) > 1}
+    return {content: group for content, group in recordings.items() if len({clip.split for clip in group}) > 1}

@@ -46,7 +46,7 @@ def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Repo
     reporter = reporter or Reporter()
     if task.resources:
         states = {resource.path: state(resource, root, thorough=True) for resource in task.resources}
-        wrong = tuple(f"{root / path}: {found}" for path, found in states.items() if found != "there")
+        wrong = tuple(f"{root / path}: {fault}" for path, fault in states.items() if fault != "there")
         yield Finding("files", not wrong, f"{len(states) - len(wrong)} of {len(states)} are there", wrong)
     try:
         clips = task.read(root)
@@ -85,6 +85,6 @@ def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:
         contents = file_hashes(paths, lambda: advance(1))
     crossing = crossing_recordings(clips, contents)
     copied = sum(files > 1 for content, files in Counter(contents.values()).items() if content not in crossing)
-    wrong = (dict.fromkeys(f"{readable(clip.path)} ({clip.split})" for clip in held) for held in crossing.values())
+    wrong = (dict.fromkeys(f"{readable(clip.path)} ({clip.split})" for clip in group) for group in crossing.values())
     found = f"{len(crossing)} recordings stand in two splits, {copied} twice in one"
     return Finding("leakage", not crossing, found, tuple(map(", ".join, wrong)))

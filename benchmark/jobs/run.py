@@ -316,7 +316,7 @@ def _refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
 
 def _doubts(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> Iterator[str]:
     """Yield what makes the scores of a task worth less than they look."""
-    crossing = [clip.path for held in crossing_recordings(clips, contents).values() for clip in held]
+    crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         yield (
             f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
