@@ -1,19 +1,19 @@
 """MagnaTagATune: which of the 50 most frequent tags listeners gave to a 29 s clip.
 
 Data
-    25,863 clips of 29.1 s, 16 kHz mono mp3 (Law et al. 2009): ``annotations_final.csv`` (tab-separated, quoted; checked by
-    sha256) in ``<data root>/mtt``, and the clips as the three joined archives unpack, ``<0-f>/<name>-<start>-<end>.mp3``, in
+    25,863 clips of 29.1 s, 16 kHz mono mp3 (Law et al. 2009): ``annotations_final.csv`` (tab-separated, quoted; compared by
+    sha256) in ``<data root>/mtt``, and the three joined archives of clips, ``<0-f>/<name>-<start>-<end>.mp3``, unpacked in
     ``<data root>/mtt/mp3``.
 Split
     Folders 0 to b train, c validation, d to f test. ``mtt`` is every clip but the three whose mp3 is empty (MARBLE, jukemir,
     MuQ): 18,706 / 1,825 / 5,329, of which some 4,750 have no tag at all. ``mtt-clean`` is the list of Lee, Pons and Won, which
     OMAR-RQ uses: clips with a tag and of full length, 15,244 / 1,529 / 4,332, from ``{train,valid,test}_list_pub.cP`` beside
-    the annotations (checked by sha256; these pickles are never run, only the names in them are read). Average precision is
-    not comparable between the two (about 40 and 44 to 49).
+    the annotations (compared by sha256; these pickles are never run, only their strings are read). Average precision is not
+    comparable between the two (about 40 and 44 to 49).
 Labels
-    The 50 tags of the highest counts over all annotations, in their order. Synonyms stay, as everyone keeps them.
+    The 50 most frequent tags of all annotations, in that order. Synonyms stay, as in all papers.
 Window
-    30 s: one window a clip.
+    30 s, so each clip is one window.
 Metrics
     macro ROC-AUC (main) and macro average precision.
 """
@@ -82,14 +82,13 @@ def _annotations(home: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return (id, path, tags among the 50) of every clip."""
     name = "annotations_final.csv"
     rows = csv.reader(official_bytes(home / name, SHA256[name], f"{ADDRESS} ({name})").decode().splitlines(), delimiter="\t")
-    columns = {column: place for place, column in enumerate(next(rows))}
-    places = [(tag, columns[tag]) for tag in TAGS]
+    columns = {column: number for number, column in enumerate(next(rows))}
     clip_id, path = columns["clip_id"], columns["mp3_path"]
-    return [(row[clip_id], row[path], tuple(tag for tag, place in places if row[place] == "1")) for row in rows]
+    return [(row[clip_id], row[path], tuple(tag for tag in TAGS if row[columns[tag]] == "1")) for row in rows]
 
 
 def _names(file: Path) -> list[str]:
-    """Return the paths of a list, which is a pickle of strings that end in .npy; only its strings are looked at."""
+    """Return the paths of a list: the strings of a pickle, which is never run, with .mp3 for .npy."""
     content = official_bytes(file, SHA256[file.name], f"{LISTS}/{file.name}")
     strings = [str(value) for operation, value, _ in pickletools.genops(content) if operation.name == "STRING"]
     return [name.removesuffix(".npy") + ".mp3" for name in strings]

@@ -1,14 +1,14 @@
 """NSynth: the family of an instrument that plays one note (11), and the pitch of the note (128).
 
 Data
-    305,979 notes of 4 s, 16 kHz mono wav (Engel et al. 2017), as the three official archives unpack in ``<data root>/nsynth``:
+    305,979 notes of 4 s, 16 kHz mono wav (Engel et al. 2017), the three official archives unpacked in ``<data root>/nsynth``:
     ``nsynth-<train|valid|test>/examples.json`` and ``nsynth-<train|valid|test>/audio/<note>.wav``.
 Split
     Official: 289,205 / 12,678 / 4,096. No instrument of training is in the other two.
 Labels
     nsynth-instrument: the 11 families; synth_lead occurs in training only, and balanced accuracy leaves it out. nsynth-pitch:
-    the MIDI number, 0 to 127. Some 71 test notes of brass_acoustic_046 are noise, so no pitch accuracy is 100 %; they are
-    kept, so that numbers stay comparable.
+    the MIDI number, 0 to 127. Some 71 test notes of brass_acoustic_046 are noise, so no pitch accuracy reaches 100 %; they
+    are kept for comparison with published numbers.
 Window
     4 s, the whole note.
 Metrics

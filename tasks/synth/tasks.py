@@ -79,7 +79,12 @@ def _record(audio: np.ndarray, random: Random) -> np.ndarray:
 def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], root: Path) -> list[Clip]:
     home = root / f"{task}-v{version}"
     if not home.is_dir():
-        _render_all(task, compose, sizes, home)
+        with writing(home):
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f".{home.name}.lock"):
+                if not home.is_dir():
+                    with atomic_folder(home) as beside:
+                        _render_all(task, compose, sizes, beside)
     try:
         lines = [json.loads(line) for line in (home / _MANIFEST).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
@@ -95,25 +100,21 @@ def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], r
     ]
 
 
-def _render_all(task: str, compose: Compose, sizes: dict[Split, int], home: Path) -> None:
-    with writing(home):
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.parent / f".{home.name}.lock"):
-            if home.is_dir():
-                return
-            with atomic_folder(home) as beside, ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Path) -> None:
+    """Fill a folder with the clips of all splits and their manifest."""
 
-                def line(split: Split, number: int) -> str:
-                    """Render one piece and return its line of the manifest."""
-                    audio, piece = render(task, compose, split, number)
-                    file = f"{split}-{number:04d}.wav"
-                    _write(beside / file, audio)
-                    return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
+    def line(split: Split, number: int) -> str:
+        """Render one piece and return its line of the manifest."""
+        audio, piece = render(task, compose, split, number)
+        file = f"{split}-{number:04d}.wav"
+        _write(folder / file, audio)
+        return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
 
-                splits = [split for split in SPLITS for _ in range(sizes[split])]
-                numbers = [number for split in SPLITS for number in range(sizes[split])]
-                lines = list(threads.map(line, splits, numbers))
-                (beside / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    splits = [split for split in SPLITS for _ in range(sizes[split])]
+    numbers = [number for split in SPLITS for number in range(sizes[split])]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        lines = list(threads.map(line, splits, numbers))
+    (folder / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write(path: Path, audio: np.ndarray) -> None:

@@ -48,9 +48,9 @@ def test_rows_of_any_number_of_tags_and_both_encodings_of_a_track(stand_in):
 
 
 @pytest.mark.parametrize("seconds", [301.1, 303.0, 4000.0])
-def test_a_long_track_is_heard_at_ten_places(tmp_path, seconds):
+def test_a_long_track_is_heard_at_ten_excerpts(tmp_path, seconds):
     row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", str(seconds), "genre---rock"]
-    places = mtg_jamendo._places(tmp_path, "genre", "test", row)
+    places = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
     assert len(places) == len({clip.id for clip in places}) == 10
     assert {(clip.track, clip.path, clip.target) for clip in places} == {(row[0], tmp_path / row[3], ("rock",))}
     starts = [clip.start for clip in places]
@@ -62,7 +62,7 @@ def test_a_long_track_is_heard_at_ten_places(tmp_path, seconds):
 
 def test_a_track_of_ten_windows_is_heard_whole(tmp_path):
     row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", "301.0", "genre---rock"]
-    (clip,) = mtg_jamendo._places(tmp_path, "genre", "test", row)
+    (clip,) = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
     assert (clip.id, clip.start, clip.stop, clip.group) == (row[0], 0.0, None, None)
 
 
