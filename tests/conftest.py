@@ -128,8 +128,8 @@ class Web:
         careful: whether it asks for If-Range before it continues.
         cut: after how many bytes of an answer it hangs up.
         redirects: address by path, to which it sends on.
-        endless: whether it repeats a file without end, and without telling a length.
-        pause: seconds before each byte of a content; None sends it at once.
+        endless: whether it repeats a file a hundred times, without telling a length.
+        pause: seconds before each byte, and it hangs up after a hundred; None sends all at once.
         asked: path and Range header of each request.
     """
 
@@ -179,13 +179,14 @@ class Web:
                     self.send(content[begin:][: web.cut])
 
             def send(self, content):
-                if web.pause is None:
-                    self.wfile.write(content)
-                for place in range(0 if web.pause is None else len(content)):
-                    time.sleep(web.pause)
-                    self.wfile.write(content[place : place + 1])
-                while web.endless:
-                    self.wfile.write(content)
+                pause = web.pause
+                if pause is None:
+                    for _ in range(100 if web.endless else 1):
+                        self.wfile.write(content)
+                else:
+                    for byte in content[:100]:
+                        time.sleep(pause)
+                        self.wfile.write(bytes([byte]))
 
             def log_message(self, *_):
                 pass
