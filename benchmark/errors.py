@@ -1,22 +1,22 @@
-"""The one exception that a user is meant to read.
+"""The one exception for users.
 
 Every mistake that a user can make or repair (a wrong name, a missing file, a full disk) is raised as `MarbleError` with
-one sentence: what happened, where, and what to do. The command line prints that sentence without a traceback; anything
-else that is raised is a defect of marble and keeps its traceback.
+one sentence: what happened, where, and what to do. The command line prints that sentence without a traceback; any other
+exception is a defect of marble and keeps its traceback.
 """
 
 
 class MarbleError(Exception):
-    """A mistake that the user can repair; its text is one sentence that says what, where and what to do."""
+    """A mistake that the user can repair; its text is one sentence: what, where, and what to do."""
 
 
 def reason(error: OSError) -> str:
-    """Return why a file could not be read or written, in lower case."""
+    """Return the reason of a failed read or write, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
 def one_line(error: Exception) -> str:
-    """Return the type of an error that is not marble's, and the first line of what it says."""
+    """Return the type of an error and the first line of its text; for errors that are not marble's."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -1,8 +1,12 @@
-"""The sha256 of files' contents, computed once per version of a file; and paths: those that users type, and marble's own.
+"""Paths, hashes of files, and writing that is whole or absent.
 
-A small SQLite table in marble's home remembers (size, modification time, change time, inode) of every hashed file; a file whose
-four numbers are unchanged is not read again. A file touched within the last two seconds is not remembered, since a second
-write could leave the same numbers.
+- `home`, `user_path`, `readable`: marble's own folder, and paths as users type and read them.
+- `file_hashes` computes the sha256 of each version of a file once. A SQLite table in marble's home remembers size,
+  modification time, change time and inode of every hashed file; a file whose four numbers are unchanged is not read again.
+  Files younger than two seconds are not remembered, since a second write could leave the same numbers. Each row carries a
+  checksum, so a damaged table costs time and never gives a wrong hash.
+- `atomic_write` and `atomic_folder` write beside the target and rename at the end, so that other processes and later runs
+  see all or nothing. File and rename are synchronised to disk.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -19,13 +24,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from marble.errors import MarbleError, reason
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
+_T = TypeVar("_T")
+_COLUMNS = ("path", "stamp", "sha256", "checksum")
 
 
 def home() -> Path:
@@ -34,12 +41,12 @@ def home() -> Path:
 
 
 def user_path(text: str) -> Path:
-    """Return the path that a user typed, ``~`` replaced; the home of nobody stays as it is, and does not exist."""
+    """Return the path that a user typed, ``~`` replaced; ``~nobody`` stays as it is where there is no such user."""
     return Path(os.path.expanduser(text))  # noqa: PTH111  (its namesake raises)
 
 
 def readable(path: Path | str) -> str:
-    """Return a path or a part of it as text that can be written anywhere; bytes that are no UTF-8 appear as escapes."""
+    """Return a path or a part of it as valid UTF-8; other bytes appear as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -57,58 +64,88 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
     """Return the sha256 of each file, or the error that kept it from being read.
 
     Args:
-        paths: the files; each is read once, and not at all where it is unchanged since it was last read. What was read is
-            remembered when this is interrupted, too.
+        paths: the files. Each is read once, or not at all if unchanged since its last reading; an interrupt keeps the hashes
+            that are finished.
         on_file: called after each file.
     """
     paths = list(dict.fromkeys(paths))
-    known = _memory()
-    fresh: list[tuple[str, str, str]] = []
-    found = {}
+    known = _remembered()
+    fresh: list[tuple[str, ...]] = []
+    hashes = {}
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         for path, answer in zip(paths, threads.map(lambda path: _hash(path, known, fresh), paths), strict=True):
-            found[path] = answer
+            hashes[path] = answer
             on_file()
     finally:
         threads.shutdown(cancel_futures=True)
         if fresh:
-            _memory(fresh)
-    return found
+            _remember(fresh)
+    return hashes
 
 
-def _hash(path: Path, known: dict[str, tuple[str, str]], fresh: list[tuple[str, str, str]]) -> str | OSError:
-    """Return the remembered or computed hash of a file, or the error; what is worth remembering joins `fresh`."""
+def _hash(path: Path, known: dict[str, tuple[str, ...]], fresh: list[tuple[str, ...]]) -> str | OSError:
+    """Return the remembered or computed hash of a file, or the error; add a row to `fresh` if it can be remembered."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return OSError(errno.EINVAL, "Not a file")
         name = readable(path.absolute())
         stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-        if known.get(name, ("",))[0] == stamp:
-            return known[name][1]
-        digest = file_hash(path)
+        row = known.get(name, ())
+        if row[:2] == (name, stamp) and row == _checked(*row[:3]):
+            return row[2]
+        sha256 = file_hash(path)
     except OSError as error:
         return error
     if max(status.st_mtime, status.st_ctime) < time.time() - 2:
-        fresh.append((name, stamp, digest))
-    return digest
+        fresh.append(_checked(name, stamp, sha256))
+    return sha256
 
 
-def _memory(fresh: Sequence[tuple[str, str, str]] = ()) -> dict[str, tuple[str, str]]:
-    """Add rows of (path, stamp, sha256) to the memory and return all of it; nothing and a warning where it cannot be used."""
+def _checked(name: str, stamp: str, sha256: str) -> tuple[str, ...]:
+    """Return a row of the memory: its values and a checksum of them."""
+    return name, stamp, sha256, hashlib.sha256(f"{name}\n{stamp}\n{sha256}".encode()).hexdigest()[:16]
+
+
+def _remembered() -> dict[str, tuple[str, ...]]:
+    """Return the row of each remembered path."""
+
+    def read(database: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+        known = _columns(database) == _COLUMNS
+        return {row[0]: row for row in database.execute("SELECT path, stamp, sha256, checksum FROM file")} if known else {}
+
+    return (_in_memory(read) or {}) if (home() / "files.sqlite").is_file() else {}
+
+
+def _remember(fresh: Sequence[tuple[str, ...]]) -> None:
+    """Add rows to the memory."""
+
+    def write(database: sqlite3.Connection) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        if _columns(database) != _COLUMNS:
+            database.execute("DROP TABLE IF EXISTS file")
+            database.execute("CREATE TABLE file (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT, checksum TEXT)")
+        database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", fresh)
+
+    _in_memory(write)
+
+
+def _columns(database: sqlite3.Connection) -> tuple[str, ...]:
+    return tuple(column[1] for column in database.execute("PRAGMA table_info(file)"))
+
+
+def _in_memory(work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+    """Return what `work` makes of the database of hashes; warn and return None where the database cannot be used."""
     file = home() / "files.sqlite"
     try:
-        if not fresh and not (file.is_file() and file.stat().st_size):
-            return {}
         file.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(file, timeout=60)) as database, database:
-            database.execute(_SCHEMA)
-            database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", fresh)
-            return {path: (stamp, sha256) for path, stamp, sha256 in database.execute("SELECT path, stamp, sha256 FROM file")}
-    except (OSError, sqlite3.Error) as error:
-        warnings.warn(f"cannot use {file} ({error}), so every file is read anew: make it writable or remove it", stacklevel=3)
-        return {}
+            database.text_factory = lambda text: text.decode("utf-8", "replace")
+            return work(database)
+    except (OSError, sqlite3.Error, ValueError, MemoryError) as error:
+        warnings.warn(f"cannot use {file} ({error}), so every file is read anew: make it writable or remove it", stacklevel=4)
+        return None
 
 
 def digest(value: object) -> str:
@@ -139,11 +176,7 @@ def locked(path: Path, *, wait: bool) -> Generator[bool]:
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file or folder from being written into a sentence.
-
-    Raises:
-        MarbleError: in place of an OSError.
-    """
+    """Raise a `MarbleError` in place of an OSError from writing a file or folder."""
     try:
         yield
     except OSError as error:
@@ -155,7 +188,7 @@ def writing(path: Path) -> Generator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """Give a path beside `path` to write to, renamed to `path` at the end, removed on any error.
+    """Give a path beside `path` to write to; rename it to `path` at the end, remove it on any error.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
@@ -165,12 +198,57 @@ def atomic_write(path: Path) -> Generator[Path]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
+            put_in_place(beside, path)
     finally:
         with suppress(OSError):  # where even its folder does not exist
             beside.unlink()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Generator[Path]:
+    """Give an empty folder beside `path` to fill; rename it to `path` at the end, remove it on any error.
+
+    What a killed process left there is removed first, so only one process at a time may write a folder: take a lock. The
+    files inside are not synchronised to disk.
+
+    Raises:
+        MarbleError: the disk is full, the folder cannot be written, or `path` exists and is not empty.
+    """
+    with fresh_folder(path) as beside:
+        yield beside
+        put_in_place(beside, path)
+
+
+@contextmanager
+def fresh_folder(path: Path) -> Generator[Path]:
+    """Give an empty folder beside `path` and remove it at the end, unless it was renamed; as `atomic_folder`."""
+    beside = partial_of(path)
+    try:
+        with writing(path):
+            if beside.exists():
+                shutil.rmtree(beside)
+            beside.mkdir(parents=True)
+            yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def put_in_place(beside: Path, path: Path) -> None:
+    """Rename a complete file or folder to `path`, and make that last.
+
+    Raises:
+        OSError: it cannot be renamed or synchronised.
+    """
+    if beside.is_file():
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+    beside.replace(path)
+    with suppress(OSError):  # not every system opens or synchronises folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def partial_of(path: Path) -> Path:
@@ -179,7 +257,7 @@ def partial_of(path: Path) -> Path:
 
 
 def has_checksum(file: Path, checksum: str) -> bool:
-    """Tell whether the content of a file has this sha256 or md5 (in hex, told by its length).
+    """Tell whether a file has this sha256 or md5 (in hex; the length decides which).
 
     Raises:
         OSError: the file cannot be read.

@@ -1,7 +1,7 @@
-"""Tasks: what a frozen model is asked, one short file per dataset.
+"""Tasks: questions to a frozen model, one short file per dataset.
 
 `TASKS` names them without importing them: name -> "module:attribute". An attribute is a `marble.task.Task`, or a function
-that makes one from the argument behind the colon (``folder:PATH``). See `marble.task` for the contract.
+that makes one from the argument after the colon (``folder:PATH``). See `marble.task` for the contract.
 """
 
 TASKS = {
@@ -34,7 +34,7 @@ TASKS = {
     "table": "marble.tasks.own.table:table_task",
 }
 
-# What follows the colon of a task that is made from an argument.
+# The arguments of tasks that are made from one.
 ARGUMENTS = {
     "folder": "PATH",
     "table": "FILE",

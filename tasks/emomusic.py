@@ -3,7 +3,7 @@
 Data
     744 excerpts of 45 s, mp3 (Soleymani et al. 2013; 1000 before duplicates were removed, which the released tables are).
     ``<data root>/emomusic`` holds what the two official archives unpack: ``songs_info.csv`` and ``static_annotations.csv``
-    (here or in ``annotations``) and ``clips_45seconds/<id>.mp3``. Cells have stray blanks, which are stripped.
+    (directly or in ``annotations``) and ``clips_45seconds/<id>.mp3``. Stray blanks in cells are stripped.
 Split
     That of jukemir (Castellon, Donahue and Liang 2021): 504 / 115 / 125. The evaluation set of MediaEval 2013 is test; of
     the development set an artist is of validation where the sha1 of the name (ASCII letters in lower case, single blanks) is
@@ -15,8 +15,8 @@ Window
     5 s over all 45 s; the mean is the track's answer. MARBLE v1 hears the first 30 s only, v2 three windows of 15 s
     (``--set windows.seconds=15``).
 Metrics
-    r2 (main: the mean of both), r2_arousal, r2_valence. Arousal is the easier one (about 0.75 against 0.61); where a table says
-    the opposite, as Table 1 of the layer-wise study does, its two rows are swapped.
+    r2 (main: the mean of both), r2_arousal, r2_valence. Arousal is easier (about 0.75 against 0.61); a table with the opposite,
+    such as Table 1 of the layer-wise study, has its two rows swapped.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _clips(root: Path) -> list[Clip]:
 def _rows(home: Path, name: str) -> list[dict[str, str]]:
     """Return the rows of an annotation table, without the blanks around names and values."""
     file = next((path for path in (home / name, home / "annotations" / name) if path.is_file()), home / name)
-    # Other letters than those of ASCII decide nothing here, so a table in another encoding is read all the same.
+    # Only ASCII letters matter, so the encoding of the table does not.
     text = official_bytes(file, None, f"{ADDRESS}/annotations.tar.gz, unpack it").decode("utf-8", "replace")
     header, *lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line] or [[]]
     if not COLUMNS[name] <= set(header) or any(len(line) != len(header) for line in lines):

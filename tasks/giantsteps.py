@@ -9,11 +9,11 @@ Data
 Labels
     C to B major, then C to B minor, spelled with flats; the sharps of the training annotations are respelled.
 Split
-    That of jukemir (Castellon, Donahue and Liang 2021): 923 / 236 / 604. Of the MTG tracks those of confidence 2 with one key;
-    an artist is of validation if the sha1 of the lower-case name is 100 to 115 modulo 116, and so is, in two passes,
-    everyone who shares a track with such an artist. No track stands in two data sets.
+    That of jukemir (Castellon, Donahue and Liang 2021): 923 / 236 / 604. The MTG tracks of confidence 2 with one key are used;
+    an artist is in validation if the sha1 of the lower-case name is 100 to 115 modulo 116, and so is, in two passes,
+    everyone who shares a track with such an artist. No track is in both data sets.
 Window
-    30 s without overlap. jukemir drops the incomplete last one; ``--set windows.tail=30`` does so too.
+    30 s without overlap. jukemir drops the incomplete last window, as does ``--set windows.tail=30``.
 Metrics
     key_score (main): the weighted score of MIREX and mir_eval, in which of the fifths only that above the reference counts;
     accuracy. On the test split "C minor" for every track has 0.158, the largest class 12.1 %.
@@ -40,8 +40,7 @@ ASSETS = (
 SHA256 = {
     "annotations.txt": "0cdc4480a74e3eb2be6a38ad474bbf82434874ce2d419d718117080e82944550",
     "beatport_metadata.txt": "56c92617e72669e82189de0e4f774d57f23d078b45d67734f716835432ab7182",
-    # Of the lines "<id>\t<key>\n", in the order of the ids as numbers.
-    # The addresses and md5 of all previews, and the sha256 of the archive TEST.
+    # The addresses and md5 of all previews; the archive TEST; the lines "<id>\t<key>\n" in the order of the ids as numbers.
     "assets": "9933c402b6aca988b1c67bc71a1e22c149a2b84cd72a6697b8265720414ee93a",
     "archive": "7749bee0f919b0f53db2c540fa6707f322b82a5d140e453f10f9af7875ad5bb8",
     "key": "c09c19836673e15790279e9fa10e112fc9a4d136004431c58cf086e1804b379d",
@@ -54,15 +53,15 @@ FLATS = {"C#": "Db", "D#": "Eb", "F#": "Gb", "G#": "Ab", "A#": "Bb"}
 def _clips(root: Path) -> list[Clip]:
     home = root / "giantsteps"
     mtg, test = home / "giantsteps-mtg-key-dataset", home / "giantsteps-key-dataset"
-    found = _training_keys(mtg / "annotations")
-    found |= {name: ("test", key) for name, key in _test_keys(test).items()}
+    keys = _training_keys(mtg / "annotations")
+    keys |= {name: ("test", key) for name, key in _test_keys(test).items()}
     folders = {
         folder: existing_folder([folder / "audio"], "the previews <id>.LOFI.mp3", f"{AUDIO}/{part}")
         for folder, part in ((mtg, "mtg_key_backup"), (test, "backup"))
     }
     return [
         Clip(id=name, path=folders[test if split == "test" else mtg] / f"{name}.LOFI.mp3", split=split, target=key)
-        for name, (split, key) in found.items()
+        for name, (split, key) in keys.items()
     ]
 
 
@@ -123,11 +122,11 @@ def _table(name: str, size: int) -> Resource:
 
 
 def _previews(repository: str, part: str) -> Resource:
-    """Return the folder of the previews of a repository, which lie at the address `AUDIO`/`part`."""
+    """Return the folder of the previews of a repository, offered at `AUDIO`/`part`."""
     path = f"giantsteps/{repository}/audio"
 
     def files(root: Path) -> list[Resource]:
-        """List the previews by the addresses and checksums of the published list."""
+        """Return the previews with the addresses and checksums of the published list."""
         assets = json.loads(official_bytes(root / "giantsteps" / "jukemir-assets.json", SHA256["assets"], ASSETS))
         addresses = {asset["url"]: asset["checksum"] for asset in assets.values() if f"/{part}/" in asset["url"]}
         return [Resource(f"{path}/{url.split('/')[-1]}", "not stated", (url,), md5) for url, md5 in addresses.items()]

@@ -2,12 +2,11 @@
 
 Data
     1000 excerpts of 30 s, 22.05 kHz mono (Tzanetakis and Cook 2002), as ``genres/<genre>/<genre>.<00000..00099>.wav`` below
-    ``<data root>/gtzan`` (``genres_original`` of the Kaggle copy, and ``gtzan_genre/genres``, are found too).
+    ``<data root>/gtzan`` (or in ``genres_original``, as in the Kaggle copy, or ``gtzan_genre/genres``).
 Split
     Fault-filtered and artist-aware (Kereliuk, Sturm and Larsen 2015; Sturm 2013): 443 / 197 / 290, from the three lists
-    ``{train,valid,test}_filtered.txt`` of github.com/coreyker/dnn-mgr at bdad579, which are put beside the audio and checked
-    by sha256. ``jazz.00054.wav`` of the training list is corrupt in every copy that is still to be had and is left out:
-    442 / 197 / 290.
+    ``{train,valid,test}_filtered.txt`` of github.com/coreyker/dnn-mgr at bdad579 beside the audio, compared by sha256.
+    ``jazz.00054.wav`` of the training list is corrupt in every copy still available and is left out: 442 / 197 / 290.
 Window
     30 s, so that nearly every excerpt is one window (files last 29.9 to 30.7 s).
 Metrics
@@ -35,8 +34,8 @@ FOLDERS = ("genres", "genres_original", "gtzan_genre/genres", "Data/genres_origi
 
 def _clips(root: Path) -> list[Clip]:
     home = root / "gtzan"
-    places = [home / name for name in FOLDERS if (home / name).is_dir()]
-    audio = next((place for place in places if next(place.glob("*/*.wav"), None)), places[0] if places else None)
+    folders = [home / name for name in FOLDERS if (home / name).is_dir()]
+    audio = next((folder for folder in folders if next(folder.glob("*/*.wav"), None)), folders[0] if folders else None)
     if audio is None:
         raise MarbleError(f"GTZAN is not there: put its folder 'genres' (one folder a genre) into {home.absolute()}.")
     clips = []

@@ -1,19 +1,19 @@
 """MagnaTagATune: which of the 50 most frequent tags listeners gave to a 29 s clip.
 
 Data
-    25,863 clips of 29.1 s, 16 kHz mono mp3 (Law et al. 2009): ``annotations_final.csv`` (tab-separated, quoted; checked by
-    sha256) in ``<data root>/mtt``, and the clips as the three joined archives unpack, ``<0-f>/<name>-<start>-<end>.mp3``, in
+    25,863 clips of 29.1 s, 16 kHz mono mp3 (Law et al. 2009): ``annotations_final.csv`` (tab-separated, quoted; compared by
+    sha256) in ``<data root>/mtt``, and the three joined archives of clips, ``<0-f>/<name>-<start>-<end>.mp3``, unpacked in
     ``<data root>/mtt/mp3``.
 Split
     Folders 0 to b train, c validation, d to f test. ``mtt`` is every clip but the three whose mp3 is empty (MARBLE, jukemir,
     MuQ): 18,706 / 1,825 / 5,329, of which some 4,750 have no tag at all. ``mtt-clean`` is the list of Lee, Pons and Won, which
     OMAR-RQ uses: clips with a tag and of full length, 15,244 / 1,529 / 4,332, from ``{train,valid,test}_list_pub.cP`` beside
-    the annotations (checked by sha256; these pickles are never run, only the names in them are read). Average precision is
-    not comparable between the two (about 40 and 44 to 49).
+    the annotations (compared by sha256; these pickles are never run, only their strings are read). Average precision is not
+    comparable between the two (about 40 and 44 to 49).
 Labels
-    The 50 tags of the highest counts over all annotations, in their order. Synonyms stay, as everyone keeps them.
+    The 50 most frequent tags of all annotations, in that order. Synonyms stay, as in all papers.
 Window
-    30 s: one window a clip.
+    30 s, so each clip is one window.
 Metrics
     macro ROC-AUC (main) and macro average precision.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 import pickletools
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from marble.errors import MarbleError
@@ -82,14 +82,13 @@ def _annotations(home: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return (id, path, tags among the 50) of every clip."""
     name = "annotations_final.csv"
     rows = csv.reader(official_bytes(home / name, SHA256[name], f"{ADDRESS} ({name})").decode().splitlines(), delimiter="\t")
-    columns = {column: place for place, column in enumerate(next(rows))}
-    places = [(tag, columns[tag]) for tag in TAGS]
+    columns = {column: number for number, column in enumerate(next(rows))}
     clip_id, path = columns["clip_id"], columns["mp3_path"]
-    return [(row[clip_id], row[path], tuple(tag for tag, place in places if row[place] == "1")) for row in rows]
+    return [(row[clip_id], row[path], tuple(tag for tag in TAGS if row[columns[tag]] == "1")) for row in rows]
 
 
 def _names(file: Path) -> list[str]:
-    """Return the paths of a list, which is a pickle of strings that end in .npy; only its strings are looked at."""
+    """Return the paths of a list: the strings of a pickle, which is never run, with .mp3 for .npy."""
     content = official_bytes(file, SHA256[file.name], f"{LISTS}/{file.name}")
     strings = [str(value) for operation, value, _ in pickletools.genops(content) if operation.name == "STRING"]
     return [name.removesuffix(".npy") + ".mp3" for name in strings]
@@ -99,41 +98,41 @@ def _split_of(path: str) -> Split:
     return "train" if path[0] in "0123456789ab" else "valid" if path[0] == "c" else "test"
 
 
-def _resources(lists: dict[str, int]) -> tuple[Resource, ...]:
-    """Return what a task reads, given the sizes of the lists of its split."""
-    table = "annotations_final.csv"
-    return (
-        Resource(f"mtt/{table}", "CC BY-NC-SA 3.0", (f"{ADDRESS}/{table}",), SHA256[table]),
-        *(Resource(f"mtt/{name}", "MIT", (f"{LISTS}/{name}",), SHA256[name], size) for name, size in lists.items()),
-        Resource(
-            "mtt/mp3", "CC BY-NC-SA 1.0", tuple(f"{ADDRESS}/mp3.zip.{part:03d}" for part in (1, 2, 3)), holds="[0-9a-f]/*.mp3"
-        ),
-    )
-
-
-def _task(name: str, clips: Callable[[Path], list[Clip]], asked: str, sizes: dict[Split, int], lists: dict[str, int]) -> Task:
-    return Task(
-        name=name,
-        version=1,
-        description=f"{asked}\n\n{__doc__}",
-        kind="multilabel",
-        labels=TAGS,
-        metrics=("roc_auc", "average_precision"),
-        clips=clips,
-        citation="Law et al., Evaluation of algorithms using games: the case of music tagging, ISMIR 2009",
-        licence="CC BY-NC-SA 3.0 (annotations), CC BY-NC-SA 1.0 (audio, Magnatune)",
-        source=f"{ADDRESS}; clean lists: {LISTS}",
-        window=30.0,
-        split_sizes=sizes,
-        resources=_resources(lists),
-    )
-
-
-MTT = _task(
-    "mtt", _all_clips, "Which of 50 tags a clip of MagnaTagATune has, all clips.",
-    {"train": 18_706, "valid": 1_825, "test": 5_329}, {},
-)  # fmt: skip
-MTT_CLEAN = _task(
-    "mtt-clean", _clean_clips, "Which of 50 tags a clip of MagnaTagATune has, clips with at least one.",
-    {"train": 15_244, "valid": 1_529, "test": 4_332}, SIZES,
-)  # fmt: skip
+RESOURCES = (
+    Resource(
+        "mtt/annotations_final.csv",
+        "CC BY-NC-SA 3.0",
+        (f"{ADDRESS}/annotations_final.csv",),
+        SHA256["annotations_final.csv"],
+    ),
+    Resource(
+        "mtt/mp3", "CC BY-NC-SA 1.0", tuple(f"{ADDRESS}/mp3.zip.{part:03d}" for part in (1, 2, 3)), holds="[0-9a-f]/*.mp3"
+    ),
+)
+MTT = Task(
+    name="mtt",
+    version=1,
+    description=f"Which of 50 tags a clip of MagnaTagATune has, all clips.\n\n{__doc__}",
+    kind="multilabel",
+    labels=TAGS,
+    metrics=("roc_auc", "average_precision"),
+    clips=_all_clips,
+    citation="Law et al., Evaluation of algorithms using games: the case of music tagging, ISMIR 2009",
+    licence="CC BY-NC-SA 3.0 (annotations), CC BY-NC-SA 1.0 (audio, Magnatune)",
+    source=f"{ADDRESS}; clean lists: {LISTS}",
+    window=30.0,
+    split_sizes={"train": 18_706, "valid": 1_825, "test": 5_329},
+    resources=RESOURCES,
+)
+MTT_CLEAN = replace(
+    MTT,
+    name="mtt-clean",
+    description=f"Which of 50 tags a clip of MagnaTagATune has, clips with at least one.\n\n{__doc__}",
+    clips=_clean_clips,
+    split_sizes={"train": 15_244, "valid": 1_529, "test": 4_332},
+    resources=(
+        RESOURCES[0],
+        *(Resource(f"mtt/{name}", "MIT", (f"{LISTS}/{name}",), SHA256[name], size) for name, size in SIZES.items()),
+        RESOURCES[1],
+    ),
+)

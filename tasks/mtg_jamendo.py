@@ -4,16 +4,16 @@ Data
     55k full tracks of Jamendo, mp3 (Bogdanov et al. 2019). ``<data root>/mtg-jamendo`` holds the split lists at their place in
     the repository, ``data/splits/split-0/autotagging_<subset>-<part>.tsv`` (checked by sha256), and the audio as
     ``scripts/download/download.py --dataset raw_30s`` leaves it, ``audio/<NN>/<id>.low.mp3`` (``--type audio-low``, mono) or
-    ``audio/<NN>/<id>.mp3``; the low one is taken where both are there.
+    ``audio/<NN>/<id>.mp3``; the low one is preferred.
 Split
     split-0, artists disjoint: top 50 32,136 / 10,888 / 11,356; genre 32,572 / 11,043 / 11,479; instrument
     14,395 / 5,466 / 5,115; mood and theme 9,949 / 3,802 / 4,231.
 Labels
     The tags of the lists in alphabetical order: 50, 87, 40 and 56 (the paper counts 95, 41 and 59 for the last three, before
-    the filter of the splits). Columns of one row are of varying number.
+    the filter of the splits). The number of columns varies from row to row.
 Window
-    30 s. Tracks last 30 s to 69 min; one of more than 10 windows is heard at 10 places, evenly spaced from its beginning to
-    its end, the others whole. The mean of the logits is the track's answer.
+    30 s. Tracks last 30 s to 69 min; of a track with more than 10 windows 10 are heard, evenly spaced from its beginning to
+    its end, of the others all. The mean of the logits is the track's answer.
 Metrics
     macro ROC-AUC (main) and macro average precision.
 """
@@ -49,7 +49,7 @@ SIZES = {
     "moodtheme": (994_295, 367_846, 421_306),
 }
 WINDOW, MOST_WINDOWS = 30.0, 10
-# Seconds before the end that are left alone: the lists tell rounded durations of another encoding.
+# Seconds before the end that are not heard: the lists have rounded durations of another encoding.
 MARGIN = 1.0
 GENRES = (
     "60s", "70s", "80s", "90s", "acidjazz", "alternative", "alternativerock", "ambient", "atmospheric", "blues", "bluesrock",
@@ -90,11 +90,11 @@ TOP50 = (
 )  # fmt: skip
 
 
-def _task(name: str, subset: str, asked: str, labels: tuple[str, ...], sizes: dict[Split, int]) -> Task:
+def _task(name: str, subset: str, question: str, labels: tuple[str, ...], sizes: dict[Split, int]) -> Task:
     return Task(
         name=name,
         version=1,
-        description=f"{asked}\n\n{__doc__}",
+        description=f"{question}\n\n{__doc__}",
         kind="multilabel",
         labels=labels,
         metrics=("roc_auc", "average_precision"),
@@ -111,7 +111,7 @@ def _task(name: str, subset: str, asked: str, labels: tuple[str, ...], sizes: di
 def _clips(home: Path, subset: str) -> list[Clip]:
     lists = {split: _rows(home, subset, split) for split in SPLITS}
     audio = existing_folder([home / "audio"], "the tracks as <NN>/<id>.low.mp3 or <NN>/<id>.mp3", AUDIO)
-    return [clip for split, rows in lists.items() for row in rows for clip in _places(audio, subset, split, row)]
+    return [clip for split, rows in lists.items() for row in rows for clip in _excerpts(audio, subset, split, row)]
 
 
 def _list(subset: str, split: Split) -> str:
@@ -131,14 +131,14 @@ def _resources(subset: str) -> tuple[Resource, ...]:
 
 
 def _rows(home: Path, subset: str, split: Split) -> list[list[str]]:
-    """Return the cells of each track: id, artist, album, path, duration in seconds, and any number of tags."""
+    """Return the columns of each track: id, artist, album, path, duration in seconds, and any number of tags."""
     name = _list(subset, split)
     text = official_bytes(home / "data" / "splits" / "split-0" / name, SHA256[name], f"{LISTS}/{name}").decode()
     return [line.split("\t") for line in text.splitlines()[1:]]
 
 
-def _places(audio: Path, subset: str, split: Split, row: list[str]) -> list[Clip]:
-    """Return the clips of one track: all of it, or `MOST_WINDOWS` places."""
+def _excerpts(audio: Path, subset: str, split: Split, row: list[str]) -> list[Clip]:
+    """Return the clips of one track: the whole, or `MOST_WINDOWS` excerpts."""
     track, artist, _, path, duration, *tags = row
     full = audio / path
     low = full.with_suffix(".low.mp3")
@@ -147,7 +147,7 @@ def _places(audio: Path, subset: str, split: Split, row: list[str]) -> list[Clip
     if float(duration) <= MOST_WINDOWS * WINDOW + 1.0:
         return [Clip(track, file, split, target, artist=artist)]
     step = (float(duration) - MARGIN - WINDOW) / (MOST_WINDOWS - 1)
-    starts = [round(place * step, 1) for place in range(MOST_WINDOWS)]
+    starts = [round(number * step, 1) for number in range(MOST_WINDOWS)]
     return [Clip(f"{track}@{start:g}", file, split, target, start, round(start + WINDOW, 1), track, artist) for start in starts]
 
 

@@ -1,14 +1,14 @@
 """NSynth: the family of an instrument that plays one note (11), and the pitch of the note (128).
 
 Data
-    305,979 notes of 4 s, 16 kHz mono wav (Engel et al. 2017), as the three official archives unpack in ``<data root>/nsynth``:
+    305,979 notes of 4 s, 16 kHz mono wav (Engel et al. 2017), the three official archives unpacked in ``<data root>/nsynth``:
     ``nsynth-<train|valid|test>/examples.json`` and ``nsynth-<train|valid|test>/audio/<note>.wav``.
 Split
     Official: 289,205 / 12,678 / 4,096. No instrument of training is in the other two.
 Labels
     nsynth-instrument: the 11 families; synth_lead occurs in training only, and balanced accuracy leaves it out. nsynth-pitch:
-    the MIDI number, 0 to 127. Some 71 test notes of brass_acoustic_046 are noise, so no pitch accuracy is 100 %; they are
-    kept, so that numbers stay comparable.
+    the MIDI number, 0 to 127. Some 71 test notes of brass_acoustic_046 are noise, so no pitch accuracy reaches 100 %; they
+    are kept for comparison with published numbers.
 Window
     4 s, the whole note.
 Metrics
@@ -18,6 +18,8 @@ Metrics
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from marble.errors import MarbleError
@@ -30,7 +32,7 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def _clips(root: Path, field: str) -> list[Clip]:
+def _clips(field: str, root: Path) -> list[Clip]:
     clips = []
     for split in SPLITS:
         home = root / "nsynth" / f"nsynth-{split}"
@@ -48,30 +50,28 @@ def _clips(root: Path, field: str) -> list[Clip]:
     return clips
 
 
-def _task(name: str, asked: str, field: str, labels: tuple[str, ...]) -> Task:
-    return Task(
-        name=name,
-        version=1,
-        description=f"{asked}\n\n{__doc__}",
-        kind="multiclass",
-        labels=labels,
-        metrics=("accuracy", "balanced_accuracy"),
-        clips=lambda root: _clips(root, field),
-        citation="Engel et al., Neural audio synthesis of musical notes with WaveNet autoencoders, ICML 2017",
-        licence="CC BY 4.0",
-        source=f"{ADDRESS}/nsynth-{{train,valid,test}}.jsonwav.tar.gz",
-        window=4.0,
-        split_sizes={"train": 289_205, "valid": 12_678, "test": 4_096},
-        resources=tuple(
-            Resource(
-                f"nsynth/nsynth-{split}", "CC BY 4.0", (f"{ADDRESS}/nsynth-{split}.jsonwav.tar.gz",), holds="examples.json"
-            )
-            for split in SPLITS
-        ),
-    )
-
-
-NSYNTH_INSTRUMENT = _task(
-    "nsynth-instrument", "Which of 11 families of instruments plays a note of NSynth.", "instrument_family_str", FAMILIES
+NSYNTH_INSTRUMENT = Task(
+    name="nsynth-instrument",
+    version=1,
+    description=f"Which of 11 families of instruments plays a note of NSynth.\n\n{__doc__}",
+    kind="multiclass",
+    labels=FAMILIES,
+    metrics=("accuracy", "balanced_accuracy"),
+    clips=partial(_clips, "instrument_family_str"),
+    citation="Engel et al., Neural audio synthesis of musical notes with WaveNet autoencoders, ICML 2017",
+    licence="CC BY 4.0",
+    source=f"{ADDRESS}/nsynth-{{train,valid,test}}.jsonwav.tar.gz",
+    window=4.0,
+    split_sizes={"train": 289_205, "valid": 12_678, "test": 4_096},
+    resources=tuple(
+        Resource(f"nsynth/nsynth-{split}", "CC BY 4.0", (f"{ADDRESS}/nsynth-{split}.jsonwav.tar.gz",), holds="examples.json")
+        for split in SPLITS
+    ),
 )
-NSYNTH_PITCH = _task("nsynth-pitch", "Which MIDI pitch a note of NSynth has.", "pitch", tuple(map(str, range(128))))
+NSYNTH_PITCH = replace(
+    NSYNTH_INSTRUMENT,
+    name="nsynth-pitch",
+    description=f"Which MIDI pitch a note of NSynth has.\n\n{__doc__}",
+    labels=tuple(map(str, range(128))),
+    clips=partial(_clips, "pitch"),
+)

@@ -1,4 +1,4 @@
-"""Files that the owners of a dataset publish: found under the data root, checked by content, and missed in one sentence."""
+"""Published annotation files and audio folders of a dataset: read, compared with their checksums, or reported as missing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
     """Return the content of a published annotation file.
 
     Args:
-        file: where it is expected.
+        file: its path.
         sha256: of its content; None where no checksum is known.
-        address: where it is to be had, for the error.
+        address: its URL, for the error.
 
     Raises:
-        MarbleError: the file is not there, or is not the published one.
+        MarbleError: the file is missing, cannot be read, or is not the published one.
     """
     if not file.is_file():
         raise MarbleError(f"{file.absolute()} is missing: fetch {address} and put it there, or see marble data status.")
@@ -35,17 +35,17 @@ def existing_folder(candidates: Iterable[Path], what: str, address: str) -> Path
     """Return the first of some folders that exists.
 
     Args:
-        candidates: the preferred one first; the error names that one.
-        what: what should be in it.
-        address: where that is to be had.
+        candidates: in order of preference; the error names the first.
+        what: its content, for the error.
+        address: the URL of the content, for the error.
 
     Raises:
         MarbleError: none of them exists.
     """
-    wanted = list(candidates)
-    found = next((folder for folder in wanted if folder.is_dir()), None)
-    if found is None:
-        raise MarbleError(
-            f"There is no folder {wanted[0].absolute()} with {what}: get it from {address}, or see marble data status."
-        )
-    return found
+    folders = list(candidates)
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise MarbleError(
+        f"There is no folder {folders[0].absolute()} with {what}: get it from {address}, or see marble data status."
+    )

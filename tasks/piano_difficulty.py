@@ -3,19 +3,19 @@
 Data
     7,901 recordings of piano pieces with the grade of the Piano Syllabus community (Ramoneda et al. 2025); the record at Zenodo
     is opened on request, for research, and links to videos. ``<data root>/psyllabus`` holds two of its files as the authors'
-    code reads them, ``split_audio.json``: ``{"0": {"train": {title: grade}, "val": …, "test": …}, … "4": …}`` and
+    code reads them, ``split_audio.json``: ``{"0": {"train": {title: grade}, "val": …, "test": …}, … "4": …}``, and
     ``new_clean_data.json``: ``{title: {…}}``, where ``start`` and ``end`` (or ``only_start``, ``only_end``), in seconds, cut
-    the piece out of its video; and the sound of the videos as ``mp3/<title>.mp3``.
+    the piece from its video; and the sound of the videos as ``mp3/<title>.mp3``.
 Split
     The authors' five, 4,736 / 1,576 / 1,589. Each test part has the same distribution of grades, and titles and grades of all
-    five are checked by sha256 against the predictions that the authors published (github.com/PRamoneda/audio-difficulty at
-    3c680ce); the other two parts are taken as they are. Composers, and some videos, stand in more than one part.
-    piano-difficulty is split 0; for a report take the mean over it and piano-difficulty-1 to -4.
+    five are compared by sha256 with the predictions that the authors published (github.com/PRamoneda/audio-difficulty at
+    3c680ce); the other two parts are not checked. Composers, and some videos, stand in more than one part.
+    piano-difficulty is split 0; a report needs the mean over it and piano-difficulty-1 to -4.
 Kind
-    ordinal, as the authors train: squared error of 11 outputs against ones up to the grade and zeros beyond; the grade is
-    the number of outputs above one half before the first that is not, less one. The output is linear, without a sigmoid.
+    ordinal, as the authors train: squared error of 11 linear outputs (no sigmoid) against ones up to the grade and zeros
+    beyond; the predicted grade is the number of leading outputs above one half, less one.
 Window
-    30 s; OMAR-RQ lets them overlap by half (``--protocol omar``).
+    30 s; OMAR-RQ overlaps them by half (``--protocol omar``).
 Metrics
     ordinal_mse (main): the mean over grades of the mean squared error within each, which is the MSE of the authors and of
     OMAR-RQ; ordinal_balanced_accuracy; kendall_tau (tau-b). The best constant has a plain mean squared error of 8.40.
@@ -71,7 +71,7 @@ def _parts(file: Path, number: str) -> dict[Split, dict[str, int]]:
 
 
 def _cuts(file: Path) -> dict[str, tuple[float, float | None]]:
-    """Return where each piece begins and ends in its recording, in seconds."""
+    """Return begin and end of each piece in its recording, in seconds."""
     try:
         pieces = json.loads(official_bytes(file, None, f"{ADDRESS} (access on request)")).items()
         cuts = {title: [piece.get(name, piece.get(f"only_{name}")) for name in ("start", "end")] for title, piece in pieces}

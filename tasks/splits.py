@@ -1,7 +1,7 @@
-"""Splits for data that brings none: stratified, deterministic, and blind to names and order.
+"""Splits for data without any: stratified, deterministic, and independent of names and order.
 
 Units (distinct contents, or groups) are ordered within each stratum by a hash of their identity and dealt 3:1:1 to train,
-valid and test. The same units give the same splits on any machine; a renamed file stays where it was.
+valid and test. The same units give the same splits on any machine; a renamed file keeps its split.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def stratified_splits(stratum_of: Mapping[str, str], where: str) -> dict[str, Sp
 
     Args:
         stratum_of: the stratum (as a rule the label) of each unit.
-        where: what the units come from, for the error.
+        where: the source of the units, for the error.
 
     Raises:
         MarbleError: a stratum has fewer than three units.
@@ -40,6 +40,6 @@ def stratified_splits(stratum_of: Mapping[str, str], where: str) -> dict[str, Sp
                 "add some or remove it."
             )
         held_out = max(1, round(len(units) / 5))
-        for place, unit in enumerate(sorted(units, key=lambda unit: hashlib.sha256(unit.encode()).digest())):
-            splits[unit] = "test" if place < held_out else "valid" if place < 2 * held_out else "train"
+        for rank, unit in enumerate(sorted(units, key=lambda unit: hashlib.sha256(unit.encode()).digest())):
+            splits[unit] = "test" if rank < held_out else "valid" if rank < 2 * held_out else "train"
     return splits

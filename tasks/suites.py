@@ -1,7 +1,7 @@
 """Suites: the tasks of one paper under one name, in the order of its tables; ``--task suite:muq`` runs them all.
 
-A suite names every task of its paper. Those that marble has not, or has for the user's own data only, stand here like the
-others: a run says that they are missing, and does them as soon as `marble.tasks.TASKS` knows them by this name.
+A suite names every task of its paper, also tasks that marble lacks or has for the user's own data only: a run reports them as
+missing, and includes them as soon as `marble.tasks.TASKS` has the name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Suite:
-    """The tasks of a paper, its tables that list them, and the protocol preset that comes nearest to the paper's."""
+    """The tasks of a paper, the tables that list them, and the protocol preset nearest to the paper's."""
 
     paper: str
     tables: str

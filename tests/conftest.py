@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,6 +127,9 @@ class Web:
         ranges: whether it knows ranges.
         careful: whether it asks for If-Range before it continues.
         cut: after how many bytes of an answer it hangs up.
+        redirects: address by path, to which it sends on.
+        endless: whether it repeats a file a hundred times, without telling a length.
+        pause: seconds before each byte, and it hangs up after a hundred; None sends all at once.
         asked: path and Range header of each request.
     """
 
@@ -134,6 +139,9 @@ class Web:
     ranges: bool = True
     careful: bool = True
     cut: int | None = None
+    redirects: dict[str, str] = field(default_factory=dict)
+    endless: bool = False
+    pause: float | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
@@ -144,6 +152,11 @@ class Web:
             def do_GET(self):
                 wanted = self.headers["Range"]
                 web.asked.append((self.path, wanted))
+                if self.path in web.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", web.redirects[self.path])
+                    self.end_headers()
+                    return
                 content = web.files.get(self.path)
                 if content is None:
                     self.send_error(404)
@@ -151,14 +164,29 @@ class Web:
                 begin = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and web.ranges else 0
                 if web.careful and self.headers["If-Range"] not in (None, web.version):
                     begin = 0
+                if begin >= len(content):
+                    self.send_error(416)
+                    return
                 self.send_response(206 if begin else 200)
                 if begin:
                     self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
                 if web.version:
                     self.send_header("ETag", web.version)
-                self.send_header("Content-Length", str(len(content) - begin))
+                if not web.endless:
+                    self.send_header("Content-Length", str(len(content) - begin))
                 self.end_headers()
-                self.wfile.write(content[begin:][: web.cut])
+                with suppress(ConnectionError):  # whoever asked has heard enough
+                    self.send(content[begin:][: web.cut])
+
+            def send(self, content):
+                pause = web.pause
+                if pause is None:
+                    for _ in range(100 if web.endless else 1):
+                        self.wfile.write(content)
+                else:
+                    for byte in content[:100]:
+                        time.sleep(pause)
+                        self.wfile.write(bytes([byte]))
 
             def log_message(self, *_):
                 pass

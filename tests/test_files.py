@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import random
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from marble import files as content
-from marble.files import file_hash, file_hashes
+from marble.errors import MarbleError
+from marble.files import atomic_folder, atomic_write, file_hash, file_hashes
 
 
 @pytest.fixture
@@ -95,6 +99,39 @@ def test_a_damaged_memory_is_a_warning(tmp_path, home, reads, damage):
     assert "remove it" in str(caught[0].message)
 
 
+def test_no_flipped_bit_changes_a_hash(tmp_path, home, reads):
+    """Neither in the rows nor anywhere else in the database: a row that does not fit its checksum is read anew."""
+    paths = files(tmp_path, 3)
+    expected = {path: sha256(path.name) for path in paths}
+    file_hashes(paths)
+    whole = (home / "files.sqlite").read_bytes()
+    rows = [place for place, byte in enumerate(whole) if byte]
+    draw = random.Random(0)
+    for place in [*draw.sample(rows, 300), *draw.sample(range(len(whole)), 100)]:
+        shutil.rmtree(home)
+        home.mkdir()
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.randrange(8)
+        (home / "files.sqlite").write_bytes(flipped)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert file_hashes(paths) == expected, place
+        assert all("cannot use" in str(warning.message) for warning in caught)
+
+
+def test_a_memory_without_checksums_is_made_anew(tmp_path, home, reads):
+    paths = files(tmp_path)
+    with sqlite3.connect(home / "files.sqlite") as database:
+        database.execute("CREATE TABLE file (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)")
+        database.execute("INSERT INTO file VALUES (?, ?, ?)", (str(paths[0]), "1 2 3 4", "0" * 64))
+    database.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            assert file_hashes(paths) == {path: sha256(path.name) for path in paths}
+    assert sorted(reads) == paths
+
+
 def test_an_empty_memory_is_fine(tmp_path, home, reads):
     (home / "files.sqlite").touch()
     paths = files(tmp_path)
@@ -150,3 +187,62 @@ def test_processes_share_the_memory(tmp_path, home, reads):
         warnings.simplefilter("error")
         assert file_hashes(paths) == {path: sha256(path.name) for path in paths}
     assert not reads
+
+
+def stopped(path):
+    path.write_text("half")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, before):
+    path = tmp_path / "deep/a.txt"
+    if before:
+        path.parent.mkdir()
+        path.write_text(before)
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as beside:
+        stopped(beside)
+    assert [entry.read_text() for entry in path.parent.iterdir()] == ([before] if before else [])
+    with atomic_write(path) as beside:
+        beside.write_text("whole")
+    assert [entry.read_text() for entry in path.parent.iterdir()] == ["whole"]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep/a"
+    (tmp_path / "deep/.a.partial").mkdir(parents=True)
+    (tmp_path / "deep/.a.partial/stale.txt").write_text("of a killed run")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as beside:
+        stopped(beside / "half.txt")
+    assert list(path.parent.iterdir()) == []
+    with atomic_folder(path) as beside:
+        (beside / "whole.txt").touch()
+    assert [entry.name for entry in path.parent.rglob("*")] == ["a", "whole.txt"]  # and not the stale one
+    with pytest.raises(MarbleError, match=r"Cannot write .*deep/a \(directory not empty\)"), atomic_folder(path) as beside:
+        (beside / "other.txt").touch()
+    assert [entry.name for entry in path.parent.rglob("*")] == ["a", "whole.txt"]
+
+
+def test_a_rename_reaches_the_disk(tmp_path, monkeypatch):
+    """A file that was renamed is lost with the power unless its folder is synchronised, after the rename."""
+    synchronised = []
+
+    def note(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synchronised.append((path.is_dir(), (tmp_path / "a.txt").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with atomic_write(tmp_path / "a.txt") as beside:
+        beside.write_text("text")
+    assert synchronised == [(False, False), (True, True)]
+
+
+def test_a_folder_that_cannot_be_synchronised_is_no_fault(tmp_path, monkeypatch):
+    def refuse_folders(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir():
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with atomic_write(tmp_path / "a.txt") as beside:
+        beside.write_text("text")
+    assert (tmp_path / "a.txt").read_text() == "text"

@@ -1,11 +1,11 @@
-"""What the headers of audio files tell about their length, where libsndfile believes them too much or too little.
+"""The length of audio files by their headers, where libsndfile trusts a header too much or too little.
 
-- libsndfile reads a WAV, AIFF, AU or Ogg file that stops early to where it stops, without a word: `missing_bytes` counts
-  what its header promises and the file lacks.
-- A WAV that was streamed has placeholders for sizes; where that is 0, libsndfile finds no audio.
+- libsndfile reads a truncated WAV, AIFF, AU or Ogg file to its end without an error: `missing_bytes` counts the bytes that
+  the header promises and the file lacks.
+- A streamed WAV has placeholders for sizes; where the placeholder is 0, libsndfile reads no audio.
 - An MP3 without a Xing or Info tag has no length at all; libsndfile 1.2 guesses one from the first bit rate and stops there.
-  `with_length` gives the bytes of such WAV and MP3 files with the length written in. Whether an MP3 without a tag was cut
-  short cannot be known; it ends with its last whole frame.
+  `with_length` returns the bytes of such WAV and MP3 files with the length written in. A truncated MP3 without a tag cannot be
+  recognised; it ends with its last whole frame.
 
 Layouts: RIFF and AIFF (IFF) chunks, EBU Tech 3306 (RF64), RFC 3533 (Ogg pages), ISO 11172-3 section 2.4 (MPEG frames).
 """
@@ -25,41 +25,41 @@ _KBIT = {
 _HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def missing_bytes(path: Path, found: str) -> int:
-    """Return how many bytes of audio the header of a file promises that the file lacks.
+def missing_bytes(path: Path, container: str) -> int:
+    """Return the number of bytes of audio that a header promises and the file lacks.
 
     Args:
         path: the file.
-        found: its format as libsndfile calls it; 0 is returned for those that libsndfile checks itself.
+        container: its format as libsndfile calls it; the number is 0 for formats that libsndfile checks itself.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if found in ("WAV", "WAVEX", "RF64", "AIFF"):
+        if container in ("WAV", "WAVEX", "RF64", "AIFF"):
             data = _data_chunk(file, size)
             return 0 if data is None or _is_placeholder(data.length) else data.begin + data.length - size
-        if found == "AU":
+        if container == "AU":
             magic = file.read(4)
             begin, length = struct.unpack("<2I" if magic == b"dns." else ">2I", file.read(8))
             return 0 if _is_placeholder(length) else begin + length - size
-        return _missing_ogg_bytes(file, size) if found == "OGG" else 0
+        return _missing_ogg_bytes(file, size) if container == "OGG" else 0
 
 
-def with_length(path: Path, found: str) -> io.BytesIO | None:
-    """Return the bytes of a WAV or MP3 file with its length written in where its own header lacks it, else None."""
-    if found in ("WAV", "WAVEX"):
+def with_length(path: Path, container: str) -> io.BytesIO | None:
+    """Return the bytes of a WAV or MP3 file with the length that its header lacks; None where it lacks none."""
+    if container in ("WAV", "WAVEX"):
         return _sized_wav(path)
-    return _tagged_mp3(path) if found == "MP3" else None
+    return _tagged_mp3(path) if container == "MP3" else None
 
 
 class _Data(NamedTuple):
-    """Where the samples of a chunked file begin, and how many bytes they have."""
+    """The first byte of the samples in a chunked file, and their number of bytes."""
 
     begin: int
     length: int
 
 
 def _is_placeholder(length: int) -> bool:
-    """Tell whether a length is what programs write that cannot know it: the largest that fits, or a little less."""
+    """Tell whether a length is a placeholder of streaming programs: the largest that fits, or a little less."""
     return 0x7FFF0000 <= length <= 0x80000000 or 0xFFFF0000 <= length <= 0xFFFFFFFF
 
 
@@ -80,7 +80,7 @@ def _data_chunk(file: BinaryIO, size: int) -> _Data | None:
 
 
 def _missing_ogg_bytes(file: BinaryIO, size: int) -> int:
-    """Return what the last page of an Ogg file lacks; 1 where it is whole but not marked as the last."""
+    """Return the bytes that the last page of an Ogg file lacks; 1 where it is whole but not marked as the last."""
     file.seek(max(0, size - 2**17))
     tail = file.read()
     page = tail[max(tail.rfind(b"OggS"), 0) :]
@@ -129,7 +129,7 @@ def _tagged_mp3(path: Path) -> io.BytesIO | None:
 
 
 def _id3_bytes(head: bytes) -> int:
-    """Return the length of the ID3v2 tag that a file begins with."""
+    """Return the length of the ID3v2 tag at the start of a file."""
     if head[:3] != b"ID3":
         return 0
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -137,19 +137,19 @@ def _id3_bytes(head: bytes) -> int:
 
 def _has_length_tag(frame: bytes) -> bool:
     """Tell whether the first frame of an MP3 is a Xing or Info tag with the number of frames."""
-    place = 4 + _side_bytes(frame) if _frame_bytes(frame, 0) else len(frame)
-    return frame[place : place + 4] in (b"Xing", b"Info") and bool(frame[place + 7] & 1)
+    tag = 4 + _side_bytes(frame) if _frame_bytes(frame, 0) else len(frame)
+    return frame[tag : tag + 4] in (b"Xing", b"Info") and bool(frame[tag + 7] & 1)
 
 
 def _side_bytes(header: bytes | bytearray) -> int:
-    """Return the length of the side information behind a frame header."""
+    """Return the length of the side information after a frame header."""
     mono, first_version = header[3] >> 6 == 3, header[1] >> 3 & 3 == 3
     return (17 if mono else 32) if first_version else (9 if mono else 17)
 
 
-def _frame_bytes(content: bytes | bytearray, place: int) -> int:
-    """Return the length of the MPEG layer III frame at a place, 0 where there is none."""
-    header = content[place : place + 4]
+def _frame_bytes(content: bytes | bytearray, begin: int) -> int:
+    """Return the length of the MPEG layer III frame at a byte, 0 where there is none."""
+    header = content[begin : begin + 4]
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
     version, rate, hertz = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
@@ -160,18 +160,18 @@ def _frame_bytes(content: bytes | bytearray, place: int) -> int:
 
 
 def _mp3_frames(content: bytes) -> Iterator[int]:
-    """Yield where each whole frame of an MP3 begins; what lies between frames is passed over."""
-    place = 0
-    while (length := _frame_bytes(content, place)) or (place := _next_frame(content, place)) >= 0:
-        if length and place + length <= len(content):
-            yield place
-        place += length
+    """Yield the first byte of each whole frame of an MP3; bytes between frames are ignored."""
+    begin = 0
+    while (length := _frame_bytes(content, begin)) or (begin := _next_frame(content, begin)) >= 0:
+        if length and begin + length <= len(content):
+            yield begin
+        begin += length
 
 
-def _next_frame(content: bytes, place: int) -> int:
-    """Return where the next two frames in a row begin, -1 where there are none."""
-    while (place := content.find(b"\xff", place + 1)) >= 0:
-        length = _frame_bytes(content, place)
-        if length and _frame_bytes(content, place + length):
-            return place
+def _next_frame(content: bytes, begin: int) -> int:
+    """Return the first byte of the next two frames in a row, -1 where there are none."""
+    while (begin := content.find(b"\xff", begin + 1)) >= 0:
+        length = _frame_bytes(content, begin)
+        if length and _frame_bytes(content, begin + length):
+            return begin
     return -1

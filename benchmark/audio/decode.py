@@ -1,13 +1,13 @@
-"""From an audio file to a mono waveform at the wanted rate, or to the reason why not.
+"""Decode an audio file to a mono waveform at the wanted rate, or say why it is bad; cut waveforms into windows.
 
 Conventions
 -----------
 - Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged; soxr "HQ" resamples.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.
 - A file is *bad*, with a reason in words, when it is missing, unreadable, empty, no audio, wrongly named (mp3 data in a
-  .wav), truncated, without samples, not finite, or silent (no sample above -100 dB). Bad audio is never repaired. A clip
-  may end up to 0.05 s behind its file, since annotations are rounded; it is then that much shorter.
-- Windows: consecutive pieces of a fixed length every `hop`; the rest behind the last one is a shorter window of its own
+  .wav), truncated, without samples, not finite, silent (no sample above -100 dB), or of a rate outside `RATES`. Bad audio is
+  never repaired. The stop of a clip may lie up to 0.05 s after the end of its file, since annotations are rounded.
+- Windows: consecutive pieces of a fixed length every `hop`; the rest after the last one is a shorter window of its own
   where it lasts at least `tail`. A clip shorter than one window is one window. Nothing is padded or wrapped.
 
 `VERSION` is part of the key of the feature cache: raise it whenever a change here changes a sample.
@@ -43,6 +43,7 @@ EXTENSIONS = {
     ".snd": ("AU",),
 }
 SILENCE = 1e-5
+RATES = range(1_000, 1_000_001)  # Hz; at 1 Hz a WAV of 2 kB would become gigabytes
 _OVERHANG = 0.05
 _UNKNOWN_FRAMES = 2**62
 # An MPEG frame may use up to 511 bytes of those before it (ISO 11172-3, main_data_begin): at most 16 frames of 1152 samples.
@@ -50,7 +51,7 @@ _MP3_LEAD = 16 * 1152
 
 
 class BadAudioError(Exception):
-    """Audio that must not be used; its text is the reason, ready to follow "PATH: "."""
+    """Audio that must not be used; its text is the reason, a predicate after the path."""
 
 
 def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
@@ -83,7 +84,7 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
 
 
 def seconds(path: Path) -> float:
-    """Return the length of a file in seconds, as its header tells it.
+    """Return the length of a file in seconds, by its header.
 
     Raises:
         BadAudioError: with the reason.
@@ -99,7 +100,7 @@ def windows(samples: int, length: int | None, hop: int, tail: int) -> list[slice
         samples: length of the waveform.
         length: of a window, in samples; None is the whole waveform.
         hop: distance of two windows, in samples.
-        tail: the rest behind the last full window is kept from this length on, in samples.
+        tail: the least length of a last, shorter window, in samples.
 
     Returns:
         At least one slice; all but the last have `length` samples.
@@ -130,6 +131,8 @@ def _decode(path: Path, start: float, stop: float | None) -> tuple[np.ndarray, i
             file.seek(begin - lead)
             wanted = min(end, frames) - begin
             samples = file.read(lead + wanted, dtype="float32", always_2d=True)[lead:]
+        except MemoryError as error:
+            raise BadAudioError(f"needs more memory than there is: its header tells {frames:,} samples") from error
         except soundfile.LibsndfileError as error:
             raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
         if len(samples) < wanted:
@@ -164,7 +167,7 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _sound_file(source: bytes | io.BytesIO) -> soundfile.SoundFile:
-    """Open a path, as bytes since a name may be no UTF-8, or the content of a file."""
+    """Open a path (as bytes, since a name may be no UTF-8) or the content of a file."""
     try:
         return soundfile.SoundFile(source)  # ty: ignore[invalid-argument-type]
     except (soundfile.LibsndfileError, TypeError) as error:
@@ -179,13 +182,15 @@ def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> No
         raise BadAudioError(f"is wrongly named: it holds {file.format} data")
     if file.frames >= _UNKNOWN_FRAMES:
         raise BadAudioError("does not tell its length, since it was streamed: write it anew with the tool of its format")
+    if file.samplerate not in RATES:
+        raise BadAudioError(f"has a rate of {file.samplerate:,} Hz, which is none of audio ({RATES[0]:,} to {RATES[-1]:,} Hz)")
     missing = missing_bytes(path, file.format)
     if missing > 0:
         raise BadAudioError(f"is truncated: at least {missing} bytes of its audio are missing")
 
 
 def promised_formats(path: Path) -> tuple[str, ...]:
-    """Return the formats that the name of a file promises, as libsndfile calls them; none where it promises none."""
+    """Return the formats that fit the extension of a file, as libsndfile calls them; none for other extensions."""
     return EXTENSIONS.get(path.suffix.lower(), ())
 
 

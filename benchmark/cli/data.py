@@ -1,4 +1,4 @@
-"""``marble data``: what the files of tasks are, where they come from, and whether they are whole."""
+"""``marble data``: list, fetch and check the files of tasks."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> No
     from marble.data.verify import verify as check
 
     findings = []
-    for one in _tasks(task):
-        for finding in check(one, _root(data_root), reporter=reporter()):
-            findings.append({"task": one.name} | vars(finding))
+    for checked in _tasks(task):
+        for finding in check(checked, _root(data_root), reporter=reporter()):
+            findings.append({"task": checked.name} | vars(finding))
             if not as_json:
-                write(f"{'ok   ' if finding.good else 'WRONG'}  {one.name}, {finding.check}: {finding.found}")
+                write(f"{'ok   ' if finding.good else 'WRONG'}  {checked.name}, {finding.check}: {finding.found}")
                 for wrong in finding.wrong:
                     write(f"       {wrong}")
     if as_json:

@@ -1,12 +1,10 @@
-"""Zip and tar.gz archives, unpacked with care.
+"""Unpack zip and tar.gz archives with care, by the two modules of the standard library.
 
-Conventions
------------
-- Only regular files come out. A link, a device, an absolute name, one with ``..`` or a backslash, a name twice or below a
-  file: the whole archive is refused.
-- What comes out is bounded: `MOST_FILES` files, and `GROWTH` times the archive plus `SLACK` bytes, counted while written.
-- All goes into ``.<name>.partial`` beside the folder. The one folder that was wanted is renamed at the end, the rest removed:
-  the folder is whole or absent.
+- Only regular files come out. An archive with a link, a device, an absolute name, one with ``..`` or a backslash, a name twice
+  or below a file is refused as a whole.
+- An archive may hold `MOST_FILES` files, and `GROWTH` times its own size plus `SLACK` bytes.
+- Files are unpacked in a fresh folder beside the target. The wanted folder is renamed at the end, the rest removed: the
+  target is whole or absent.
 """
 
 from __future__ import annotations
@@ -18,12 +16,13 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from marble.data.download import CHUNK
 from marble.errors import MarbleError
-from marble.files import partial_of, writing
+from marble.files import fresh_folder, put_in_place, writing
 from marble.progress import Reporter
 
 MOST_FILES = 1_000_000
@@ -34,120 +33,102 @@ SLACK = 100 * 2**20
 def unpack(
     archive: Path, folder: Path, holds: str, convert: Callable[[Path], None] | None = None, reporter: Reporter | None = None
 ) -> None:
-    """Put one folder of an archive in its place.
+    """Unpack one folder of an archive.
 
     Args:
         archive: zip or tar.gz.
-        folder: where to; must not exist, or be empty.
-        holds: pattern of a name by which the folder is known in the archive; one of the same name is preferred, then the
-            one nearest to the top.
+        folder: the target; must not exist, or be empty.
+        holds: pattern of a name that the wanted folder holds; of several such folders one of the target's name is preferred,
+            then the one nearest to the top.
         convert: repairs the folder before it is renamed.
         reporter: shows the progress; silent by default.
 
     Raises:
         MarbleError: the archive is unsafe, damaged, too large or holds no such folder, or the folder cannot be written.
     """
-    size, read = archive.stat().st_size, 0
-    limit = GROWTH * size + SLACK
-    stage = (reporter or Reporter()).stage(f"unpack {archive.name}", size / 1e6, "MB")
-    with _fresh(folder) as partial, stage as advance, archive.open("rb") as content:
-        for number, (name, chunks) in enumerate(_members(content, archive)):
+    with fresh_folder(folder) as beside:
+        _extract(archive, beside, reporter or Reporter())
+        _place(beside, folder, holds, convert, archive)
+
+
+def copy_folder(source: Path, folder: Path, holds: str, convert: Callable[[Path], None] | None = None) -> None:
+    """Copy one folder of a folder; as `unpack`."""
+    with fresh_folder(folder) as beside:
+        shutil.copytree(source, beside, dirs_exist_ok=True)
+        _place(beside, folder, holds, convert, source)
+
+
+def _place(beside: Path, folder: Path, holds: str, convert: Callable[[Path], None] | None, origin: Path) -> None:
+    fitting = [path for path in map(Path, (top for top, _, _ in os.walk(beside))) if next(path.glob(holds), None)]
+    if not fitting:
+        raise _refused(origin, f"holds no folder with {holds}")
+    wanted = min(fitting, key=lambda path: (path.name != folder.name, len(path.parts), path))
+    if convert:
+        convert(wanted)
+    put_in_place(wanted, folder)
+
+
+def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
+    size, done = archive.stat().st_size, 0
+    left = GROWTH * size + SLACK
+    stage = reporter.stage(f"unpack {archive.name}", size / 1e6, "MB")
+    with stage as advance, archive.open("rb") as content, _damage_told(archive):
+        for number, (name, is_regular, length, extract) in enumerate(_members(content)):
             path = PurePosixPath(name)
+            left -= length
+            if not is_regular:
+                raise _refused(archive, f"holds '{name}', which is a link or a device")
             if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
                 raise _refused(archive, f"holds '{name}', which leads out of its folder")
             if number >= MOST_FILES:
                 raise _refused(archive, f"holds more than {MOST_FILES:,} files")
-            with writing(partial / path):
-                try:
-                    (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                    file = (partial / path).open("xb")
-                except (FileExistsError, NotADirectoryError) as error:
-                    raise _refused(archive, f"holds '{name}' twice, or below a file") from error
-                with file:
-                    for chunk in chunks:
-                        limit -= len(chunk)
-                        if limit < 0:
-                            raise _refused(archive, f"of {size:,} bytes unpacks to more than {GROWTH} times as much")
-                        file.write(chunk)
-            advance((content.tell() - read) / 1e6)
-            read = content.tell()
-        _place(partial, folder, holds, convert, archive)
+            if left < 0:
+                raise _refused(archive, f"of {size:,} bytes unpacks to more than {GROWTH} times as much")
+            try:
+                if (folder / path).exists():
+                    raise FileExistsError
+                extract(folder)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise _refused(archive, f"holds '{name}' twice, or below a file") from error
+            except OSError as error:
+                if error.errno is None:  # gzip's, about what it reads
+                    raise
+                with writing(folder / path):
+                    raise
+            advance((content.tell() - done) / 1e6)
+            done = content.tell()
 
 
-def copy_folder(source: Path, folder: Path, holds: str, convert: Callable[[Path], None] | None = None) -> None:
-    """Put a copy of a folder in its place; as `unpack`."""
-    with _fresh(folder) as partial:
-        with writing(folder):
-            shutil.copytree(source, partial, dirs_exist_ok=True)
-        _place(partial, folder, holds, convert, source)
-
-
-@contextmanager
-def _fresh(folder: Path) -> Generator[Path]:
-    """Give an empty folder beside `folder`, and remove what is left of it."""
-    partial = partial_of(folder)
-    with writing(folder):
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _place(partial: Path, folder: Path, holds: str, convert: Callable[[Path], None] | None, origin: Path) -> None:
-    fitting = [path for path in (Path(place) for place, _, _ in os.walk(partial)) if next(path.glob(holds), None)]
-    if not fitting:
-        raise _refused(origin, f"holds no folder with {holds}")
-    found = min(fitting, key=lambda path: (path.name != folder.name, len(path.parts), path))
-    with writing(folder):
-        if convert:
-            convert(found)
-        found.rename(folder)
-
-
-def _members(content: IO[bytes], origin: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield name and content of each file."""
-    with _reading(origin):
-        if content.read(2) == b"PK":
-            with zipfile.ZipFile(content) as unzipped:
-                for info in unzipped.infolist():
-                    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                        raise _refused(origin, f"holds '{info.filename}', which is a link or a device")
-                    if not info.is_dir():
-                        with unzipped.open(info) as stream:
-                            yield info.filename, _chunks(stream, origin)
-            return
-        content.seek(0)
-        with tarfile.open(fileobj=content, mode="r:gz") as untarred:
-            for member in untarred:
-                stream = untarred.extractfile(member) if member.isreg() else None
-                if stream:
-                    yield member.name, _chunks(stream, origin)
-                elif not member.isdir():
-                    raise _refused(origin, f"holds '{member.name}', which is a link or a device")
-            # A damaged header looks like the end to tarfile; the checksum behind the real end tells.
-            for _ in _chunks(untarred.fileobj, origin):  # ty: ignore[invalid-argument-type]
-                pass
-
-
-def _chunks(stream: IO[bytes], origin: Path) -> Iterator[bytes]:
-    with _reading(origin):
-        while chunk := stream.read(CHUNK):
-            yield chunk
+def _members(content: IO[bytes]) -> Iterator[tuple[str, bool, int, Callable[[Path], object]]]:
+    """Yield name, whether it is a regular file, size in bytes, and the function that extracts it, of all but folders."""
+    if content.read(2) == b"PK":
+        with zipfile.ZipFile(content) as unzipped:
+            for info in unzipped.infolist():
+                if not info.is_dir():
+                    is_regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+                    yield info.filename, is_regular, info.file_size, partial(unzipped.extract, info)
+        return
+    content.seek(0)
+    with tarfile.open(fileobj=content, mode="r:gz") as untarred:
+        for member in untarred:
+            if not member.isdir():
+                extract = partial(untarred.extract, member, set_attrs=False, filter="data")
+                yield member.name, member.isreg(), member.size, extract
+        # A damaged header looks like the end to tarfile; the checksum after the real end tells.
+        while untarred.fileobj and untarred.fileobj.read(CHUNK):
+            pass
 
 
 @contextmanager
-def _reading(origin: Path) -> Generator[None]:
-    """Turn whatever the two libraries raise at a damaged archive, which is anything, into a sentence."""
+def _damage_told(archive: Path) -> Generator[None]:
+    """Turn whatever the two modules raise at a damaged archive, which is anything, into a sentence."""
     try:
         yield
     except MarbleError:
         raise
     except Exception as error:
         raise MarbleError(
-            f"The archive {origin} is damaged ({error or type(error).__name__}): remove it and fetch it anew."
+            f"The archive {archive} is damaged ({error or type(error).__name__}): remove it and fetch it anew."
         ) from error
 
 

@@ -1,11 +1,13 @@
-"""From an address to a file that is whole, or to a sentence that says why not.
+"""Download a URL to a file that is whole, or raise a sentence that says why not.
 
 Conventions
 -----------
-- What arrives grows in ``.<name>.partial`` beside the file and is renamed when it is complete and its checksum is right.
-- An interrupted transfer goes on where it ended (HTTP Range, If-Range) if the server still tells the version that is kept in
-  ``.<name>.version`` (its ETag, else its Last-Modified); a server that does not know ranges or versions sends it anew.
-- http and https alone; certificates are checked; nothing is decompressed.
+- The content grows in ``.<name>.partial`` beside the file and is renamed when it is complete and its checksum is right.
+- An interrupted transfer continues where it ended (HTTP Range, If-Range) if the server still names the version that is kept in
+  ``.<name>.version`` (its ETag, else its Last-Modified); a server without ranges or versions sends the file again.
+- A transfer is bounded: by the known size of the file, else by the length that the server names, else by `MOST_UNKNOWN` bytes;
+  and it is given up where a `WINDOW` of seconds brings fewer than `LEAST_RATE` bytes a second.
+- http and https alone, after redirects too; certificates are checked; nothing is decompressed.
 """
 
 from __future__ import annotations
@@ -14,112 +16,144 @@ import os
 import re
 import shutil
 import ssl
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from marble.errors import MarbleError
-from marble.files import has_checksum, partial_of, writing
+from marble.files import has_checksum, partial_of, put_in_place, writing
 from marble.progress import Reporter
 
 CHUNK = 1 << 18
+MOST_UNKNOWN = 8 * 2**30
+WINDOW = 60.0
+LEAST_RATE = 1000
 _TIMEOUT = 60.0
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class NotTheFileError(MarbleError):
-    """Who was asked answered, but not with the published file."""
+    """The server answered without the published file."""
 
 
-def download(url: str, file: Path, checksum: str | None = None, reporter: Reporter | None = None) -> None:
-    """Bring what an address gives to a file, which is replaced at the end.
+def download(
+    url: str, file: Path, checksum: str | None = None, reporter: Reporter | None = None, size: int | None = None
+) -> None:
+    """Download a URL to a file, atomically.
 
     Args:
-        url: the address.
-        file: where to.
+        url: http or https.
+        file: the target; what stands there is replaced at the end.
         checksum: sha256 or md5 of the content, in hex; None where none is known.
         reporter: shows the progress; silent by default.
+        size: the most bytes that may come; None where the size is not known.
 
     Raises:
-        NotTheFileError: the server does not have the file, or another one.
-        MarbleError: the server cannot be reached or trusted, or ends before the end, or the file cannot be written.
+        NotTheFileError: the server does not have the file, or a different one.
+        MarbleError: the server cannot be reached or trusted, is too slow, or stops early, or the file cannot be written.
     """
-    partial = partial_of(file)
+    beside = partial_of(file)
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    _transfer(url, partial, reporter or Reporter())
-    _put_in_place(partial, file, checksum, url)
+    _transfer(url, beside, size, reporter or Reporter())
+    _check_and_place(beside, file, checksum, url)
 
 
 def copy(source: Path, file: Path, checksum: str | None = None) -> None:
-    """Bring the content of another file to a file; as `download`."""
+    """Copy a file to a file, atomically; as `download`."""
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, partial_of(file))
-    _put_in_place(partial_of(file), file, checksum, str(source))
+    _check_and_place(partial_of(file), file, checksum, str(source))
 
 
-def _put_in_place(partial: Path, file: Path, checksum: str | None, origin: str) -> None:
+def _check_and_place(beside: Path, file: Path, checksum: str | None, origin: str) -> None:
     with writing(file):
-        if checksum and not has_checksum(partial, checksum):
-            _forget(partial)
+        if checksum and not has_checksum(beside, checksum):
+            _forget(beside)
             raise NotTheFileError(
                 f"{origin} is not the published file (its checksum is not {checksum}) and was not kept: run the same command "
                 "again, or name a folder with the right file with --mirror."
             )
-        with partial.open("rb") as content:
-            os.fsync(content.fileno())
-        partial.replace(file)
-        _forget(partial)
+        put_in_place(beside, file)
+        _forget(beside)
 
 
-def _forget(partial: Path) -> None:
-    partial.unlink(missing_ok=True)
-    partial.with_suffix(".version").unlink(missing_ok=True)
+def _forget(beside: Path) -> None:
+    beside.unlink(missing_ok=True)
+    beside.with_suffix(".version").unlink(missing_ok=True)
 
 
-def _transfer(url: str, partial: Path, reporter: Reporter) -> None:
+def _transfer(url: str, beside: Path, size: int | None, reporter: Reporter) -> None:
     """Complete a partial file."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise NotTheFileError(f"{url} is no http or https address: fetch it by hand.")
-    stamp = partial.with_suffix(".version")
-    known = stamp.read_text(errors="replace") if partial.exists() and stamp.exists() else ""
-    known = known if known.isprintable() and known.isascii() else ""
-    begun = partial.stat().st_size - 1 if known else 0  # the last byte is asked for again, so that there always is one to come
+    _refuse_scheme(url, url)
+    begun, known = _begun(beside)
     headers = {"User-Agent": "marble", "Accept-Encoding": "identity"}
     if begun > 0:
         headers |= {"Range": f"bytes={begun}-", "If-Range": known}
     request = Request(url, headers=headers)  # noqa: S310  (the scheme is checked above)
-    with _talking(url, partial), urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
+    with _failures_told(url, beside), build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
         version = _version(response)
         length = response.headers.get("Content-Length") or ""
         total = int(length) if length.isdecimal() else 0
         if response.status == 206:
-            found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
-            if not found or int(found[1]) != begun or version != known:
-                _forget(partial)
+            sent = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
+            if not sent or int(sent[1]) != begun or version != known:
+                _forget(beside)
                 raise NotTheFileError(f"{url} has changed since its transfer began: run the same command again.")
-            total = int(found[2])
-        with writing(partial):
+            total = int(sent[2])
+        with writing(beside):
             if response.status == 206:
-                os.truncate(partial, begun)
+                os.truncate(beside, begun)
             else:
-                _forget(partial)
+                _forget(beside)
                 begun = 0
                 if version:
-                    stamp.write_text(version)
-            with partial.open("ab") as file, reporter.stage(f"fetch {file_name(url)}", total / 1e6, "MB") as advance:
+                    beside.with_suffix(".version").write_text(version)
+            have, most = begun, size or total or MOST_UNKNOWN
+            with beside.open("ab") as file, reporter.stage(f"fetch {file_name(url)}", total / 1e6, "MB") as advance:
                 advance(begun / 1e6)
                 for chunk in _chunks(response, url):
+                    have += len(chunk)
+                    if max(have, total) > most:
+                        _forget(beside)
+                        fault = "its published size" if size else "without saying how many"
+                        raise NotTheFileError(
+                            f"{url} gives more than {most:,} bytes, {fault}: fetch it by hand, "
+                            "and name its folder with --mirror."
+                        )
                     file.write(chunk)
                     advance(len(chunk) / 1e6)
-    have = partial.stat().st_size
     if have < total:
         raise MarbleError(f"{url} ended after {have:,} of {total:,} bytes: run the same command again, which goes on there.")
+
+
+def _begun(beside: Path) -> tuple[int, str]:
+    """Return where a transfer continues, in bytes, and the version that it continues."""
+    stamp = beside.with_suffix(".version")
+    known = stamp.read_text(errors="replace") if beside.exists() and stamp.exists() else ""
+    if not known.isprintable() or not known.isascii() or not known:
+        return 0, ""
+    return beside.stat().st_size - 1, known  # one byte is fetched again, so that there always is one to come
+
+
+def _refuse_scheme(url: str, origin: str) -> None:
+    if urlsplit(url).scheme not in ("http", "https"):
+        way = "is" if url == origin else f"leads to {url}, which is"
+        raise NotTheFileError(f"{origin} {way} no http or https address: fetch it by hand.")
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follow redirects to http and https alone."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _refuse_scheme(newurl, req.full_url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def file_name(url: str) -> str:
@@ -128,27 +162,35 @@ def file_name(url: str) -> str:
 
 
 def _version(response: HTTPResponse) -> str:
-    """Return what tells two versions of a file apart, empty where the server says nothing."""
+    """Return what distinguishes two versions of a file, "" where the server names nothing."""
     tag = response.headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
 
 
 def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
-    with _talking(url):
-        while chunk := response.read(CHUNK):
+    """Yield the content as it arrives, as long as it arrives fast enough."""
+    began, count = time.monotonic(), 0
+    with _failures_told(url):
+        while chunk := response.read1(CHUNK):
             yield chunk
+            count += len(chunk)
+            seconds = time.monotonic() - began
+            if seconds >= WINDOW:
+                if count < LEAST_RATE * seconds:
+                    raise TimeoutError(f"only {count / seconds:.0f} bytes a second arrive")
+                began, count = time.monotonic(), 0
 
 
 @contextmanager
-def _talking(url: str, partial: Path | None = None) -> Generator[None]:
+def _failures_told(url: str, beside: Path | None = None) -> Generator[None]:
     """Turn what goes wrong between two machines into a sentence."""
     mirror = "or fetch it by hand and name its folder with --mirror"
     try:
         yield
     except HTTPError as error:
         error.close()
-        if error.code == 416 and partial:  # there is more here than there
-            _forget(partial)
+        if error.code == 416 and beside:  # the partial file is longer than the offered one
+            _forget(beside)
         raise NotTheFileError(f"{url} answers {error.code} ({error.reason}): try later, {mirror}.") from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error

@@ -1,15 +1,13 @@
-"""The files of the tasks: what is there, how the rest is come by, and whether it is what it should be.
+"""The files of the tasks: what is there, and how to get the rest.
 
 Conventions
 -----------
-- A task declares what it reads as `marble.task.Resource`: files and folders below the data root. A file is there when its
-  checksum is right, a folder when it holds what it is known by; an archive becomes a folder as `marble.data.archives` says.
-- `prepare` fetches what has an address, and only what is not there: a second time it does nothing. An archive that it
-  fetched is removed when its folder is in place.
-- A mirror is a folder that stands in for the network: each file, folder or archive is looked for at its path below the data
-  root, and by its bare name. Checksums are asked for all the same.
-- `verify` reads everything: checksums, sizes of splits, artists in training and elsewhere, every clip (decoded), and
-  recordings whose bytes stand in two splits.
+- A task declares its files as `marble.task.Resource`: files and folders below the data root. A file is there if its checksum
+  is right, a folder if it holds a name that fits its pattern; `marble.data.archives` turns archives into folders.
+- `prepare` fetches only missing files that have an address: a second time it does nothing. It removes an archive when the
+  folder is in place.
+- A mirror is a folder that replaces the network: each file, folder or archive is looked for at its path below the data root,
+  and by its bare name. Checksums are compared all the same.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from marble.task import Resource, Task
 
 
 def status(tasks: Sequence[Task], root: Path) -> list[dict[str, Any]]:
-    """Return one row for each file or folder of some tasks: who reads it, where below the data root, its state, and more."""
+    """Return one row for each file or folder of some tasks: its readers, path below the data root, state, size, source."""
     rows: dict[str, dict[str, Any]] = {}
     for task in tasks:
         for resource in task.resources:
@@ -50,17 +48,17 @@ def status(tasks: Sequence[Task], root: Path) -> list[dict[str, Any]]:
 def prepare(
     tasks: Sequence[Task], root: Path, *, mirror: Path | None = None, offline: bool = False, reporter: Reporter | None = None
 ) -> list[str]:
-    """Bring the files of some tasks below a data root, as far as they can be had.
+    """Fetch and unpack the files of some tasks, except those that must be fetched by hand.
 
     Args:
         tasks: whose files.
         root: the data root.
-        mirror: a folder to take them from instead of the network.
-        offline: only unpack what is there.
+        mirror: a folder to take the files from instead of the network.
+        offline: only unpack archives that are there.
         reporter: shows the progress; silent by default.
 
     Returns:
-        One sentence for each file or folder that could have been had but was not.
+        One sentence for each file or folder whose fetching failed.
 
     Raises:
         MarbleError: the mirror does not exist, another process prepares the same data root, or it cannot be written.
@@ -75,7 +73,7 @@ def prepare(
         for resource in resources:
             try:
                 if state(resource, root) != "there":
-                    _Source(root, mirror, offline, reporter or Reporter()).obtain(resource)
+                    _Source(root, mirror, offline, reporter or Reporter()).fetch(resource)
             except MarbleError as error:
                 complaints.append(str(error))
     return complaints
@@ -83,7 +81,7 @@ def prepare(
 
 @contextmanager
 def _alone(root: Path) -> Generator[None]:
-    """Make a data root and keep other processes from preparing it."""
+    """Make a data root and lock it against other processes that prepare it."""
     lock = FileLock(root / ".prepare.lock")
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -98,21 +96,22 @@ def _alone(root: Path) -> Generator[None]:
 
 
 def state(resource: Resource, root: Path, *, thorough: bool = False) -> str:
-    """Return "there", or what is wrong with a file or folder in words.
+    """Return "there", or in words the fault of a file or folder.
 
     Args:
-        resource: what is asked for.
+        resource: the file or folder.
         root: the data root.
-        thorough: read the files of a folder too, where they have checksums.
+        thorough: compare the checksums of the files of a folder, too.
     """
     if resource.files:
         files = _listed(resource, root)
-        wrong = [one.path for one in files if (state(one, root) != "there" if thorough else not (root / one.path).is_file())]
+        there = [(root / file.path).is_file() and (not thorough or state(file, root) == "there") for file in files]
+        wrong = [file.path for file, fine in zip(files, there, strict=True) if not fine]
         some = f"{len(wrong)} of {len(files)} are missing or to be removed, first {wrong[0]}" if wrong else "there"
         return "missing" if len(wrong) == len(files) else some
     if resource.holds:
-        places = (resource.path, *resource.also)
-        return "there" if any(next((root / place).glob(resource.holds), None) for place in places) else "missing"
+        folders = (root / path for path in (resource.path, *resource.also))
+        return "there" if any(next(folder.glob(resource.holds), None) for folder in folders) else "missing"
     file = root / resource.path
     if not file.is_file():
         return "missing"
@@ -123,7 +122,7 @@ def state(resource: Resource, root: Path, *, thorough: bool = False) -> str:
 
 
 def _listed(resource: Resource, root: Path) -> Sequence[Resource]:
-    """Return the files of a folder; none where the list of them is not there yet."""
+    """Return the files of a folder; none where their list is not there yet."""
     try:
         return resource.files(root) if resource.files else ()
     except MarbleError:
@@ -131,15 +130,15 @@ def _listed(resource: Resource, root: Path) -> Sequence[Resource]:
 
 
 def _row(resource: Resource, root: Path, task: str) -> dict[str, Any]:
-    found = state(resource, root)
+    present = state(resource, root)
     fetched = bool(resource.urls or resource.files)
     return {
         "tasks": [],
         "path": resource.path,
-        "state": found,
+        "state": present,
         "bytes": resource.size,
         "licence": resource.licence,
-        "get": "" if found == "there" else f"marble data prepare {task}" if fetched else f"by hand: {resource.by_hand}",
+        "get": "" if present == "there" else f"marble data prepare {task}" if fetched else f"by hand: {resource.by_hand}",
         "urls": list(resource.urls),
         "checksum": resource.checksum,
     }
@@ -147,7 +146,7 @@ def _row(resource: Resource, root: Path, task: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where files come from: the mirror if there is one, else the network, unless offline."""
+    """The source of files: the mirror if there is one, else the network, unless offline."""
 
     root: Path
     mirror: Path | None
@@ -156,11 +155,11 @@ class _Source:
 
     @property
     def online(self) -> bool:
-        """Whether the network is asked."""
+        """Whether the network may be used."""
         return not self.mirror and not self.offline
 
-    def obtain(self, resource: Resource) -> None:
-        """Bring a file or folder to its place, if it can be had here."""
+    def fetch(self, resource: Resource) -> None:
+        """Put a file or folder in place, if this source has it."""
         if resource.files:
             self._files(resource)
         elif resource.holds:
@@ -186,11 +185,11 @@ class _Source:
 
     def _file(self, resource: Resource, reporter: Reporter) -> None:
         file = self.root / resource.path
-        found = self._mirrored(resource.path)
-        if found:
-            copy(found, file, resource.checksum)
+        mirrored = self._mirrored(resource.path)
+        if mirrored:
+            copy(mirrored, file, resource.checksum)
         elif resource.urls and self.online:
-            download(resource.urls[0], file, resource.checksum, reporter)
+            download(resource.urls[0], file, resource.checksum, reporter, resource.size)
 
     def _folder(self, resource: Resource, holds: str) -> None:
         folder = self.root / resource.path
@@ -224,11 +223,11 @@ class _Source:
     def _mirrored(self, path: str) -> Path | None:
         """Return where the mirror holds a file or folder, at its path or by its bare name."""
         candidates = [self.mirror / path, self.mirror / PurePosixPath(path).name] if self.mirror else []
-        return next((found for found in candidates if found.exists()), None)
+        return next((path for path in candidates if path.exists()), None)
 
 
 def _join(parts: Sequence[Path]) -> Path:
-    """Return the one file that some parts make, which stands beside them."""
+    """Join the parts of an archive beside the first and return the whole; a single part is the whole."""
     if len(parts) == 1:
         return parts[0]
     joined = partial_of(parts[0])

@@ -1,12 +1,17 @@
-"""Check the files of a task: checksums, sizes of splits, artists in training and elsewhere, unreadable clips, leakage."""
+"""Check the files of a task: checksums, sizes of splits, artists in training and elsewhere, unreadable clips, leakage.
+
+Everything is read: each file with a checksum, each clip (decoded), and the bytes of each recording.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from marble.audio.workers import Request, WorkerPool
+from marble.data.leakage import crossing_recordings
 from marble.data.prepare import state
 from marble.errors import MarbleError
 from marble.files import file_hashes, readable
@@ -18,7 +23,7 @@ _RATE = 16_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked: whether it is as it should be, what was found, and what is wrong, one by one."""
+    """The outcome of one check: whether all is well, what was counted, and each thing that is wrong."""
 
     check: str
     good: bool
@@ -27,11 +32,21 @@ class Finding:
 
 
 def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Reporter | None = None) -> Iterator[Finding]:
-    """Check the files of a task, and yield what was found; arguments as in `prepare`."""
+    """Check the files of a task and yield the outcome of each check.
+
+    Args:
+        task: whose files.
+        root: the data root.
+        workers: decoding processes; None chooses.
+        reporter: shows the progress; silent by default.
+
+    Raises:
+        MarbleError: a clip ended two workers, as a rule for want of memory.
+    """
     reporter = reporter or Reporter()
     if task.resources:
         states = {resource.path: state(resource, root, thorough=True) for resource in task.resources}
-        wrong = tuple(f"{root / path}: {found}" for path, found in states.items() if found != "there")
+        wrong = tuple(f"{root / path}: {fault}" for path, fault in states.items() if fault != "there")
         yield Finding("files", not wrong, f"{len(states) - len(wrong)} of {len(states)} are there", wrong)
     try:
         clips = task.read(root)
@@ -44,7 +59,7 @@ def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Repo
     if any(clip.artist for clip in clips):
         yield _artists(clips)
     yield _audio(clips, workers, reporter)
-    yield _doubles(clips, reporter)
+    yield _leakage(clips, reporter)
 
 
 def _artists(clips: Sequence[Clip]) -> Finding:
@@ -64,16 +79,12 @@ def _audio(clips: Sequence[Clip], workers: int | None, reporter: Reporter) -> Fi
     return Finding("audio", not bad, f"{len(requests) - len(bad):,} of {len(requests):,} clips can be decoded", tuple(bad))
 
 
-def _doubles(clips: Sequence[Clip], reporter: Reporter) -> Finding:
-    splits = {clip.path: clip.split for clip in clips}
-    with reporter.stage("hash", len(splits), "files") as advance:
-        hashes = file_hashes(splits, lambda: advance(1))
-    held: dict[str, list[Path]] = {}
-    for path, content in hashes.items():
-        if isinstance(content, str):
-            held.setdefault(content, []).append(path)
-    doubles = [paths for paths in held.values() if len(paths) > 1]
-    crossing = [paths for paths in doubles if len({splits[path] for path in paths}) > 1]
-    wrong = tuple(", ".join(f"{readable(path)} ({splits[path]})" for path in paths) for paths in crossing)
-    found = f"{len(crossing)} recordings stand in two splits, {len(doubles) - len(crossing)} twice in one"
-    return Finding("leakage", not crossing, found, wrong)
+def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:
+    paths = dict.fromkeys(clip.path for clip in clips)
+    with reporter.stage("hash", len(paths), "files") as advance:
+        contents = file_hashes(paths, lambda: advance(1))
+    crossing = crossing_recordings(clips, contents)
+    copied = sum(files > 1 for content, files in Counter(contents.values()).items() if content not in crossing)
+    wrong = (dict.fromkeys(f"{readable(clip.path)} ({clip.split})" for clip in group) for group in crossing.values())
+    found = f"{len(crossing)} recordings stand in two splits, {copied} twice in one"
+    return Finding("leakage", not crossing, found, tuple(map(", ".join, wrong)))

@@ -16,6 +16,7 @@ import torch
 
 from marble import registry
 from marble.audio.decode import promised_formats
+from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
@@ -30,7 +31,7 @@ from marble.probe.metrics import METRICS
 from marble.probe.protocol import Protocol, load_protocol
 from marble.progress import Reporter
 from marble.results.schema import BadClip
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Task
 from marble.upstream import Upstream
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
@@ -218,7 +219,7 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    for caution in _cautions(task, good, [str(contents[clip.path]) for clip in good]):
+    for caution in _cautions(task, good, contents):
         reporter.say(f"{task.name}: {caution}")
     limit = options.limit if len(clips) < len(everything) else None
     return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit)
@@ -317,13 +318,10 @@ def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
         )
 
 
-def _cautions(task: Task, clips: list[Clip], contents: list[str]) -> list[str]:
+def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> list[str]:
     """Return what makes the scores of a task worth less than they look, in sentences."""
     cautions = []
-    splits: dict[str, set[Split]] = {}
-    for clip, content in zip(clips, contents, strict=True):
-        splits.setdefault(content, set()).add(clip.split)
-    crossing = [clip.path for clip, content in zip(clips, contents, strict=True) if len(splits[content]) > 1]
+    crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         cautions.append(
             f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "

@@ -2,11 +2,11 @@
 
 Data
     Either ``PATH/<class>/**/<audio>``, or the same below ``PATH/train``, ``PATH/valid`` and ``PATH/test`` (also validation,
-    val, dev, testing, eval). A file's extension decides whether it is audio; hidden files are passed over, others are counted
-    in a warning. Links are followed.
+    val, dev, testing, eval). Audio is known by its extension; hidden files are ignored, a warning counts other files. Links
+    are followed.
 Split
-    The split folders if they are there. Else 3:1:1, stratified by class, by the sha256 of each file's content: copies of one
-    recording never stand in two splits, and renaming a file or moving the folder changes nothing.
+    The split folders if there are any. Else 3:1:1, stratified by class, by the sha256 of each file's content: copies of one
+    recording are always in one split, and renaming a file or moving the folder changes nothing.
 Metrics
     accuracy (main), balanced accuracy.
 """
@@ -58,21 +58,22 @@ def folder_task(argument: str) -> Task:
 def _files(root: Path) -> list[tuple[str, str, Path]]:
     """Return (label, split or "", path) of all audio files, class by class in the order of their paths."""
     classes = _classes(root)
-    found = [(readable(one.name), split, path) for one, split in classes for path in sorted(_visible(one, root))]
-    files = [entry for entry in found if is_audio_name(entry[2].name)]
-    others = [path for _, _, path in found if not is_audio_name(path.name)]
-    silent = {readable(one.name) for one, _ in classes} - {label for label, _, _ in files}
+    everything = [(readable(folder.name), split, path) for folder, split in classes for path in sorted(_visible(folder, root))]
+    files = [entry for entry in everything if is_audio_name(entry[2].name)]
+    others = [path for _, _, path in everything if not is_audio_name(path.name)]
+    silent = {readable(folder.name) for folder, _ in classes} - {label for label, _, _ in files}
     if silent:
         raise MarbleError(
             f"The class folder '{min(silent)}' of {root.absolute()} holds no audio that marble reads: convert its files to wav "
             "or flac, or move it away."
         )
-    others += [path for folder in {root, *(one.parent for one, _ in classes)} for path in folder.iterdir() if path.is_file()]
+    parents = {root, *(folder.parent for folder, _ in classes)}
+    others += [path for parent in parents for path in parent.iterdir() if path.is_file()]
     kinds = Counter(path.suffix.lower() or path.name for path in others if not path.name.startswith("."))
     if kinds:
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
         warnings.warn(
-            f"{root.absolute()}: files that are no audio, or in no class folder, are passed over ({told})", stacklevel=2
+            f"{root.absolute()}: files that are no audio, or in no class folder, are passed over ({counts})", stacklevel=2
         )
     return files
 
@@ -81,12 +82,12 @@ def _classes(root: Path) -> list[tuple[Path, str]]:
     """Return the class folders, each with its split where the folders of the root are splits."""
     tops = _folders(root)
     splits = {top: ALIASES[top.name.lower()] for top in tops if top.name.lower() in ALIASES}
-    given = set(splits.values())
-    if len(given) < 2:
+    present = set(splits.values())
+    if len(present) < 2:
         return [(top, "") for top in tops]
     rest = [top.name for top in tops if top not in splits]
-    if rest or given != set(SPLITS):
-        fault = f"also '{rest[0]}', which is none" if rest else f"no {min(set(SPLITS) - given)}"
+    if rest or present != set(SPLITS):
+        fault = f"also '{rest[0]}', which is none" if rest else f"no {min(set(SPLITS) - present)}"
         raise MarbleError(
             f"{root.absolute()} has folders of splits ({', '.join(sorted(top.name for top in splits))}), but {fault}: "
             "give it train, valid and test and nothing else, or class folders alone."
@@ -94,9 +95,9 @@ def _classes(root: Path) -> list[tuple[Path, str]]:
     return [(folder, split) for top, split in splits.items() for folder in _folders(top)]
 
 
-def _folders(place: Path) -> list[Path]:
+def _folders(parent: Path) -> list[Path]:
     try:
-        return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
         _refuse(error)
 
@@ -104,12 +105,12 @@ def _folders(place: Path) -> list[Path]:
 def _visible(folder: Path, root: Path) -> Iterator[Path]:
     """Yield all files below a class folder but hidden ones; links to folders are followed, each once, and none upwards."""
     seen = {os.path.realpath(root), os.path.realpath(folder.parent)}
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(parent)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         names = [] if real in seen else names
         seen.add(real)
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _refuse(error: OSError) -> NoReturn:
@@ -117,7 +118,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _clips(root: Path, files: list[tuple[str, str, Path]]) -> list[Clip]:
-    """Return the clips; files that cannot be read keep a split of their own and are reported when they are decoded."""
+    """Return the clips; an unreadable file is a recording of its own here and is reported when it is decoded."""
     contents = {} if files[0][1] else file_hashes([path for _, _, path in files])
     unit = {path: str(contents.get(path)) for _, _, path in files}
     splits = stratified_splits({unit[path]: label for label, _, path in reversed(files)}, str(root)) if contents else {}

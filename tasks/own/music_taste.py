@@ -1,13 +1,13 @@
 """``music-preference:FILE``, ``rap-detection:FILE``, ``sound-quality:FILE``: the three own tasks of the layer-wise study.
 
 Data
-    The 4,000 rated tracks of the study (Music Taste) are private, so that its numbers cannot be reproduced; these tasks ask its
-    questions of other tracks. FILE is a table as `marble.tasks.own.table` reads it, with ``path`` and ``score``, the mean of
-    what the listeners said, instead of a target; ``id``, ``start``, ``stop``, ``group`` and ``split`` are optional as there.
+    The 4,000 rated tracks of the study (Music Taste) are private, so its numbers cannot be reproduced; these tasks ask its
+    questions about other tracks. FILE is a table as in `marble.tasks.own.table`, with ``path`` and ``score``, the mean rating
+    of the listeners, instead of a target; ``id``, ``start``, ``stop``, ``group`` and ``split`` are optional.
 Labels
     music-preference (0 unpleasant, 1 mostly pleasant, 2 professional): preferred above 1, else non-preferred.
     rap-detection (0 all rap, 1 both, 2 no rap): rap below 0.67, non-rap above 1.34, else mix.
-    sound-quality (0 bad, 1 good): good above 0.5, else bad. The paper says "above 1", which no mean on this scale can be.
+    sound-quality (0 bad, 1 good): good above 0.5, else bad. The paper says "above 1", which no mean on this scale reaches.
 Split
     The column if there is one, else 3:1:1 as in the paper: by content or group, stratified by class.
 Metrics
@@ -29,13 +29,13 @@ from marble.tasks.own.table import read_table, task_of_table
 
 
 def _maker(
-    name: str, asked: str, highest: float, labels: tuple[str, ...], label: Callable[[float], str]
+    name: str, question: str, highest: float, labels: tuple[str, ...], label: Callable[[float], str]
 ) -> Callable[[str], Task]:
     """Return the function from the path of a table to the task.
 
     Args:
         name: of the task.
-        asked: the question, for the description.
+        question: for the description.
         highest: the best score; the worst is 0.
         labels: the classes.
         label: from a score to its class.
@@ -58,7 +58,7 @@ def _maker(
         return replace(
             task,
             name=f"{name}:{file.stem}",
-            description=f"{asked}\n\n{__doc__}",
+            description=f"{question}\n\n{__doc__}",
             labels=labels,
             citation="the user's own data; questions of Zhou, Zhou and Chen, Layer-wise investigation of large-scale "
             "self-supervised music representation models, 2025",

@@ -4,9 +4,9 @@ Columns
     ``path``: audio file, relative to the table's folder or absolute. Exactly one kind of target: ``label`` (one class),
     ``labels`` (several tags: a list, or text separated by ``;``), or ``target`` / ``target.NAME`` (numbers to regress).
     Optional: ``id`` (default: the path, with the times if there are any), ``start`` and ``stop`` (seconds), ``group`` (the
-    track an excerpt belongs to), ``split`` (train, valid or test, and their usual other names).
+    track of an excerpt), ``split`` (train, valid or test, and their usual synonyms).
 Split
-    The column if it is there. Else 3:1:1 by a hash of the group, or of the file's content where there is no group,
+    The column ``split`` if there is one. Else 3:1:1 by a hash of the group, or of the file's content where there is no group,
     stratified by class for ``label``.
 Metrics
     accuracy and balanced accuracy; macro ROC-AUC and average precision; R² and mean squared error.
@@ -27,7 +27,7 @@ from marble.kinds import KINDS, Target
 from marble.task import Clip, Task
 from marble.tasks.splits import ALIASES, stratified_splits
 
-# Text as it stands: "01" is not "1", and a tag may be called "None". What is a number is said by its column.
+# Text as written: "01" is not "1", and a tag may be called "None". The column decides what is a number.
 _TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
 READERS = {
     ".csv": lambda path: pandas.read_csv(path, **_TEXT),
@@ -41,17 +41,17 @@ def table_task(argument: str) -> Task:
     """Return the task of a table.
 
     Raises:
-        MarbleError: the file cannot be read as a table, or a column is missing or holds what it must not.
+        MarbleError: the file cannot be read as a table, or a column is missing or has a wrong value.
     """
     file = user_path(argument)
     return task_of_table(file, read_table(file))
 
 
 def task_of_table(file: Path, table: pandas.DataFrame) -> Task:
-    """Return the task of a table that stood in a file.
+    """Return the task of a table that was read from a file.
 
     Raises:
-        MarbleError: a column is missing or holds what it must not.
+        MarbleError: a column is missing or has a wrong value.
     """
     kind, targets, labels = _targets(file, table)
     return Task(
@@ -69,7 +69,7 @@ def task_of_table(file: Path, table: pandas.DataFrame) -> Task:
 
 
 def read_table(file: Path) -> pandas.DataFrame:
-    """Return the rows of a file, each with a path.
+    """Return the table in a file; each row has a path.
 
     Raises:
         MarbleError: the file cannot be read as a table, or a path is missing.

@@ -1,8 +1,8 @@
-"""Composes the pieces of the embedded tasks (`marble.tasks.synth.tasks`) as notes, with the truth about them.
+"""Compose the pieces of the embedded tasks (`marble.tasks.synth.tasks`) as notes, with the truth about them.
 
-A piece is drawn from a stream of its own, ``random.Random("<task> <split> <number>")``, and so depends on no other piece.
-The functions take the split, the number within the split and that stream; what each of them writes stands in its docstring,
-which is also the description of the task. Times in seconds, keys as MIDI numbers, programs as General MIDI numbers from 0.
+A piece is drawn from a random stream of its own, ``random.Random("<task> <split> <number>")``, and so depends on no other
+piece. The functions take the split, the number within the split and that stream; their docstrings are the descriptions of
+the tasks. Times in seconds, keys as MIDI numbers, programs as General MIDI numbers from 0.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _DRUMS = (35, 36, 38, 40, 42, 44, 46, 49, 51)
 
 
 class Piece(NamedTuple):
-    """Notes, how long they are listened to, and what is true of them; `truth` can be written as JSON."""
+    """Notes, the length of the clip in seconds, the target, and other facts, which can be written as JSON."""
 
     notes: list[Note]
     seconds: float
@@ -80,7 +80,7 @@ def pitch_piece(split: Split, number: int, random: Random) -> Piece:
 
     Data: every program plays every pitch once, 16 programs in train, 6 in valid, 8 in test: 576 / 216 / 288 clips.
     Onset, length, velocity and drums vary.
-    Split: the instruments are disjoint (programs, and the recordings behind them), so a probe must hear pitch through timbre.
+    Split: the instruments are disjoint (programs and their recordings), so a probe must hear pitch through timbre.
     Metrics: accuracy (main), balanced accuracy; chance is 1/36.
     """
     program = PITCH_PROGRAMS[split][number // len(PITCHES)]

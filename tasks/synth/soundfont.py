@@ -15,7 +15,8 @@ Conventions
 
 Why not symusic: its synthesizer (0.5.9) ignores the root keys that zones of this soundfont set (generator 58), so that most
 programs are out of tune, the piano by 13 to 27 semitones; it has no velocity; and for some programs (78) it returns
-uninitialised memory, other values in every process.
+uninitialised memory, other values in every process. Why not tinysoundfont: its tuning is right, but it requires PyAudio, which
+needs PortAudio to build.
 """
 
 from __future__ import annotations
@@ -113,20 +114,20 @@ class Zone:
 
 
 def zones(program: int, key: int, *, drum: bool = False) -> tuple[Zone, ...]:
-    """Return the zones that sound together for a key of a program, at least one.
+    """Return the zones that sound for a key of a program, at least one.
 
     Raises:
         MarbleError: the soundfont is not installed.
         ValueError: the program has no recording for this key.
     """
-    found = tuple(zone for zone in _presets()[_DRUM_BANK if drum else 0, program] if zone.low <= key <= zone.high)
-    if not found:
+    sounding = tuple(zone for zone in _presets()[_DRUM_BANK if drum else 0, program] if zone.low <= key <= zone.high)
+    if not sounding:
         raise ValueError(f"Program {program} has no recording for key {key}.")
-    return found
+    return sounding
 
 
 def mix(notes: Iterable[Note], seconds: float, tuning: float = 0.0) -> np.ndarray:
-    """Return the sum of notes, ``float32[seconds * RATE]``; what sounds before 0 or after the end is cut off.
+    """Return the sum of notes, ``float32[seconds * RATE]``; sound before 0 or after the end is cut off.
 
     Args:
         notes: in any order.
@@ -140,8 +141,8 @@ def mix(notes: Iterable[Note], seconds: float, tuning: float = 0.0) -> np.ndarra
     audio = np.zeros(round(seconds * RATE), dtype=np.float32)
     for note in notes:
         for zone in zones(note.program, note.key, drum=note.drum):
-            held = _held(zone, note.key, _at_least(note.seconds + zone.release), 0.0 if note.drum else tuning)
-            sound = _envelope(zone, note) * held[: _frames(zone, note)]
+            steady = _steady(zone, note.key, _at_least(note.seconds + zone.release), 0.0 if note.drum else tuning)
+            sound = _envelope(zone, note) * steady[: _frames(zone, note)]
             first = round(note.start * RATE)
             sound = sound[max(-first, 0) : max(len(audio) - first, 0)]
             audio[max(first, 0) : max(first, 0) + len(sound)] += sound
@@ -158,7 +159,7 @@ def _at_least(seconds: float) -> float:
 
 
 @lru_cache(maxsize=512)
-def _held(zone: Zone, key: int, seconds: float, tuning: float) -> np.ndarray:
+def _steady(zone: Zone, key: int, seconds: float, tuning: float) -> np.ndarray:
     """Return the sample at the pitch of a key, looped to `seconds`: ``float32[N]`` without envelope."""
     cents = (key - zone.root) * zone.cents_per_key + zone.cents + tuning
     rate = zone.rate * 2 ** (cents / 1200)
@@ -178,8 +179,8 @@ def _envelope(zone: Zone, note: Note) -> np.ndarray:
     decay = zone.decay * zone.decay_per_key ** (60 - note.key)
     peak = zone.delay + zone.attack + zone.hold
     loss = np.clip((time - peak) * (_ENVELOPE_RANGE / decay), 0, zone.sustain)
-    held = round(note.seconds * RATE)
-    loss[held:] += (time[held:] - note.seconds) * (_ENVELOPE_RANGE / zone.release)
+    end = round(note.seconds * RATE)
+    loss[end:] += (time[end:] - note.seconds) * (_ENVELOPE_RANGE / zone.release)
     envelope = np.exp(loss * (-math.log(10) / 20)) * np.float32(zone.gain * (note.velocity / 127) ** 2)
     rising = round((zone.delay + zone.attack) * RATE)
     envelope[:rising] *= np.maximum(time[:rising] - zone.delay, 0) / zone.attack
@@ -195,12 +196,12 @@ def _presets() -> dict[tuple[int, int], tuple[Zone, ...]]:
     presets: dict[tuple[int, int], tuple[Zone, ...]] = {}
     # Presets of this soundfont only name instruments (generator 41); every instrument zone names its sample (53).
     for preset, following in zip(tables[b"phdr"][:-1], tables[b"phdr"][1:], strict=True):
-        found = []
+        sounds = []
         for layer in _generators(tables[b"pbag"], tables[b"pgen"], preset["bag"], following["bag"]):
             first, last = (tables[b"inst"][layer[41] + offset]["bag"] for offset in (0, 1))
             for zone in _generators(tables[b"ibag"], tables[b"igen"], first, last):
-                found.append(_zone(zone, tables[b"shdr"][zone[53]], samples))
-        presets[int(preset["bank"]), int(preset["program"])] = tuple(found)
+                sounds.append(_zone(zone, tables[b"shdr"][zone[53]], samples))
+        presets[int(preset["bank"]), int(preset["program"])] = tuple(sounds)
     return presets
 
 
@@ -218,17 +219,17 @@ def _soundfont() -> bytes:
 
 
 def _read(data: bytes) -> dict[bytes, bytes]:
-    """Return the chunks of a RIFF file that matter here, lists opened."""
+    """Return the chunks of a SoundFont that are used, those inside lists as well."""
     chunks: dict[bytes, bytes] = {}
-    place = 12
-    while place < len(data):
-        name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+    begin = 12
+    while begin < len(data):
+        name, size = data[begin : begin + 4], int.from_bytes(data[begin + 4 : begin + 8], "little")
         if name == b"LIST":
-            place += 12
+            begin += 12
             continue
         if name in _RECORDS or name == b"smpl":
-            chunks[name] = data[place + 8 : place + 8 + size]
-        place += 8 + size + size % 2
+            chunks[name] = data[begin + 8 : begin + 8 + size]
+        begin += 8 + size + size % 2
     return chunks
 
 

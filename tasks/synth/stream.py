@@ -1,9 +1,9 @@
 """The synthesiser as an endless stream of music without labels, to pretrain on.
 
-Segment n is drawn from a stream of its own and is the same on any machine. It is a medley of movements of 6 s, each of one of
-the kinds that the tasks are made of (`marble.tasks.synth.pieces`), every piece recorded in a room of its own. The pieces are
-drawn from other streams than those of the tasks, and single notes are played by the programs of the training split only: no
-clip of a task is heard. Phrases, harmonies and grooves have all programs in every split of the tasks, and here.
+Segment n is drawn from a random stream of its own and is the same on any machine. It is a medley of movements of 6 s, each of
+one kind of piece (`marble.tasks.synth.pieces`), every piece recorded in a room of its own. The pieces are drawn from other
+random streams than those of the tasks, and single notes use the programs of the training split only: no clip of a task is
+heard. Phrases, harmonies and grooves use all programs, as in every split of the tasks.
 """
 
 from __future__ import annotations

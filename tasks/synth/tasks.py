@@ -5,20 +5,19 @@ Data
     soundfont that `pretty_midi` ships (`marble.tasks.synth.soundfont`, with its licence). The truth is exact. Every clip has
     its own tuning (25 cents around 440 Hz), room, colour, noise and level, so that no single number gives the answer away.
     On first use a task is rendered, once, into ``<data root>/<task>-v<version>/``: one 16-bit mono WAV file of 24 kHz a clip,
-    and ``clips.jsonl`` with a line for each: file, split, target and ``truth`` (programs, chords, beats). It is rendered
-    beside and renamed when complete; a second process waits for the first; afterwards the folder is only read.
+    and ``clips.jsonl`` with a line for each: file, split, target and ``truth`` (programs, chords, beats). The folder appears
+    when it is complete, and is only read from then on; a second process waits for the first.
 Tasks
-    `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute). What is asked,
-    how many clips there are, what is disjoint between the splits and the metrics stand in each task's description.
+    `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute). The description
+    of each task tells its question, its number of clips, the difference between its splits, and its metrics.
 Note
-    These are for first steps, for tests and for controlled questions. Their results never stand beside those of real data.
+    These tasks serve first steps, tests and controlled experiments. Their results never stand beside those of real data.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ import numpy as np
 from filelock import FileLock
 
 from marble.errors import MarbleError
+from marble.files import atomic_folder, writing
 from marble.task import SPLITS, Clip, Split, Task
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
@@ -79,12 +79,12 @@ def _record(audio: np.ndarray, random: Random) -> np.ndarray:
 def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], root: Path) -> list[Clip]:
     home = root / f"{task}-v{version}"
     if not home.is_dir():
-        try:
-            _render_all(task, compose, sizes, home)
-        except OSError as error:
-            raise MarbleError(
-                f"{task} cannot be rendered into {root.absolute()} ({error}): give another --data-root."
-            ) from error
+        with writing(home):
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f".{home.name}.lock"):
+                if not home.is_dir():
+                    with atomic_folder(home) as beside:
+                        _render_all(task, compose, sizes, beside)
     try:
         lines = [json.loads(line) for line in (home / _MANIFEST).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
@@ -100,30 +100,21 @@ def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], r
     ]
 
 
-def _render_all(task: str, compose: Compose, sizes: dict[Split, int], home: Path) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.parent / f".{home.name}.lock"):
-        if home.is_dir():
-            return
-        partial_home = home.parent / f".{home.name}.partial"
-        shutil.rmtree(partial_home, ignore_errors=True)
-        partial_home.mkdir()
+def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Path) -> None:
+    """Fill a folder with the clips of all splits and their manifest."""
 
-        def one(piece_of: tuple[Split, int]) -> str:
-            """Render one piece and return its line of the manifest."""
-            split, number = piece_of
-            audio, piece = render(task, compose, split, number)
-            file = f"{split}-{number:04d}.wav"
-            _write(partial_home / file, audio)
-            return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
+    def line(split: Split, number: int) -> str:
+        """Render one piece and return its line of the manifest."""
+        audio, piece = render(task, compose, split, number)
+        file = f"{split}-{number:04d}.wav"
+        _write(folder / file, audio)
+        return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
 
-        try:
-            with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
-                lines = list(threads.map(one, [(split, number) for split in SPLITS for number in range(sizes[split])]))
-            (partial_home / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            partial_home.replace(home)
-        finally:
-            shutil.rmtree(partial_home, ignore_errors=True)
+    splits = [split for split in SPLITS for _ in range(sizes[split])]
+    numbers = [number for split in SPLITS for number in range(sizes[split])]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        lines = list(threads.map(line, splits, numbers))
+    (folder / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write(path: Path, audio: np.ndarray) -> None:

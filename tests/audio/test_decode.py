@@ -209,6 +209,30 @@ def test_samples_that_are_no_sound_are_bad(tmp_path):
     assert len(load(path, RATE)) == RATE
 
 
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001])
+def test_a_rate_that_no_audio_has_is_bad(tmp_path, rate):
+    """At 1 Hz these 2.4 kB would become gigabytes at any usual rate."""
+    soundfile.write(tmp_path / "a.wav", noise(1200), rate)
+    assert reason(tmp_path / "a.wav") == f"has a rate of {rate:,} Hz, which is none of audio (1,000 to 1,000,000 Hz)"
+    with pytest.raises(BadAudioError, match="which is none of audio"):
+        audio.seconds(tmp_path / "a.wav")
+    for good in (1000, 1_000_000):
+        soundfile.write(tmp_path / "a.wav", noise(1200), good)
+        assert len(load(tmp_path / "a.wav", good)) == 1200
+
+
+def test_a_header_that_tells_more_than_memory_holds_is_bad(tmp_path):
+    path = write(tmp_path, "take.flac")
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the total number of samples: 36 bits of STREAMINFO
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    assert reason(path) in (
+        "needs more memory than there is: its header tells 68,719,476,735 samples",
+        "is truncated: its header tells 1558264.78 s, its data ends at 1.00 s",  # where memory is promised before it is there
+    )
+
+
 @pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36, 0xFFFFFFFF])
 @pytest.mark.parametrize("outer", [0, 36, 0xFFFFFFFF])
 def test_a_streamed_wav_without_sizes_is_read_to_its_end(tmp_path, length, outer):
@@ -313,6 +337,25 @@ def test_the_real_mp3_files(shared):
     assert paths
     for path in paths:
         assert 1.9 < len(load(path, 16_000)) / 16_000 < 2.1
+
+
+@pytest.mark.parametrize(
+    ("samples", "hop", "tail", "starts"),
+    [
+        (23, 10, 3, [0, 10, 20]),  # the rest is as long as the tail
+        (22, 10, 3, [0, 10]),  # a sample shorter
+        (20, 10, 1, [0, 10]),  # no rest at all
+        (23, 5, 3, [0, 5, 10, 15]),  # overlap: 3 samples are not yet heard
+        (22, 5, 3, [0, 5, 10]),
+        (27, 15, 2, [0, 15]),  # gaps: the last 2 samples are in one
+        (32, 15, 2, [0, 15, 30]),
+        (31, 15, 2, [0, 15]),
+    ],
+)
+def test_the_rest_is_a_window_from_the_length_of_the_tail_on(samples, hop, tail, starts):
+    cuts = windows(samples, 10, hop, tail)
+    assert [cut.start for cut in cuts] == starts
+    assert cuts[-1].stop == (samples if cuts[-1].start + 10 > samples else cuts[-1].start + 10)
 
 
 @given(

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import threading
 from http.server import ThreadingHTTPServer
-from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -61,18 +60,14 @@ def test_a_partial_file_that_is_complete_is_not_fetched_again(offered, tmp_path)
     assert offered.asked == [("/data/file.bin", "bytes=1000002-")]
 
 
-def test_a_partial_file_longer_than_the_offered_one_is_forgotten(tmp_path, monkeypatch):
-    """The answer 416: what was asked for lies behind the end, and would be asked for again for ever."""
-
-    def refuse(request, timeout):
-        raise HTTPError(request.full_url, 416, "Range Not Satisfiable", request.headers, None)
-
-    monkeypatch.setattr("marble.data.download.urlopen", refuse)
-    (tmp_path / ".file.bin.partial").write_bytes(CONTENT)
-    (tmp_path / ".file.bin.version").write_text('"1"')
+def test_a_partial_file_longer_than_the_offered_one_is_forgotten(offered, tmp_path):
+    """The answer 416: the range lies behind the end, and would be asked for again for ever."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/.file.bin.partial").write_bytes(CONTENT + b"more")
+    (tmp_path / "deep/.file.bin.version").write_text(offered.version)
     with pytest.raises(NotTheFileError, match="answers 416"):
-        download("http://127.0.0.1/file.bin", tmp_path / "file.bin")
-    assert list(tmp_path.iterdir()) == []
+        fetch(offered, tmp_path)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("stamp", [b"\xff\xfe", b'"1"\nX-Header: y'])
@@ -142,9 +137,48 @@ def test_a_server_that_says_nothing_is_given_up(web, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hosts", "ftp://127.0.0.1/x"])
-def test_other_addresses_are_refused(tmp_path, address):
+def test_other_addresses_are_refused(web, tmp_path, address):
     with pytest.raises(MarbleError, match="is no http or https address"):
         download(address, tmp_path / "x")
+    web.redirects["/x"] = address
+    with pytest.raises(NotTheFileError, match=rf"{web.address}/x (leads to {address}, which is no http|answers 302)"):
+        download(f"{web.address}/x", tmp_path / "x")
+    assert names(tmp_path) == []
+
+
+def test_a_redirect_is_followed(offered, tmp_path):
+    offered.redirects["/elsewhere"] = f"{offered.address}/data/file.bin"
+    download(f"{offered.address}/elsewhere", tmp_path / "x", SHA256)
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [None, 3_000_000])
+def test_a_file_without_end_is_given_up(offered, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(module, "MOST_UNKNOWN", 2_000_000)
+    offered.endless = True
+    limit, fault = ("3,000,000", "its published size") if size else ("2,000,000", "without saying how many")
+    with pytest.raises(NotTheFileError, match=rf"gives more than {limit} bytes, {fault}: fetch it by hand"):
+        download(f"{offered.address}/data/file.bin", tmp_path / "x", size=size)
+    assert names(tmp_path) == []
+
+
+def test_a_file_larger_than_the_published_one_is_not_fetched(offered, tmp_path):
+    with pytest.raises(NotTheFileError, match="gives more than 1,000,002 bytes, its published size"):
+        download(f"{offered.address}/data/file.bin", tmp_path / "x", size=len(CONTENT) - 1)
+    assert names(tmp_path) == []
+    download(f"{offered.address}/data/file.bin", tmp_path / "x", size=len(CONTENT))
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_server_that_trickles_is_given_up_and_what_arrived_is_kept(offered, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 0.2)
+    offered.pause = 0.01
+    with pytest.raises(MarbleError, match=r"cannot be read \(only \d\d bytes a second arrive\): .* goes on from there"):
+        fetch(offered, tmp_path)
+    assert names(tmp_path) == [".file.bin.partial", ".file.bin.version"]
+    offered.pause = None
+    assert fetch(offered, tmp_path) == CONTENT
+    assert offered.asked[1][1] is not None
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")

@@ -262,6 +262,17 @@ def test_everything_that_is_wrong_is_found(prepared, tmp_path):
     assert findings["leakage"].wrong == (f"{sounds}/a.wav (train), {sounds}/e.wav (test)",)
 
 
+def test_excerpts_of_one_file_in_two_splits_are_leakage(prepared, tmp_path):
+    def clips(root):
+        first, *rest = toy_clips(root)
+        return [replace(first, stop=0.2), *rest, replace(first, id="a again", start=0.2, split="test", artist=None)]
+
+    findings = found(replace(prepared, clips=clips, split_sizes=None), tmp_path)
+    assert findings["leakage"].found == "1 recordings stand in two splits, 0 twice in one"
+    file = tmp_path / "toy/sounds/a.wav"
+    assert findings["leakage"].wrong == (f"{file} (train), {file} (test)",)
+
+
 def test_artists_may_be_shared_by_validation_and_test_alone(prepared, tmp_path):
     def clips(root):
         return [replace(clip, artist="fit" if clip.split == "train" else "held out") for clip in toy_clips(root)]

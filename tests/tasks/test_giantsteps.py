@@ -8,6 +8,7 @@ import pytest
 from marble.errors import MarbleError
 from marble.registry import load_task
 from marble.task import SPLITS
+from marble.tasks import giantsteps
 
 # The first half of the sha256 of the ids in the order of their numbers, joined by line ends.
 IDS = {"train": "3f6bef5e38a87a8b", "valid": "d28597bec3debd22", "test": "358da6058ba853b9"}
@@ -33,6 +34,12 @@ def test_the_published_split(real):
         assert hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == IDS[split]
         assert len({clip.target for clip in clips if clip.split == split}) == 24
     assert sum(clip.split == "test" and clip.target.endswith("minor") for clip in clips) == 511
+
+
+def test_an_artist_is_held_out_from_the_hundredth_of_116_on():
+    """Artists of the published table whose names hash to 99, 0, 100 and 115."""
+    assert giantsteps._held_out([["Black Motion"], ["Hussey"], ["Eric Solomon"], ["Agroprom"]]) == {"Eric Solomon", "Agroprom"}
+    assert giantsteps._held_out([["Black Motion", "Eric Solomon"], ["Hussey"]]) == {"Black Motion", "Eric Solomon"}
 
 
 def test_an_edited_key_is_refused(real):

@@ -47,16 +47,23 @@ def test_rows_of_any_number_of_tags_and_both_encodings_of_a_track(stand_in):
     )  # fmt: skip
 
 
-def test_a_long_track_is_heard_at_ten_places(stand_in):
-    task, root = stand_in("mtg-genre")
-    places = [clip for clip in task.read(root) if clip.group]
-    assert len(places) == 10
-    assert {clip.track for clip in places} == {"track_0000036"}
+@pytest.mark.parametrize("seconds", [301.1, 303.0, 4000.0])
+def test_a_long_track_is_heard_at_ten_excerpts(tmp_path, seconds):
+    row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", str(seconds), "genre---rock"]
+    places = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
+    assert len(places) == len({clip.id for clip in places}) == 10
+    assert {(clip.track, clip.path, clip.target) for clip in places} == {(row[0], tmp_path / row[3], ("rock",))}
     starts = [clip.start for clip in places]
     assert starts[0] == 0
-    assert starts[-1] + 30 == pytest.approx(302.0)
-    assert all(later - earlier == pytest.approx(272 / 9, abs=0.11) for earlier, later in pairwise(starts))
+    assert starts[-1] + 30 == pytest.approx(seconds - 1)
+    assert all(later - earlier == pytest.approx((seconds - 31) / 9, abs=0.11) for earlier, later in pairwise(starts))
     assert all(clip.stop - clip.start == pytest.approx(30) for clip in places)
+
+
+def test_a_track_of_ten_windows_is_heard_whole(tmp_path):
+    row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", "301.0", "genre---rock"]
+    (clip,) = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
+    assert (clip.id, clip.start, clip.stop, clip.group) == (row[0], 0.0, None, None)
 
 
 def test_an_edited_list_is_refused(stand_in, monkeypatch):

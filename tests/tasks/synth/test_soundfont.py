@@ -87,9 +87,9 @@ def test_notes_add_up_and_are_cut_at_both_ends():
 
 def test_a_note_does_not_depend_on_what_was_played_before():
     note = [Note(0, 0.4, 62, 90, 1)]
-    soundfont._held.cache_clear()
+    soundfont._steady.cache_clear()
     alone = mix(note, 1)
-    soundfont._held.cache_clear()
+    soundfont._steady.cache_clear()
     mix([Note(0, 2, 62, 90, 0), Note(0, 0.4, 62, 50, 1), Note(0, 0.4, 62, 90, 3)], 1)  # programs that share recordings
     assert np.array_equal(mix(note, 1), alone)
 
