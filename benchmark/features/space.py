@@ -65,7 +65,7 @@ def describe_space(upstream: Upstream, windows: Windows) -> dict[str, object]:
         "upstream": upstream.info.name,
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "version": upstream.info.version,
-        "weights": upstream.weights,
+        "weights": upstream.weights_sha256,
         "sample_rate": upstream.info.sample_rate,
         "min_seconds": upstream.info.min_seconds,
         "audio": audio.VERSION,

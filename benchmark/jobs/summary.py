@@ -31,7 +31,7 @@ def build_result(job: Job, probing: Probing, trained: dict[Group, Trained], bad:
     layers = [_layer_result(job, probing, trained, layer) for layer in dict.fromkeys(group.layer for group in trained)]
     return Result(
         identity=job.identity,
-        upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
+        upstream=asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights_sha256},
         task=_describe_task(job, probing),
         protocol=job.protocol.model_dump(mode="json")
         | {"label": job.protocol.label, "windows": job.windows.model_dump(mode="json"), "precision": job.upstream.precision},
