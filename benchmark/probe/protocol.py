@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 
 from marble.errors import MarbleError
 from marble.features.space import Windows
+from marble.registry import protocols
 from marble.settings import STRICT, Positive, change, validated
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
@@ -164,12 +165,11 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     Raises:
         MarbleError: no protocol has this name, or a setting has an unknown key or an impossible value.
     """
-    if name not in PROTOCOLS:
-        raise MarbleError(f"There is no protocol called '{name}': known are {', '.join(PROTOCOLS)}.")
-    document = PROTOCOLS[name].model_dump()
+    preset = protocols.load(name, Protocol)
+    document = preset.model_dump()
     parts = {part: document[part] for part in ("windows", "probe")}
     known = "among " + ", ".join(f"{part}.{field}" for part, fields in parts.items() for field in fields)
-    for setting in PROTOCOLS[name].by_task.get(task, ()):
+    for setting in preset.by_task.get(task, ()):
         change(parts, setting, known)
     for setting in settings:
         document["changes"] |= change(parts, setting, known)
