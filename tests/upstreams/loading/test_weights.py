@@ -6,11 +6,11 @@ import io
 import json
 import pickle
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
@@ -281,13 +281,13 @@ def test_many_names_are_counted(folder):
 # Files that claim more than they hold
 
 
-def test_many_empty_tensors_are_read_in_one_pass(tmp_path):
+def test_many_empty_tensors_are_read_in_one_pass(tmp_path, monkeypatch):
     """The file was opened once for each tensor, and its header read each time: over a minute."""
-    path = tmp_path / "many.safetensors"
-    save_file({f"t{i}": torch.empty(0) for i in range(30_000)}, path)
-    began = time.process_time()
-    assert len(read_checkpoint(path)) == 30_000
-    assert time.process_time() - began < 5
+    path, opened, really = tmp_path / "many.safetensors", [], safetensors.safe_open
+    save_file({f"t{i}": torch.empty(0) for i in range(1000)}, path)
+    monkeypatch.setattr(safetensors, "safe_open", lambda *words, **more: opened.append(words) or really(*words, **more))
+    assert len(read_checkpoint(path)) == 1000
+    assert len(opened) == 2
 
 
 def test_a_large_file_is_read_piece_by_piece(tmp_path, monkeypatch):
