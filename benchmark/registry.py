@@ -1,15 +1,16 @@
-"""From a name to an upstream or a task.
+"""From a name to an upstream, a task, a suite, a recipe or a protocol.
 
 Conventions
 -----------
 A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
 
-1. the built-in table (`marble.upstreams.UPSTREAMS`, `marble.tasks.TASKS`: name -> "module:attribute"),
+1. the built-in names of a `Registry`,
 2. for upstreams, the path of a folder, which stands for ``saved:PATH``, an upstream that marble trained,
-3. the entry points ``marble.upstreams`` and ``marble.tasks`` of installed packages,
+3. the entry points of installed packages (``marble.upstreams``, ``marble.tasks``, ``marble.suites``, ``marble.recipes``,
+   ``marble.protocols``),
 4. ``module:attribute`` of any importable module; the current folder joins ``sys.path`` for it.
 
-Nothing is imported before it is asked for. An unknown name answers with the nearest known ones.
+Nothing is imported before it is needed. An unknown name is answered with the nearest known ones.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,67 +35,167 @@ from marble.upstreams import UPSTREAMS
 if TYPE_CHECKING:
     from marble.task import Task
     from marble.tasks.suites import Suite
-    from marble.upstream import Upstream, UpstreamInfo
+    from marble.upstream import Upstream, UpstreamInfo, UpstreamSource
 
 
-def upstream_names() -> list[str]:
-    """Return the names of the built-in and installed upstreams, built-in ones first."""
-    return _names(UPSTREAMS, "marble.upstreams")
+@dataclass(frozen=True)
+class Registry:
+    """The names of one kind of thing, built-in and installed.
+
+    Attributes:
+        kind: the word for it.
+        table: name -> "module:attribute" of the built-in ones; or the "module:MAPPING" that holds them all.
+        arguments: name -> the part after the colon, in a word, of those that are made from an argument.
+    """
+
+    kind: str
+    table: Mapping[str, str] | str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """Return all names, built-in ones first."""
+        installed = {point.name for point in entry_points(group=self._group)}
+        return [*self._table(), *sorted(installed - set(self._table()))]
+
+    def complete_names(self) -> list[str]:
+        """Return the names that need no argument; the meaning of ``all``."""
+        return [name for name in self.names() if name not in self.arguments]
+
+    def find(self, spec: str) -> tuple[Any, str | None]:
+        """Return the object that a spec names, and the argument after its colon; ``module:attribute`` has none.
+
+        Raises:
+            MarbleError: nothing has this name, or its module cannot be imported.
+        """
+        name, colon, argument = spec.partition(":")
+        if name in self._table():
+            found = _attribute(self._table()[name])
+            return found[name] if isinstance(found, Mapping) else found, argument if colon else None
+        try:
+            for point in entry_points(group=self._group, name=name):
+                return point.load(), argument if colon else None
+            if colon and argument.isidentifier():
+                if str(Path.cwd()) not in sys.path:
+                    sys.path.insert(0, str(Path.cwd()))
+                return _attribute(spec), None
+        except Exception as error:  # the module of a package or of a user may raise anything while it is imported
+            raise MarbleError(
+                f"The {self.kind} '{spec}' cannot be imported ({one_line(error)}): check its name, install what it needs, "
+                "or mend its module."
+            ) from error
+        near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(self.names())}"
+        raise MarbleError(f"There is no {self.kind} called '{name}': {hint}; marble ls {self.kind}s lists them.")
+
+    def load(self, spec: str, contract: type) -> Any:
+        """Return the object that a spec names, or that the function of this name makes of the argument.
+
+        Raises:
+            MarbleError: as `find`; the object is not a `contract`, or takes no argument; or a function has none.
+        """
+        found, argument = self.find(spec)
+        if _is_function(found) and not _is_path(spec, argument):
+            found = found(self.require(spec, argument))
+        elif argument is not None:
+            raise MarbleError(f"The {self.kind} '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
+        if not isinstance(found, contract):
+            name = f"{contract.__module__}.{contract.__name__}"
+            raise MarbleError(f"'{spec}' is not a {self.kind}: it must be a {name}.")
+        return found
+
+    def require(self, spec: str, argument: str | None) -> str:
+        """Return the argument that a function needs.
+
+        Raises:
+            MarbleError: it is missing.
+        """
+        name = spec.partition(":")[0]
+        if not argument:
+            word = self.arguments.get(name, "ARGUMENT")
+            raise MarbleError(f"The {self.kind} '{name}' needs an argument: write {name}:{word}.")
+        return argument
+
+    @property
+    def _group(self) -> str:
+        return f"marble.{self.kind}s"
+
+    def _table(self) -> Mapping[str, str]:
+        return dict.fromkeys(_attribute(self.table), self.table) if isinstance(self.table, str) else self.table
 
 
-def task_names() -> list[str]:
-    """Return the names of the built-in and installed tasks, built-in ones first."""
-    return _names(TASKS, "marble.tasks")
+def _is_path(spec: str, argument: str | None) -> bool:
+    """Tell whether a spec was found as ``module:attribute``."""
+    return ":" in spec and argument is None
 
 
-def complete_upstream_names() -> list[str]:
-    """Return the names of the upstreams that need no argument; what ``--upstream all`` means."""
-    return [name for name in upstream_names() if name not in UPSTREAM_ARGUMENTS]
+def _is_function(found: object) -> bool:
+    return callable(found) and not isinstance(found, type)
 
 
-def complete_task_names() -> list[str]:
-    """Return the names of the tasks that need no argument; what ``--task all`` means."""
-    return [name for name in task_names() if name not in TASK_ARGUMENTS]
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
-def upstream_class(spec: str) -> type[Upstream]:
-    """Return the class of the upstream that a spec names; an argument behind the colon is passed over.
+upstreams = Registry("upstream", UPSTREAMS, UPSTREAM_ARGUMENTS)
+tasks = Registry("task", TASKS, TASK_ARGUMENTS)
+suites = Registry("suite", "marble.tasks.suites:SUITES")
+recipes = Registry("recipe", "marble.pretraining.recipes:RECIPES")
+protocols = Registry("protocol", "marble.probe.protocol:PROTOCOLS")
+
+upstream_names, complete_upstream_names = upstreams.names, upstreams.complete_names
+task_names, complete_task_names = tasks.names, tasks.complete_names
+
+
+def find_upstream(spec: str) -> UpstreamSource:
+    """Return the upstream that a spec names, not loaded; an argument after the colon is ignored.
 
     Raises:
-        MarbleError: nothing has this name, or it is not an `Upstream`.
+        MarbleError: nothing has this name, it is not an upstream, or it is made from an argument alone.
     """
-    return _upstream(spec)[0]
+    found, _ = _find_upstream(spec)
+    if _is_function(found):
+        raise MarbleError(f"{spec} is no architecture of its own: name the upstream that it stands for.")
+    return found
 
 
 def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
-    """Return the upstream of a spec such as ``muq``, ``muq:PATH`` or ``my_package.my_model:MyModel``, weights loaded.
+    """Return the upstream of a spec such as ``muq``, ``muq:PATH`` or ``my_package.my_model:MyModel``, with its weights.
+
+    It is in evaluation mode and without gradients.
 
     Raises:
-        MarbleError: nothing has this name, it is not an `Upstream`, or its weights cannot be loaded.
+        MarbleError: nothing has this name, it is not an upstream, or its weights cannot be loaded.
     """
-    from marble.upstream import UpstreamInfo
+    from marble.upstream import Upstream, UpstreamInfo
 
-    found, argument = _upstream(spec)
+    found, argument = _find_upstream(spec)
+    if _is_function(found):
+        load, argument = found, upstreams.require(spec, argument)
+    else:
+        load = found.load
     try:
-        upstream = found.load(argument, offline=offline)
+        upstream = load(argument, offline=offline)
     except OSError as error:
         raise MarbleError(f"The upstream '{spec}' cannot be read ({error}): check its path and its permissions.") from error
     except Exception as error:
         if isinstance(error, MarbleError) or found.__module__.startswith("marble."):
             raise
         raise MarbleError(f"The upstream '{spec}' cannot be loaded ({one_line(error)}): mend its module.") from error
+    if not isinstance(upstream, Upstream):
+        raise MarbleError(f"'{spec}' is not an upstream: what it loads must be a marble.upstream.Upstream.")
     if not isinstance(getattr(upstream, "info", None), UpstreamInfo):
         raise MarbleError(f"The upstream '{spec}' tells nothing of itself: give its class an info, see marble.upstream.")
-    return upstream
+    return upstream.eval().requires_grad_(False)
 
 
 def upstream_info(spec: str) -> UpstreamInfo:
-    """Return what is known about the upstream of a spec; it is loaded where its files, or nothing else, can tell.
+    """Return the info of the upstream of a spec, which is loaded if only its files have it.
 
     Raises:
-        MarbleError: nothing has this name, or what its argument names cannot be loaded without the network.
+        MarbleError: nothing has this name, or its files cannot be loaded without the network.
     """
-    found, argument = _upstream(spec)
+    found, argument = _find_upstream(spec)
     if argument is None and hasattr(found, "info"):
         return found.info
     return load_upstream(spec, offline=True).info
@@ -115,21 +217,12 @@ def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) 
     if spec.startswith("suite:"):
         names = ", ".join(load_suite(spec).tasks)
         raise MarbleError(f"{spec} is several tasks ({names}): give it to marble.jobs.many.run_all.")
-    found, argument = _find(spec, TASKS, "marble.tasks", "task")
-    if callable(found) and not isinstance(found, Task):
-        if not argument:
-            name = spec.partition(":")[0]
-            raise MarbleError(f"The task '{name}' needs an argument: write {name}:{TASK_ARGUMENTS.get(name, 'ARGUMENT')}.")
-        found = found(argument)
-    elif argument is not None:
-        raise MarbleError(f"The task '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
-    if not isinstance(found, Task):
-        raise MarbleError(f"'{spec}' is not a task: it must be a marble.task.Task.")
+    task = tasks.load(spec, Task)
     if manifest is None:
-        return found
+        return task
     from marble.tasks.own.manifest import with_manifest
 
-    return with_manifest(found, manifest, offline=offline)
+    return with_manifest(task, manifest, offline=offline)
 
 
 def load_suite(spec: str) -> Suite:
@@ -138,12 +231,9 @@ def load_suite(spec: str) -> Suite:
     Raises:
         MarbleError: nothing has this name.
     """
-    from marble.tasks.suites import SUITES
+    from marble.tasks.suites import Suite
 
-    name = spec.removeprefix("suite:")
-    if name not in SUITES:
-        raise _unknown("suite", name, list(SUITES))
-    return SUITES[name]
+    return suites.load(spec.removeprefix("suite:"), Suite)
 
 
 def open_suites(specs: Sequence[str]) -> dict[str, str | None]:
@@ -153,27 +243,27 @@ def open_suites(specs: Sequence[str]) -> dict[str, str | None]:
         MarbleError: there is no such suite.
     """
     known, complete = task_names(), complete_task_names()
-    given = {spec.partition(":")[0] for spec in specs}
-    tasks: dict[str, str | None] = {}
+    named = {spec.partition(":")[0] for spec in specs}
+    opened: dict[str, str | None] = {}
     for spec in specs:
         for name in load_suite(spec).tasks if spec.startswith("suite:") else [spec]:
             if name == spec or name in complete:
-                tasks[name] = None
-            elif name not in given:
-                tasks[name] = f"on data of yours: add {name}:FILE to --task" if name in known else "not in marble yet"
-    return tasks
+                opened[name] = None
+            elif name not in named:
+                opened[name] = f"on data of yours: add {name}:FILE to --task" if name in known else "not in marble yet"
+    return opened
 
 
-def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
+def split_specs(text: str, everything: Sequence[str], kind: str) -> list[str]:
     """Return the specs in ``NAME[,NAME…]`` or ``all``; a comma inside an existing path does not split.
 
     Args:
         text: as typed.
-        everything: what ``all`` means.
-        what: is named, such as "task".
+        everything: the meaning of ``all``.
+        kind: a word such as "task".
 
     Raises:
-        MarbleError: nothing is named.
+        MarbleError: the text is empty.
     """
     if text == "all":
         return list(everything)
@@ -183,54 +273,22 @@ def split_specs(text: str, everything: Sequence[str], what: str) -> list[str]:
             return [text]
     specs = [part.strip() for part in text.split(",") if part.strip()]
     if not specs:
-        raise MarbleError(f"'{text}' names no {what}: write NAME[,NAME…] or all; marble ls {what}s lists the names.")
+        raise MarbleError(f"'{text}' names no {kind}: write NAME[,NAME…] or all; marble ls {kind}s lists the names.")
     return specs
 
 
-def _upstream(spec: str) -> tuple[type[Upstream], str | None]:
-    """Return the class that a spec names, and its argument."""
+def _find_upstream(spec: str) -> tuple[Any, str | None]:
+    """Return the `UpstreamSource` or the function that a spec names, and the argument after its colon."""
     from marble.upstream import Upstream
 
     with suppress(OSError):  # a name too long for a path
         if spec not in UPSTREAMS and user_path(spec).is_dir():
             spec = f"saved:{spec}"
-    found, argument = _find(spec, UPSTREAMS, "marble.upstreams", "upstream")
-    if not (isinstance(found, type) and issubclass(found, Upstream)):
+    found, argument = upstreams.find(spec)
+    if isinstance(found, type):
+        known = issubclass(found, Upstream)
+    else:
+        known = not _is_path(spec, argument) if _is_function(found) else hasattr(found, "load")
+    if not known:
         raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
     return found, argument
-
-
-def _names(table: dict[str, str], group: str) -> list[str]:
-    installed = [point.name for point in entry_points(group=group)]
-    return list(table) + sorted(name for name in installed if name not in table)
-
-
-def _find(spec: str, table: dict[str, str], group: str, kind: str) -> tuple[Any, str | None]:
-    """Return the object that a spec names, and the argument behind its colon."""
-    name, colon, argument = spec.partition(":")
-    if name in table:
-        return _attribute(table[name]), argument if colon else None
-    try:
-        for point in entry_points(group=group, name=name):
-            return point.load(), argument if colon else None
-        if colon and argument.isidentifier():
-            if str(Path.cwd()) not in sys.path:
-                sys.path.insert(0, str(Path.cwd()))
-            return _attribute(spec), None
-    except Exception as error:  # whatever the module of a package or of a user raises while it is imported
-        raise MarbleError(
-            f"The {kind} '{spec}' cannot be imported ({one_line(error)}): check its name, install what it needs, "
-            "or mend its module."
-        ) from error
-    raise _unknown(kind, name, _names(table, group))
-
-
-def _unknown(kind: str, name: str, known: list[str]) -> MarbleError:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(known)}"
-    return MarbleError(f"There is no {kind} called '{name}': {hint}; marble ls {kind}s lists them.")
-
-
-def _attribute(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -1,18 +1,20 @@
-"""The contract of an upstream: a frozen model that turns audio into hidden states, one layer after another.
+"""The contract of an upstream: a frozen model that turns audio into hidden states, layer by layer.
 
 Conventions
 -----------
 - A waveform is ``Tensor[B, N]``, float32, mono, at ``info.sample_rate`` Hz, nominally in [-1, 1].
 - Layer 0 is the input of the first block, layer k the output of block k. Every layer is ``Tensor[B, T, D]``; its width D
   stands in ``info.layers`` and may differ between layers.
-- `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops, so a block whose output nobody asks
-  for is never computed and only one hidden state is alive at a time.
-- All clips of a batch have equal length; nothing is padded inside a batch, and a clip alone gives what it gives in a batch.
-- The key of the feature cache holds ``info.version``, raised whenever a change of the code changes a number, and the content of
-  all parameters and persistent buffers. A number kept elsewhere, such as an attribute read from a file, is not seen: make it
-  a buffer.
+- `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops. Later blocks are never computed, and
+  only one hidden state is alive at a time.
+- All clips of a batch have equal length; nothing is padded inside a batch, and a clip has the same hidden states alone as in
+  a batch.
+- A loaded upstream is in evaluation mode and without gradients, so `layers` is right at once; `Upstream.prepare` makes it fast.
+- The key of the feature cache holds ``info.name``, ``info.version``, raised whenever a change of the code changes a number, and
+  the content of all parameters and persistent buffers. It misses a number that is kept elsewhere, such as an attribute read
+  from a file: make it a buffer.
 
-A new upstream is one subclass of `Upstream` with an `info` and a `layers`; `marble check` explains what it breaks.
+A new upstream is one subclass of `Upstream` with an `info` and a `layers`; `marble check` explains every broken promise.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,69 +38,93 @@ class Layer:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UpstreamInfo:
-    """What is known about an upstream before any audio is encoded.
+    """What is known about an upstream before any audio is encoded; the first four fields are needed.
 
     Attributes:
-        name: how the command line calls it.
-        version: raised whenever the hidden states change for the same weights and audio.
-        sample_rate: of the waveform it wants, in Hz.
+        name: on the command line.
+        sample_rate: of the waveform, in Hz.
         frame_rate: hidden-state frames per second, in Hz.
         layers: name and width of each hidden state, layer 0 first.
-        parameters: number of weights on the way to the hidden states.
+        version: raised whenever the hidden states change for the same weights and audio.
+        parameters: number of weights that the hidden states depend on; None where nobody counted them.
         licence: of the weights (and of the code where that differs).
-        training_data: what the weights have seen; what a contamination check needs.
-        paper: where it is described.
-        source: where the weights come from.
-        max_seconds: longest window that it is given, in seconds, as a rule the longest it was trained on; longer clips are cut
-            into windows. None: any length.
-        min_seconds: shortest waveform it can encode, in seconds; shorter clips are extended with zeros.
+        training_data: of the weights; a contamination check needs it.
+        paper: that describes the model.
+        source: of the weights.
+        max_seconds: longest window, in seconds, as a rule the longest in training; longer clips are cut into windows. None:
+            any length.
+        min_seconds: shortest waveform that can be encoded, in seconds; shorter clips are extended with zeros.
         precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
     """
 
     name: str
-    version: int
     sample_rate: int
     frame_rate: float
     layers: tuple[Layer, ...]
-    parameters: int
-    licence: str
-    training_data: str
-    paper: str
-    source: str
+    version: int = 1
+    parameters: int | None = None
+    licence: str = "not stated"
+    training_data: str = "not stated"
+    paper: str = "not stated"
+    source: str = "not stated"
     max_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: tuple[str, ...] = ("fp32",)
 
 
+class UpstreamSource(Protocol):
+    """An upstream before it is loaded: a subclass of `Upstream`, or an object that knows where the weights come from."""
+
+    @property
+    def info(self) -> UpstreamInfo:
+        """What is known about the upstream."""
+        ...
+
+    def load(self, argument: str | None = None, *, offline: bool = False) -> Upstream:
+        """Return the upstream with its weights."""
+        ...
+
+    def random(self) -> Upstream:
+        """Return the upstream with random weights."""
+        ...
+
+
 class Upstream(nn.Module):
-    """Base of every upstream: a subclass gives `info` and `layers`, and `load` and `random` where it has weights."""
+    """Base of every upstream: a subclass gives `info` and `layers`, and `load` and `random` where it has weights.
+
+    Attributes:
+        info: what is known about it.
+        device, precision: that it was prepared for; precision is None before.
+        weights_sha256: hash of the weights as they were loaded, once prepared.
+        first_run_sha256: hash of the prepared weights, folded and cast, when a job first used them.
+    """
 
     info: UpstreamInfo
     device: torch.device = torch.device("cpu")
     precision: str | None = None
-    weights: str | None = None
-    prepared_weights: str | None = None
+    weights_sha256: str | None = None
+    first_run_sha256: str | None = None
 
     @classmethod
     def load(cls, argument: str | None = None, *, offline: bool = False) -> Upstream:
-        """Return the upstream with its weights.
+        """Return the upstream with its weights, in evaluation mode and without gradients.
 
         Args:
-            argument: what follows the colon of ``NAME:ARGUMENT``, as a rule a path to weights; None means the default.
-            offline: never reach for the network.
+            argument: the part after the colon of ``NAME:ARGUMENT``, as a rule a path to weights; None means the default.
+            offline: stay away from the network.
 
         Raises:
             MarbleError: this upstream takes no argument.
         """
         if argument is not None:
             raise MarbleError(f"{cls.info.name} takes no argument, but got '{argument}': leave out the part after the colon.")
-        return cls()
+        return cls().eval().requires_grad_(False)
 
     @classmethod
     def random(cls) -> Upstream:
-        """Return the upstream at its full size with weights drawn from torch's current random state.
+        """Return the upstream at its full size with weights drawn from torch's current random state, ready to be trained.
 
         Raises:
             MarbleError: the upstream has no weights to draw.
@@ -122,8 +149,7 @@ class Upstream(nn.Module):
     def prepare(self, device: str | torch.device, precision: str = "fp32") -> Upstream:
         """Make ready for inference: evaluation mode, no gradients, on `device`, in `precision`; return self.
 
-        Notes the hash of the weights as `weights` first. A subclass that folds or casts its weights here calls this before
-        it does so.
+        Sets `weights_sha256` first: a subclass that folds or casts its weights calls this before it does so.
 
         Raises:
             MarbleError: the upstream does not offer this precision, or was prepared in another.
@@ -133,15 +159,15 @@ class Upstream(nn.Module):
             raise MarbleError(f"{self.info.name} does not run in {precision}: use --precision {offered}.")
         if self.precision not in (None, precision):
             raise MarbleError(f"{self.info.name} was prepared in {self.precision}: load it again for {precision}.")
-        self.weights = self.weights or self.weights_hash()
+        self.weights_sha256 = self.weights_sha256 or self.weights_hash()
         self.device, self.precision = torch.device(device), precision
         return self.eval().requires_grad_(False).to(self.device)
 
     def refuse_changed_weights(self) -> None:
-        """Raise a `MarbleError` where the weights of a prepared upstream are no longer those that the first call saw."""
+        """Raise a `MarbleError` where the weights of a prepared upstream have changed since the first call."""
         present = Upstream.weights_hash(self)
-        self.prepared_weights = self.prepared_weights or present
-        if present != self.prepared_weights:
+        self.first_run_sha256 = self.first_run_sha256 or present
+        if present != self.first_run_sha256:
             raise MarbleError(
                 f"The weights of {self.info.name} were changed after it first ran, so its results would stand under the old "
                 "ones: load it anew and change them before it runs."

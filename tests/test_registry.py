@@ -1,5 +1,6 @@
 """Names, specs, plug-ins and what every built-in upstream and task must declare."""
 
+import subprocess
 import sys
 import textwrap
 
@@ -7,15 +8,18 @@ import pytest
 
 from marble import registry
 from marble.errors import MarbleError
+from marble.pretraining.recipes import load_recipe
 from marble.probe.metrics import METRICS
+from marble.probe.protocol import load_protocol
 from marble.task import SPLITS
+from marble.upstream import UpstreamInfo
 from marble.upstreams.mel_encoder import PAPERS
 
 PLUGIN = """
 from marble.upstream import Layer, Upstream, UpstreamInfo
 from marble.task import Task
 class Model(Upstream):
-    info = UpstreamInfo("mine", 1, 8000, 10.0, (Layer("a", 2),), 0, "x", "x", "x", "x")
+    info = UpstreamInfo(name="mine", sample_rate=8000, frame_rate=10.0, layers=(Layer("a", 2),))
 NOT_A_MODEL = 3
 """
 # Nobody has published how many recordings the splits of these hold; piano-difficulty checks its test part by sha256.
@@ -53,6 +57,71 @@ def test_unknown_tasks_and_missing_or_needless_arguments_are_explained():
             registry.load_upstream(spec)
     with pytest.raises(MarbleError, match="there is no folder"):
         registry.load_task("folder:~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize("names", [registry.upstreams, registry.tasks, registry.suites, registry.recipes, registry.protocols])
+def test_all_kinds_of_names_behave_alike(names):
+    known = names.names()
+    assert len(known) == len(set(known)) > 3
+    first = next(name for name in known if name not in names.arguments)
+    assert names.find(first)[1] is None
+    assert names.find(f"{first}:argument")[1] == "argument"
+    with pytest.raises(MarbleError, match=rf"There is no {names.kind} called '{first}x': did you mean .*{first}.*; marble ls"):
+        names.find(f"{first}x")
+    with pytest.raises(MarbleError, match=rf"There is no {names.kind} called 'zzzzzzzzzz': known are {known[0]}, {known[1]}"):
+        names.find("zzzzzzzzzz")
+    with pytest.raises(MarbleError, match=rf"The {names.kind} 'no_such_module:NAME' cannot be imported"):
+        names.find("no_such_module:NAME")
+
+
+@pytest.mark.parametrize("load", [load_protocol, load_recipe, registry.load_suite, registry.load_task])
+def test_what_a_name_leads_to_must_be_of_its_kind(load):
+    with pytest.raises(MarbleError, match=r"'os:sep' is not a .*: it must be a marble\.\w+"):
+        load("os:sep")
+
+
+@pytest.mark.parametrize("spec", ["os:getcwd", "builtins:eval", "os:sep", "subprocess:Popen"])
+def test_what_is_no_upstream_is_not_called(spec):
+    with pytest.raises(MarbleError, match="is not an upstream"):
+        registry.load_upstream(spec)
+
+
+def test_a_function_of_a_package_is_an_upstream(tmp_path, monkeypatch):
+    function = "def load(argument, *, offline):\n    Model.info = replace(Model.info, name=argument)\n    return Model()\n"
+    (tmp_path / "function_of_a_test.py").write_text("from dataclasses import replace\n" + PLUGIN + function)
+    about = tmp_path / "function_of_a_test-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: function-of-a-test\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[marble.upstreams]\nmade = function_of_a_test:load\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.load_upstream("made:anything").info.name == registry.upstream_info("made:anything").name == "anything"
+    with pytest.raises(MarbleError, match="The upstream 'made' needs an argument: write made:ARGUMENT"):
+        registry.load_upstream("made")
+    with pytest.raises(MarbleError, match="made is no architecture of its own"):
+        registry.load_upstream("random-init:made")
+
+
+def test_names_are_known_without_torch():
+    names = "registry.upstreams.names(); registry.tasks.names(); registry.suites.names()"
+    code = f"import sys; from marble import registry; {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_two_built_in_upstreams_share_their_identity():
+    """Name, version and weights decide what the cache and the results are called."""
+    identities = set()
+    for name in registry.upstream_names():
+        info = getattr(registry.upstreams.find(name)[0], "info", None)
+        if info is not None:
+            assert info.name == name
+            identities.add((info.name, info.version))
+    assert len(identities) == len(registry.upstream_names()) - len({"random-init", "saved"})
+
+
+def test_an_upstream_needs_four_fields():
+    info = UpstreamInfo(name="mine", sample_rate=8000, frame_rate=10.0, layers=())
+    assert (info.version, info.parameters) == (1, None)
+    assert {info.licence, info.training_data, info.paper, info.source} == {"not stated"}
 
 
 def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, monkeypatch):
@@ -111,7 +180,7 @@ def test_what_is_made_from_an_argument_tells_of_itself(name, tmp_path):
     registry.load_upstream(f"random-init:{name}").save(tmp_path / "mine", {"name": "mine", "licence": "CC0", "steps": 3})
     saved = registry.upstream_info(str(tmp_path / "mine"))
     assert (saved.name, saved.licence, random.name) == ("mine", "CC0", f"random-init:{name}")
-    declared = registry.upstream_class(name).info
+    declared = registry.find_upstream(name).info
     assert saved.layers == random.layers == declared.layers
     assert random.paper == declared.paper == PAPERS[name.split("-")[0]]
 
@@ -133,7 +202,7 @@ def test_every_task_declares_itself(name):
 
 @pytest.mark.parametrize("name", registry.complete_upstream_names())
 def test_every_upstream_declares_itself(name):
-    info = registry.upstream_class(name).info
+    info = registry.find_upstream(name).info
     assert info.name == name
     assert info.version >= 1
     assert info.sample_rate > 0

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from marble.upstream import UpstreamInfo
-from marble.upstreams.loading.network import OfficialUpstream, block_layers
-from marble.upstreams.loading.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint, read_json
+from marble.upstreams.loading.hub import Published
+from marble.upstreams.loading.weights import Checkpoint, Settings, fill, read_checkpoint, read_json
+from marble.upstreams.network import NetworkUpstream, block_layers
 from marble.upstreams.nn.hubert import ConvFeatures, HubertBlock, HubertSizes, PositionalConvolution
 from marble.upstreams.nn.precision import LayerNorm, Linear
 
@@ -52,37 +53,16 @@ NAMES = (
 IGNORED = (r"masked_spec_embed$",)  # stands in for masked frames in training
 
 
-class Mert95M(OfficialUpstream):
-    """MERT-v1-95M: 13 layers of width 768 at 75 Hz."""
+class Mert(NetworkUpstream):
+    """HuBERT for music; `pre_norm` says whether blocks norm before their branches."""
 
-    sizes: ClassVar[HubertSizes] = SIZES_95M
-    pre_norm: ClassVar[bool] = False
     info = UpstreamInfo(
-        name="mert-95m",
-        version=1,
+        name="mert",
         sample_rate=SAMPLE_RATE,
         frame_rate=75.0,
-        layers=block_layers("projection", SIZES_95M.depth, SIZES_95M.width),
-        parameters=94_370_816,
-        licence="CC-BY-NC-4.0 (weights)",
-        training_data="20 000 h of music, 5 s clips",
-        paper="Li et al. 2023, MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training "
-        "(arXiv 2306.00107)",
-        source="https://huggingface.co/m-a-p/MERT-v1-95M",
+        layers=(),
         max_seconds=30.0,
-        min_seconds=SIZES_95M.receptive_field / SAMPLE_RATE,
         precisions=("fp32", "bf16"),
-    )
-    hub = HubFiles(
-        upstream="mert-95m",
-        repository="m-a-p/MERT-v1-95M",
-        revision="12af15fef9d0ac838c3f475bfbbf26d2060dd4f5",
-        licence="CC-BY-NC-4.0",
-        files={
-            "pytorch_model.bin": "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd",
-            "config.json": "ea2627c4c7825cd66f3c944b6b966331604c35928174e0100cd4a82829424e32",
-            "preprocessor_config.json": None,
-        },
     )
 
     def __init__(self, sizes: HubertSizes, pre_norm: bool):
@@ -94,51 +74,8 @@ class Mert95M(OfficialUpstream):
         self.norm = LayerNorm(sizes.width)
         self.blocks = nn.ModuleList(HubertBlock(sizes, pre_norm) for _ in range(sizes.depth))
         self.norms_input = not pre_norm
-        self.describe("projection", sizes.depth, sizes.width)
-
-    @classmethod
-    def from_files(cls, *paths: Path) -> Self:
-        """Return the upstream from ``pytorch_model.bin``, ``config.json`` and ``preprocessor_config.json``."""
-        weights, config, preprocessor = paths
-        read_json(preprocessor).demand(do_normalize=True, sampling_rate=SAMPLE_RATE)
-        settings = read_json(config)
-        upstream = cls.from_checkpoint(read_checkpoint(weights), settings)
-        settings.demand(num_hidden_layers=len(upstream.blocks))
-        return upstream
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, settings: Settings) -> Self:
-        """Return the upstream with official weights; sizes are read from the tensors, the rest from the settings."""
-        settings.demand(
-            feat_extract_norm="group", feat_proj_layer_norm=True, feature_extractor_cqt=False, deepnorm=False, conv_bias=False
-        )
-        settings.demand(
-            conv_stride=list(SIZES_95M.strides), hidden_act="gelu", feat_extract_activation="gelu", layer_norm_eps=1e-5
-        )
-        settings.demand(do_stable_layer_norm=cls.pre_norm)
-        named = checkpoint.with_weight_norm_merged("encoder.pos_conv_embed.conv").renamed(NAMES)
-        hidden, width = named["blocks.0.up.weight"].shape
-        kernels = [named[f"features.convolutions.{i}.weight"] for i in range(named.depth("features.convolutions."))]
-        position = named["position.convolution.weight"]
-        sizes = HubertSizes(
-            width=width,
-            depth=named.depth("blocks."),
-            heads=settings.heads("num_attention_heads", width),
-            hidden=hidden,
-            channels=len(kernels[0]),
-            kernels=tuple(kernel.shape[-1] for kernel in kernels),
-            position_kernel=position.shape[-1],
-            position_groups=width // position.shape[1],
-        )
-        with torch.device("meta"):
-            upstream = cls(sizes, cls.pre_norm)
-        fill(upstream, named, IGNORED)
-        return upstream
-
-    @classmethod
-    def random(cls) -> Self:
-        """Return the full-size architecture as torch initialises it, from torch's current random state."""
-        return cls(cls.sizes, cls.pre_norm)
+        self.info = replace(self.info, min_seconds=sizes.receptive_field / SAMPLE_RATE)
+        self.count("projection", sizes.depth, sizes.width)
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield projection and blocks of a waveform ``Tensor[B, N]`` at 24 kHz, each ``Tensor[B, T, D]`` in float32."""
@@ -160,23 +97,85 @@ class Mert95M(OfficialUpstream):
         return (first + self.layout.hop * torch.arange(frames, dtype=torch.float64)) / SAMPLE_RATE
 
 
-class Mert330M(Mert95M):
-    """MERT-v1-330M: 25 layers of width 1024 at 75 Hz."""
+def read_mert(info: UpstreamInfo, weights: Path, config: Path, preprocessor: Path, *, pre_norm: bool) -> Mert:
+    """Return the network of ``pytorch_model.bin``, ``config.json`` and ``preprocessor_config.json``.
 
-    sizes = SIZES_330M
-    pre_norm = True
-    info = replace(
-        Mert95M.info,
+    Raises:
+        MarbleError: a file is damaged, or does not fit the others or this architecture.
+    """
+    read_json(preprocessor).demand(do_normalize=True, sampling_rate=SAMPLE_RATE)
+    settings = read_json(config)
+    upstream = from_checkpoint(read_checkpoint(weights), settings, pre_norm)
+    settings.demand(num_hidden_layers=len(upstream.blocks))
+    return upstream
+
+
+def from_checkpoint(checkpoint: Checkpoint, settings: Settings, pre_norm: bool) -> Mert:
+    """Return the network with official weights; sizes are read from the tensors, the rest from the settings.
+
+    Raises:
+        MarbleError: a tensor or a setting is missing, left over, or that of another model.
+    """
+    settings.demand(
+        feat_extract_norm="group", feat_proj_layer_norm=True, feature_extractor_cqt=False, deepnorm=False, conv_bias=False
+    )
+    settings.demand(conv_stride=list(SIZES_95M.strides), hidden_act="gelu", feat_extract_activation="gelu", layer_norm_eps=1e-5)
+    settings.demand(do_stable_layer_norm=pre_norm)
+    named = checkpoint.with_weight_norm_merged("encoder.pos_conv_embed.conv").renamed(NAMES)
+    hidden, width = named["blocks.0.up.weight"].shape
+    kernels = [named[f"features.convolutions.{i}.weight"] for i in range(named.depth("features.convolutions."))]
+    position = named["position.convolution.weight"]
+    sizes = HubertSizes(
+        width=width,
+        depth=named.depth("blocks."),
+        heads=settings.heads("num_attention_heads", width),
+        hidden=hidden,
+        channels=len(kernels[0]),
+        kernels=tuple(kernel.shape[-1] for kernel in kernels),
+        position_kernel=position.shape[-1],
+        position_groups=width // position.shape[1],
+    )
+    with torch.device("meta"):
+        upstream = Mert(sizes, pre_norm)
+    fill(upstream, named, IGNORED)
+    return upstream
+
+
+MERT_95M = Published(
+    info=replace(
+        Mert.info,
+        name="mert-95m",
+        layers=block_layers("projection", SIZES_95M.depth, SIZES_95M.width),
+        parameters=94_370_816,
+        licence="CC-BY-NC-4.0 (weights)",
+        training_data="20 000 h of music, 5 s clips",
+        paper="Li et al. 2023, MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training "
+        "(arXiv 2306.00107)",
+        source="https://huggingface.co/m-a-p/MERT-v1-95M",
+        min_seconds=SIZES_95M.receptive_field / SAMPLE_RATE,
+    ),
+    repository="m-a-p/MERT-v1-95M",
+    revision="12af15fef9d0ac838c3f475bfbbf26d2060dd4f5",
+    files={
+        "pytorch_model.bin": "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd",
+        "config.json": "ea2627c4c7825cd66f3c944b6b966331604c35928174e0100cd4a82829424e32",
+        "preprocessor_config.json": None,
+    },
+    read=partial(read_mert, pre_norm=False),
+    draw=partial(Mert, SIZES_95M, pre_norm=False),
+)
+MERT_330M = Published(
+    info=replace(
+        MERT_95M.info,
         name="mert-330m",
         layers=block_layers("projection", SIZES_330M.depth, SIZES_330M.width),
         parameters=315_427_840,
         training_data="160 000 h of music, 5 s clips",
         source="https://huggingface.co/m-a-p/MERT-v1-330M",
-    )
-    hub = HubFiles(
-        upstream="mert-330m",
-        repository="m-a-p/MERT-v1-330M",
-        revision="5240c2708a5acaee1007f43fb9735c7dcd0b78c9",
-        licence="CC-BY-NC-4.0",
-        files={"pytorch_model.bin": None, "config.json": None, "preprocessor_config.json": None},
-    )
+    ),
+    repository="m-a-p/MERT-v1-330M",
+    revision="5240c2708a5acaee1007f43fb9735c7dcd0b78c9",
+    files={"pytorch_model.bin": None, "config.json": None, "preprocessor_config.json": None},
+    read=partial(read_mert, pre_norm=True),
+    draw=partial(Mert, SIZES_330M, pre_norm=True),
+)

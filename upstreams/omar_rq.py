@@ -15,27 +15,28 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, PositiveFloat, ValidationError
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from marble.errors import MarbleError
 from marble.upstream import UpstreamInfo
 from marble.upstreams.loading.gin import read_gin
-from marble.upstreams.loading.network import OfficialUpstream, block_layers
-from marble.upstreams.loading.saved import SavedUpstream, first_fault
-from marble.upstreams.loading.weights import Checkpoint, HubFiles, Settings, fill, read_checkpoint
+from marble.upstreams.loading.hub import Published
+from marble.upstreams.loading.saved import SavedUpstream, Trained, first_fault
+from marble.upstreams.loading.weights import MOST_BLOCKS, MOST_UNITS, Checkpoint, Settings, fill, read_checkpoint
+from marble.upstreams.network import block_layers
 from marble.upstreams.nn.conformer import ConformerBlock, ConformerSizes, ConformerStyle
-from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches
+from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches, patches_of
 from marble.upstreams.nn.precision import Linear
 from marble.upstreams.nn.rotary import rotary_table
 
-LICENCE = "CC-BY-NC-SA-4.0 (weights)"
 STYLE = ConformerStyle(
     rotate_input=False,
     pairing="interleaved",
@@ -79,10 +80,21 @@ class OmarRQConfig(Strict):
     deepnorm: PositiveFloat
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        patches, sizes = self.input.model_dump(), asdict(self.sizes)
+        most = {"depth": MOST_BLOCKS, "sample_rate": 1 << 20}
+        for name, value in (patches | sizes).items():
+            if isinstance(value, int) and value > most.get(name, MOST_UNITS):
+                raise ValueError(f"{name} must be at most {most.get(name, MOST_UNITS)}")
+        if patches.get("bands", 0) * patches.get("size", 0) > 1 << 24:
+            raise ValueError("the mel filters must be at most 16 M numbers")
+        return self
+
     @property
     def patches(self) -> MelPatches | WaveformPatches:
         """The front end, new."""
-        return MelPatches(self.input) if isinstance(self.input, MelInput) else WaveformPatches(self.input)
+        return patches_of(self.input)
 
 
 def _config(given: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
@@ -102,17 +114,15 @@ CONFIGS = {
 }
 
 
-class OmarRQ(OfficialUpstream, SavedUpstream):
-    """Base of the five published models and of those that marble trains; a subclass gives the `info` of one of `CONFIGS`."""
+class OmarRQ(SavedUpstream):
+    """A network of a configuration, weights as before training; the five published models and those that marble trains."""
 
     architecture = "omar-rq"
     info = UpstreamInfo(
         name="omar-rq",
-        version=1,
         sample_rate=0,
         frame_rate=0.0,
         layers=(),
-        parameters=0,
         licence="that of the weights",
         training_data="that of the weights",
         paper="Alonso-Jiménez et al. 2025, OMAR-RQ: Open Music Audio Representation Model Trained with Multi-Feature "
@@ -134,7 +144,7 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
         self.blocks = nn.ModuleList(ConformerBlock(sizes, style) for _ in range(sizes.depth))
         self.head_width = sizes.width // sizes.heads
         self.info = replace(self.info, name=name, **_rates(self.patches))
-        self.describe("embedding", sizes.depth, sizes.width)
+        self.count("embedding", sizes.depth, sizes.width)
         self._shrink((8 * sizes.depth) ** -0.25 / 12)
 
     def _shrink(self, factor: float) -> None:
@@ -147,54 +157,6 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
     def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
         """Return the architecture of a configuration, weights as before training; pydantic's error where it is invalid."""
         return cls(name, OmarRQConfig.model_validate(config))
-
-    @classmethod
-    def from_files(cls, *paths: Path) -> Self:
-        """Return the upstream from ``model.ckpt`` and ``config.gin``."""
-        weights, config = paths
-        settings = read_gin(config)
-        upstream = cls.from_checkpoint(read_checkpoint(weights), settings)
-        settings.demand(**{"Conformer.depth": len(upstream.blocks)})
-        return upstream
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, settings: Settings) -> Self:
-        """Return the upstream with official weights; sizes are read from the tensors, the rest from the settings.
-
-        Raises:
-            MarbleError: tensors or settings are missing, impossible, or those of another model.
-        """
-        named = _ours(checkpoint)
-        hidden, width = named["blocks.0.feed_forward1.up.weight"].shape
-        settings.demand(**{"Conformer.use_rope": True, "Conformer.use_deepnorm": True, "Conformer.embed_dim": width})
-        alpha, factor = settings.numbers("Conformer.alpha_deepnorm", "Conformer.mlp_residual_factor")
-        sizes = ConformerSizes(
-            width=width,
-            depth=named.depth("blocks."),
-            heads=settings.heads("Conformer.num_heads", width),
-            hidden=hidden,
-            kernel=named["blocks.0.convolution.depthwise.weight"].shape[-1],
-        )
-        try:
-            given = _input(settings, named["embedding.weight"].shape[1])
-            config = OmarRQConfig(input=given, sizes=sizes, feed_forward_factor=factor, deepnorm=alpha)
-        except ValidationError as error:
-            raise MarbleError(f"{settings.path} cannot be right ({first_fault(error)}): download it again.") from error
-        with torch.device("meta"):
-            upstream = cls(cls.info.name, config)
-        if upstream.info.frame_rate != cls.info.frame_rate or upstream.info.sample_rate != cls.info.sample_rate:
-            raise MarbleError(
-                f"{settings.path} is not {cls.info.name}: it gives {upstream.info.frame_rate} frames a second at "
-                f"{upstream.info.sample_rate} Hz instead of {cls.info.frame_rate} at {cls.info.sample_rate} Hz; "
-                "use the upstream with the name of its repository."
-            )
-        fill(upstream, named, IGNORED)
-        return upstream
-
-    @classmethod
-    def random(cls) -> Self:
-        """Return the full-size architecture as it is before training, from torch's current random state."""
-        return cls(cls.info.name, CONFIGS[cls.info.name])
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield embedding and blocks of a waveform ``Tensor[B, N]``, each ``Tensor[B, T, D]`` in float32."""
@@ -213,6 +175,52 @@ class OmarRQ(OfficialUpstream, SavedUpstream):
         """Return the centres of the first `frames` patches in seconds, ``Tensor[frames]`` in float64."""
         centres = self.patches.first_centre + self.patches.hop * torch.arange(frames, dtype=torch.float64)
         return centres / self.patches.sample_rate
+
+
+def read_omar_rq(info: UpstreamInfo, weights: Path, config: Path) -> OmarRQ:
+    """Return the network of ``model.ckpt`` and ``config.gin``.
+
+    Raises:
+        MarbleError: a file is damaged, or does not fit the other or this architecture.
+    """
+    settings = read_gin(config)
+    upstream = from_checkpoint(info, read_checkpoint(weights), settings)
+    settings.demand(**{"Conformer.depth": len(upstream.blocks)})
+    return upstream
+
+
+def from_checkpoint(info: UpstreamInfo, checkpoint: Checkpoint, settings: Settings) -> OmarRQ:
+    """Return the network with official weights; sizes are read from the tensors, the rest from the settings.
+
+    Raises:
+        MarbleError: tensors or settings are missing, impossible, or those of another model than `info` describes.
+    """
+    named = _ours(checkpoint)
+    hidden, width = named["blocks.0.feed_forward1.up.weight"].shape
+    settings.demand(**{"Conformer.use_rope": True, "Conformer.use_deepnorm": True, "Conformer.embed_dim": width})
+    alpha, factor = settings.numbers("Conformer.alpha_deepnorm", "Conformer.mlp_residual_factor")
+    sizes = ConformerSizes(
+        width=width,
+        depth=named.depth("blocks."),
+        heads=settings.heads("Conformer.num_heads", width),
+        hidden=hidden,
+        kernel=named["blocks.0.convolution.depthwise.weight"].shape[-1],
+    )
+    try:
+        patches = _input(settings, named["embedding.weight"].shape[1])
+        config = OmarRQConfig(input=patches, sizes=sizes, feed_forward_factor=factor, deepnorm=alpha)
+    except ValidationError as error:
+        raise MarbleError(f"{settings.path} cannot be right ({first_fault(error)}): download it again.") from error
+    with torch.device("meta"):
+        upstream = OmarRQ(info.name, config)
+    if upstream.info.frame_rate != info.frame_rate or upstream.info.sample_rate != info.sample_rate:
+        raise MarbleError(
+            f"{settings.path} is not {info.name}: it gives {upstream.info.frame_rate} frames a second at "
+            f"{upstream.info.sample_rate} Hz instead of {info.frame_rate} at {info.sample_rate} Hz; "
+            "use the upstream with the name of its repository."
+        )
+    fill(upstream, named, IGNORED)
+    return upstream
 
 
 def _ours(checkpoint: Checkpoint) -> Checkpoint:
@@ -253,73 +261,36 @@ def _rates(patches: MelPatches | WaveformPatches) -> dict[str, Any]:
     return {"sample_rate": rate, "frame_rate": rate / patches.hop, "min_seconds": patches.min_samples / rate}
 
 
-def _info(name: str, parameters: int) -> UpstreamInfo:
-    """Return what is known about one of `CONFIGS`."""
+def _published(name: str, parameters: int) -> Published:
+    """Return one of `CONFIGS` whose weights are published."""
     config = CONFIGS[name]
-    layers = block_layers("embedding", config.sizes.depth, config.sizes.width)
-    return replace(OmarRQ.info, name=name, parameters=parameters, layers=layers, **_rates(config.patches))
-
-
-def _published(name: str, parameters: int) -> UpstreamInfo:
-    """Return what is known about one of `CONFIGS` whose weights are published."""
-    return replace(
-        _info(name, parameters),
-        licence=LICENCE,
-        training_data="330 000 h of music (6.6 M YouTube tracks matched with Discogs), 30 s clips",
-        source=f"https://huggingface.co/mtg-upf/{name}",
+    return Published(
+        info=replace(
+            OmarRQ.info,
+            name=name,
+            parameters=parameters,
+            layers=block_layers("embedding", config.sizes.depth, config.sizes.width),
+            licence="CC-BY-NC-SA-4.0 (weights)",
+            training_data="330 000 h of music (6.6 M YouTube tracks matched with Discogs), 30 s clips",
+            source=f"https://huggingface.co/mtg-upf/{name}",
+            **_rates(config.patches),
+        ),
+        # No commit or checksum of these repositories is published anywhere: their current state is taken.
+        repository=f"mtg-upf/{name}",
+        revision="main",
+        files={"model.ckpt": None, "config.gin": None},
+        read=read_omar_rq,
+        draw=partial(OmarRQ, name, config),
     )
 
 
-def _hub(name: str) -> HubFiles:
-    # No commit or checksum of these repositories is published anywhere: their current state is taken.
-    return HubFiles(name, f"mtg-upf/{name}", "main", LICENCE, {"model.ckpt": None, "config.gin": None})
-
-
-class OmarRQBase(OmarRQ):
-    """Mel input, targets of one codebook: 25 layers of width 1024 at 15.625 Hz."""
-
-    info = _published("omar-rq-base", 580_633_600)
-    hub = _hub(info.name)
-
-
-class OmarRQMulticodebook(OmarRQ):
-    """Mel input, targets of four codebooks: 25 layers of width 1024 at 15.625 Hz."""
-
-    info = _published("omar-rq-multicodebook", 580_633_600)
-    hub = _hub(info.name)
-
-
-class OmarRQMultifeature(OmarRQ):
-    """Waveform input, targets of four features: 25 layers of width 1024 at 18.75 Hz."""
-
-    info = _published("omar-rq-multifeature", 581_551_104)
-    hub = _hub(info.name)
-
-
-class OmarRQMultifeature25Hz(OmarRQ):
-    """Waveform input, targets of four features: 25 layers of width 1024 at 25 Hz."""
-
-    info = _published("omar-rq-multifeature-25hz", 581_223_424)
-    hub = _hub(info.name)
-
-
-class OmarRQMultifeature25HzFSQ(OmarRQ):
-    """Waveform input, targets of four features by finite scalar quantisation: 25 layers of width 1024 at 25 Hz."""
-
-    info = _published("omar-rq-multifeature-25hz-fsq", 581_223_424)
-    hub = _hub(info.name)
-
-
-class OmarRQTiny(OmarRQ):
-    """The architecture with mel input, 7 layers of width 160 at 15.625 Hz, to be pretrained."""
-
-    info = _info("omar-rq-tiny", 3_033_760)
-
-    @classmethod
-    def load(cls, argument: str | None = None, *, offline: bool = False) -> Self:
-        """Return the upstream saved in the folder `argument`.
-
-        Raises:
-            MarbleError: there are no weights, or they are damaged or those of another upstream.
-        """
-        return cls.trained(argument)
+# Mel input with targets of one codebook and of four (15.625 Hz); waveform input with targets of four features, at 18.75 Hz, at
+# 25 Hz, and by finite scalar quantisation; and the architecture with mel input for a laptop, to be pretrained.
+OMAR_RQ = {
+    "omar-rq-base": _published("omar-rq-base", 580_633_600),
+    "omar-rq-multicodebook": _published("omar-rq-multicodebook", 580_633_600),
+    "omar-rq-multifeature": _published("omar-rq-multifeature", 581_551_104),
+    "omar-rq-multifeature-25hz": _published("omar-rq-multifeature-25hz", 581_223_424),
+    "omar-rq-multifeature-25hz-fsq": _published("omar-rq-multifeature-25hz-fsq", 581_223_424),
+    "omar-rq-tiny": Trained("omar-rq-tiny", partial(OmarRQ, "omar-rq-tiny", CONFIGS["omar-rq-tiny"])),
+}

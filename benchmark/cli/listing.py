@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 def upstreams() -> list[dict[str, Any]]:
     """Return one row for each upstream."""
     keys = ("name", "parameters", "sample_rate", "frame_rate", "layers", "licence", "training_data")
-    infos = [registry.upstream_class(name).info for name in registry.upstream_names()]
-    return [{key: getattr(info, key) for key in keys} | {"layers": len(info.layers)} for info in infos]
+    rows = []
+    for name in registry.upstream_names():
+        info = getattr(registry.upstreams.find(name)[0], "info", None)
+        rows.append({key: getattr(info, key, None) for key in keys} | {"name": name, "layers": info and len(info.layers)})
+    return rows
 
 
 def upstream(name: str) -> dict[str, Any]:

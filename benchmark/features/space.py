@@ -86,7 +86,7 @@ def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -
         "format": cache.FORMAT,
         "upstream": upstream.info.name,
         "version": upstream.info.version,
-        "weights": upstream.weights,
+        "weights": upstream.weights_sha256,
         "sample_rate": upstream.info.sample_rate,
         "min_seconds": upstream.info.min_seconds,
         "audio": audio.VERSION,

@@ -1,4 +1,4 @@
-"""``marble check``: runs an upstream on noise and explains every promise that it breaks (see `marble.upstream`)."""
+"""``marble check``: run an upstream on noise and explain every promise that it breaks (see `marble.upstream`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Check:
-    """One promise: whether it holds, and what was seen."""
+    """A promise: whether it holds, and the evidence."""
 
     promise: str
     holds: bool
@@ -25,7 +25,7 @@ class Check:
 
 
 def check_upstream(upstream: Upstream) -> Iterator[Check]:
-    """Yield the promises of a prepared upstream, one after another; stops where nothing more can be tried."""
+    """Yield the promises of a prepared upstream, one after another, until one breaks that the others rest on."""
     info = upstream.info
     numbers = (info.sample_rate, info.frame_rate, *(layer.width for layer in info.layers))
     plain = bool(info.layers) and all(number > 0 for number in numbers)
@@ -47,7 +47,7 @@ def check_upstream(upstream: Upstream) -> Iterator[Check]:
     yield from _check_shapes(upstream, states, noise)
     yield _check_lazy(upstream, noise)
     again = _encode(upstream, noise)
-    same = len(again) == len(states) and all(torch.equal(one, other) for one, other in zip(states, again, strict=True))
+    same = len(again) == len(states) and all(map(torch.equal, states, again))
     yield Check(
         "gives the same states twice", same, "same bytes" if same else "values differ from call to call: is dropout on?"
     )
@@ -86,7 +86,7 @@ def _same_in_batch(upstream: Upstream, noise: Tensor, states: list[Tensor]) -> t
     batch = _noise(8, noise.shape[1], seed=1)
     batch[3] = noise[0]
     together = _encode(upstream, batch)
-    worst = max(float((one[0].float() - other[3].float()).abs().max()) for one, other in zip(states, together, strict=True))
+    worst = max(float((a[0].float() - b[3].float()).abs().max()) for a, b in zip(states, together, strict=True))
     return worst <= BATCH_TOLERANCE, f"largest difference {worst:.1e}, allowed {BATCH_TOLERANCE:.0e}"
 
 

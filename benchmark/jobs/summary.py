@@ -33,7 +33,7 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], bad: l
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Result.model_validate({
         "identity": job.identity,
-        "upstream": asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights},
+        "upstream": asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights_sha256},
         "task": _describe_task(job, inputs),
         "protocol": protocol,
         "layers": layers,

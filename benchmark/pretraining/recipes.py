@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from marble.errors import MarbleError
 from marble.pretraining.masking import Fill, WindowMask
+from marble.registry import recipes
 from marble.settings import STRICT, change, validated
 
 Positive = Annotated[int, Field(gt=0)]
@@ -367,9 +367,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         MarbleError: no recipe has this name, or a setting has an unknown key or an impossible value.
     """
-    if name not in RECIPES:
-        raise MarbleError(f"There is no recipe called '{name}': known are {', '.join(RECIPES)}.")
-    document = RECIPES[name].model_dump()
+    document = recipes.load(name, Recipe).model_dump()
     for setting in settings:
         change(document, setting, "of the recipe, such as optimiser.learning_rate=1e-3")
     return validated(Recipe, document)

@@ -32,6 +32,7 @@ from marble.progress import Reporter
 from marble.random_streams import stream_seed
 from marble.tasks import STREAMS
 from marble.tasks.own.table import read_table
+from marble.upstreams.loading.hub import Published
 from marble.upstreams.loading.saved import SavedUpstream
 
 
@@ -128,7 +129,7 @@ def _prepare(
 
 
 def _untrained(name: str) -> SavedUpstream:
-    upstream = registry.upstream_class(name).random()
+    upstream = registry.find_upstream(name).random()
     if not isinstance(upstream, SavedUpstream):
         raise MarbleError(f"{name} cannot be pretrained: marble ls recipes lists what can.")
     return upstream
@@ -178,7 +179,7 @@ def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, sett
     name = upstream.info.name
     return {
         # Its results must not be taken for those of the published weights.
-        "name": f"{name}-retrained" if hasattr(upstream, "hub") else name,
+        "name": f"{name}-retrained" if isinstance(registry.find_upstream(name), Published) else name,
         "recipe": f"marble pretrain {recipe} --data {data}{changes}",
         "training_data": f"{data} ({hours})",
         "licence": "that of the training data and of whoever trained it",

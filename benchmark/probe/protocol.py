@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from marble.errors import MarbleError
 from marble.features.space import Windows
+from marble.registry import protocols
 from marble.settings import STRICT, Positive, change, validated
 
 
@@ -164,13 +164,12 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     Raises:
         MarbleError: no protocol has this name, or a setting has an unknown key or an impossible value.
     """
-    if name not in PROTOCOLS:
-        raise MarbleError(f"There is no protocol called '{name}': known are {', '.join(PROTOCOLS)}.")
-    document = PROTOCOLS[name].model_dump()
+    preset = protocols.load(name, Protocol)
+    document = preset.model_dump()
     parts = {part: document[part] for part in ("windows", "pooling", "probe")}
     keys = [f"{part}.{field}" for part in ("windows", "probe") for field in document[part]]
     known = f"among {', '.join([*keys, 'pooling'])}"
-    for setting in PROTOCOLS[name].by_task.get(task, ()):
+    for setting in preset.by_task.get(task, ()):
         change(parts, setting, known)
     for setting in settings:
         document["changes"] |= change(parts, setting, known)

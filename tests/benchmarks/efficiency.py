@@ -86,13 +86,13 @@ def measure(model: str, mixer: str, seconds: int, options: argparse.Namespace) -
 
 def build(model: str, mixer: str, seconds: int, options: argparse.Namespace) -> Callable[[], object]:
     """Return a pass over random audio, or tokens, of a length."""
-    from marble.registry import upstream_class
+    from marble.registry import find_upstream
     from marble.upstreams.mel_encoder import CONFIGS, InHouse
     from marble.upstreams.nn.rotary import rotary_table
 
     torch.manual_seed(0)
     if model == "tiny":
-        upstream = upstream_class(f"branchformer-{mixer}-tiny").random().prepare(options.device, options.precision)
+        upstream = find_upstream(f"branchformer-{mixer}-tiny").random().prepare(options.device, options.precision)
         waveform = 0.1 * torch.randn(1, seconds * 24_000, device=options.device)
         return lambda: list(upstream.layers(waveform))[-1]
     config = CONFIGS["branchformer-attention-small" if model == "small" else "branchformer-attention-large"]

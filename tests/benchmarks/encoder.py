@@ -62,11 +62,11 @@ print(json.dumps({"total": min(seconds), "peak_gb": peak}))
 
 def measure(upstream: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the times and the peak memory of one upstream in one precision."""
-    from marble.registry import load_upstream, upstream_class
+    from marble.registry import find_upstream, load_upstream
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = load_upstream(upstream) if ":" in upstream else upstream_class(upstream).random()
+    model = load_upstream(upstream) if ":" in upstream else find_upstream(upstream).random()
     parameters = sum(weight.numel() for weight in model.parameters())
     model.prepare(arguments.device, arguments.precisions)
     gpu = torch.device(arguments.device).type == "cuda"

@@ -286,7 +286,7 @@ def test_check_tells_what_holds_and_what_does_not(tmp_path):
     (tmp_path / "broken_of_a_test.py").write_text(
         "import torch\nfrom marble.upstream import Layer, Upstream, UpstreamInfo\n"
         "class Broken(Upstream):\n"
-        '    info = UpstreamInfo("broken", 1, 8000, 100.0, (Layer("a", 2),), 0, "x", "x", "x", "x")\n'
+        '    info = UpstreamInfo(name="broken", sample_rate=8000, frame_rate=100.0, layers=(Layer("a", 2),))\n'
         "    def layers(self, waveform):\n        yield torch.rand(len(waveform), waveform.shape[1] // 80, 2)\n"
     )
     done = marble("check", "--upstream", "broken_of_a_test:Broken", cwd=tmp_path)

@@ -252,7 +252,7 @@ import numpy, torch
 from marble.upstream import Layer, Upstream, UpstreamInfo
 from {helper} import scale
 class Mine(Upstream):
-    info = UpstreamInfo("mine", 1, 8000, 100.0, (Layer("a", 2),), 0, "x", "x", "x", "x")
+    info = UpstreamInfo(name="mine", sample_rate=8000, frame_rate=100.0, layers=(Layer("a", 2),))
 """
 
 

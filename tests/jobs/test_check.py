@@ -13,7 +13,9 @@ from marble.upstream import Layer, Upstream, UpstreamInfo
 class Good(Upstream):
     """Frame energies and their square, 100 frames a second."""
 
-    info = UpstreamInfo("good", 1, 8000, 100.0, (Layer("energy", 1), Layer("both", 2)), 0, "x", "x", "x", "x", min_seconds=0.01)
+    info = UpstreamInfo(
+        name="good", sample_rate=8000, frame_rate=100.0, layers=(Layer("energy", 1), Layer("both", 2)), min_seconds=0.01
+    )
 
     def layers(self, waveform):
         energy = waveform.unfold(1, 80, 80).square().mean(-1, keepdim=True)

@@ -71,7 +71,7 @@ def make_trainer(in_memory, tmp_path):
         quick = ("seconds=1", "batch=4", "micro_batch=4", "steps=6", "optimiser.warmup=2", "targets.0.codes=32")
         recipe = recipe or load_recipe(name, (*quick, *settings))
         torch.manual_seed(recipe.seed)
-        upstream = upstream or registry.upstream_class(recipe.upstream).random()
+        upstream = upstream or registry.find_upstream(recipe.upstream).random()
         source = source or in_memory(recipe.seconds, upstream.info.sample_rate)
         given = {"device": torch.device("cpu"), "workers": 1, "reporter": Noted(), "checkpoint_every": 1000, "log_every": 2}
         return Trainer(recipe, make_objective(recipe, upstream), source, tmp_path / folder, **given | options)

@@ -72,6 +72,6 @@ def test_a_frozen_stem_is_what_it_was_after_training(make_trainer):
 
 def test_only_some_upstreams_have_a_stem_to_freeze():
     with torch.device("meta"):
-        upstream = registry.upstream_class("omar-rq-tiny").random()
+        upstream = registry.find_upstream("omar-rq-tiny").random()
     with pytest.raises(MarbleError, match="has no stem to freeze: write --set frozen_stem=false"):
         make_objective(load_recipe("omar-rq-tiny", ["frozen_stem=true"]), upstream)

@@ -111,7 +111,7 @@ def test_a_recipe_that_does_not_fit_is_one_sentence(small, name, settings, sente
 )
 def test_features_have_the_rate_of_the_upstream(feature, what):
     with torch.device("meta"):
-        upstream = registry.upstream_class("omar-rq-tiny").random()
+        upstream = registry.find_upstream("omar-rq-tiny").random()
     with pytest.raises(MarbleError, match=what):
         objective("omar-rq-tiny", upstream, f"targets.0.feature={feature}")
 
@@ -134,7 +134,7 @@ def test_full_size_recipes_take_a_step_on_the_meta_device(name, monkeypatch):
         for target in targets
     )
     with torch.device("meta"):
-        upstream = registry.upstream_class(recipe.upstream).random()
+        upstream = registry.find_upstream(recipe.upstream).random()
         trained = make_objective(recipe.model_copy(update={"targets": targets}), upstream)
     trained.to("meta").train()
     how = recipe.optimiser

@@ -120,7 +120,7 @@ def test_targets_of_the_papers():
 )
 def test_the_dropout_that_is_stated_is_the_one_trained_with(name, share, words):
     with torch.device("meta"):
-        upstream = registry.upstream_class(RECIPES[name].upstream).random()
+        upstream = registry.find_upstream(RECIPES[name].upstream).random()
     assert upstream.config.dropout == share
     assert words in " ".join((*RECIPES[name].assumptions, RECIPES[name].source))
 
@@ -160,7 +160,7 @@ def test_a_wrong_setting_is_one_sentence(setting, sentence):
 
 
 def test_an_unknown_recipe_is_one_sentence():
-    with pytest.raises(MarbleError, match="There is no recipe called 'mulan': known are branchformer"):
+    with pytest.raises(MarbleError, match="There is no recipe called 'mulan': did you mean muq"):
         load_recipe("mulan")
 
 

@@ -95,13 +95,13 @@ def test_a_place_that_is_no_folder_is_said_at_once(music, tmp_path):
 def test_what_was_trained_is_not_called_as_what_was_published():
     from marble.pretraining.segments import Stream
     from marble.pretraining.session import _about
-    from marble.registry import upstream_class
+    from marble.registry import find_upstream
 
     for name, called in {"musicfm-msd": "musicfm-msd-retrained", "musicfm-tiny": "musicfm-tiny"}.items():
         import torch
 
         with torch.device("meta"):
-            upstream = upstream_class(name).random()
+            upstream = find_upstream(name).random()
         assert _about(upstream, "synth", Stream("module:function", 1.0, 24_000), "recipe", ())["name"] == called
 
 

@@ -146,7 +146,7 @@ def test_a_setting_that_cannot_be_is_refused(setting):
 
 
 def test_an_unknown_protocol_is_refused():
-    with pytest.raises(MarbleError, match="known are marble"):
+    with pytest.raises(MarbleError, match="did you mean marble"):
         load_protocol("marbel")
 
 

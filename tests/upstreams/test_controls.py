@@ -12,7 +12,10 @@ NET = """
 import torch
 from marble.upstream import Layer, Upstream, UpstreamInfo
 class Net(Upstream):
-    info = UpstreamInfo("net", 1, 8000, 800.0, (Layer("frames", 10), Layer("block 1", 4)), 44, "x", "secret data", "x", "x")
+    info = UpstreamInfo(
+        name="net", sample_rate=8000, frame_rate=800.0, layers=(Layer("frames", 10), Layer("block 1", 4)),
+        training_data="secret data",
+    )
     def __init__(self):
         super().__init__()
         self.block = torch.nn.Linear(10, 4)

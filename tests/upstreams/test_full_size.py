@@ -9,14 +9,16 @@ import ast
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from marble.errors import MarbleError
-from marble.registry import upstream_class
+from marble.registry import find_upstream
 from marble.upstreams.loading.weights import Checkpoint, Settings
+from marble.upstreams.mert import from_checkpoint as mert_from_checkpoint
+from marble.upstreams.musicfm import from_checkpoint as musicfm_from_checkpoint
+from marble.upstreams.omar_rq import from_checkpoint as omar_rq_from_checkpoint
 
 LISTS = Path(__file__).parents[3] / "shared" / "facts" / "checkpoints"
 NOWHERE = Path("official file")
@@ -171,12 +173,16 @@ ids = [name for name, *_ in PUBLISHED]
 
 
 def load(name, shapes, extra):
-    cls: Any = upstream_class(name)
     checkpoint = Checkpoint({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, NOWHERE)
+    info = find_upstream(name).info
     if isinstance(extra, tuple):
-        return cls.from_checkpoint(checkpoint, *extra)
-    common = MERT_SETTINGS if name.startswith("mert") else OMAR_SETTINGS
-    return cls.from_checkpoint(checkpoint, Settings(common | extra, NOWHERE))
+        upstream = musicfm_from_checkpoint(info, checkpoint, *extra)
+    elif name.startswith("mert"):
+        settings = Settings(MERT_SETTINGS | extra, NOWHERE)
+        upstream = mert_from_checkpoint(checkpoint, settings, pre_norm=extra["do_stable_layer_norm"])
+    else:
+        upstream = omar_rq_from_checkpoint(info, checkpoint, Settings(OMAR_SETTINGS | extra, NOWHERE))
+    return upstream.attribute_to(info)
 
 
 @pytest.mark.parametrize(("name", "shapes", "tensors", "numbers", "extra"), PUBLISHED, ids=ids)
@@ -185,10 +191,10 @@ def test_the_published_tensors_fill_the_full_size_build(name, shapes, tensors, n
     assert numbers is None or numel(shapes) == numbers
     loaded = load(name, shapes, extra)
     with torch.device("meta"):
-        drawn = type(loaded).random()
+        drawn = find_upstream(name).random()
     ours = {key: tensor.shape for key, tensor in loaded.state_dict().items()}
     assert ours == {key: tensor.shape for key, tensor in drawn.state_dict().items()}
-    assert loaded.info == drawn.info == type(loaded).info
+    assert loaded.info == drawn.info == find_upstream(name).info
 
 
 @pytest.mark.parametrize(("name", "shapes", "tensors", "numbers", "extra"), PUBLISHED, ids=ids)

@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 from marble.errors import MarbleError
 from marble.files import file_hash
 from marble.jobs.check import check_upstream
-from marble.registry import complete_upstream_names, load_upstream, upstream_class
+from marble.registry import complete_upstream_names, find_upstream, load_upstream
 from marble.upstreams import SHIPPED
 from marble.upstreams.mel_encoder import InHouse, InHouseConfig
-from marble.upstreams.omar_rq import OmarRQTiny
 
 # In millions: the fit of the sizes to the counts of the paper.
 PUBLISHED = {
@@ -55,15 +54,16 @@ def noise(seconds, batch=1, rate=24_000):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_sizes_have_the_published_counts(name):
     with torch.device("meta"):
-        upstream = upstream_class(name).random()
+        upstream = find_upstream(name).random()
     assert round(sum(weight.numel() for weight in upstream.parameters()) / 1e6, 2) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, *TINY, "musicfm-tiny"])
 def test_info_is_that_of_the_instance(name):
     with torch.device("meta"):
-        upstream = upstream_class(name).random()
-    assert upstream.info == upstream_class(name).info
+        upstream = find_upstream(name).random()
+    facts = {} if name not in complete_upstream_names() else {"licence": "", "training_data": "", "source": ""}
+    assert replace(upstream.info, **facts) == replace(find_upstream(name).info, **facts)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -75,7 +75,7 @@ def test_the_tiny_ones_keep_every_promise(name):
 @pytest.mark.parametrize("name", [*TINY, "branchformer-summarymixing-lite"])
 def test_training_reaches_every_weight(name):
     """No weight is counted that does nothing."""
-    upstream = smallest(mixer="summarymixing-lite") if name.endswith("lite") else tiny(name)
+    upstream = smallest(mixer="summarymixing-lite") if name.endswith("lite") else find_upstream(name).random()
     upstream.train()
     *_, last = upstream.layers(noise(1.0, batch=2))
     (last * torch.randn(last.shape)).sum().backward()
@@ -96,7 +96,7 @@ def test_bfloat16_stays_close(name):
 @pytest.mark.parametrize("name", ["branchformer-summarymixing-tiny", "muq-tiny", "omar-rq-tiny"])
 def test_a_saved_upstream_gives_the_same_bytes(name, tmp_path):
     upstream = tiny(name)
-    upstream.info = upstream_class(name).info
+    upstream.info = find_upstream(name).info
     upstream.save(tmp_path / "it", {"steps": 7, "licence": "MIT", "training_data": "noise", "recipe": "none"})
     waveform = noise(1.5)
     expected = list(upstream.prepare("cpu").layers(waveform))
@@ -105,7 +105,7 @@ def test_a_saved_upstream_gives_the_same_bytes(name, tmp_path):
         assert (loaded.info.name, loaded.info.licence, loaded.info.training_data) == (name, "MIT", "noise")
         assert loaded.info.parameters == upstream.info.parameters
         assert all(map(torch.equal, loaded.prepare("cpu").layers(waveform), expected))
-        assert loaded.weights == upstream.weights
+        assert loaded.weights_sha256 == upstream.weights_sha256
     document = json.loads((tmp_path / "it" / "upstream.json").read_text())
     assert (document["format"], document["version"], document["steps"]) == ("marble-upstream", 1, 7)
 
@@ -178,6 +178,34 @@ def test_what_is_not_whole_is_refused_in_a_sentence(damage, sentence, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [10**9, 10**18, 10**400])
+@pytest.mark.parametrize("key", ["width", "depth", "heads", "hidden", "channels", "kernel", "summary_heads"])
+def test_a_size_beyond_any_model_is_refused_before_it_is_built(key, value, tmp_path):
+    smallest(mixer="attention").save(tmp_path, {})
+    edited("config", key, value=value)(tmp_path)
+    with pytest.raises(MarbleError, match=rf"no valid config \({key}: Input should be less than or equal to"):
+        load_upstream(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("sizes", "depth", 10**9),
+        ("sizes", "hidden", 10**18),
+        ("input", "bands", 10**9),
+        ("input", "size", 10**18),
+        ("input", "size", 60_000),
+        ("input", "sample_rate", 10**400),
+    ],
+)
+def test_a_size_of_omar_rq_beyond_any_model_is_refused_before_it_is_built(part, key, value, tmp_path):
+    load_upstream("random-init:omar-rq-tiny").save(tmp_path, {})
+    edited("config", "input", "bands", value=1000)(tmp_path)
+    edited("config", part, key, value=value)(tmp_path)
+    with pytest.raises(MarbleError, match=r"no valid config \(.* must be at most"):
+        load_upstream(str(tmp_path))
+
+
 def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
     old = smallest()
     old.save(tmp_path, {"steps": 1})
@@ -205,7 +233,7 @@ def test_without_weights_a_sentence_says_what_to_do(tmp_path):
 def test_the_feed_forwards_of_omar_rq_start_small_enough_for_their_factor():
     """They count four times: a stack that starts at torch's scale would start far from its norms."""
     torch.manual_seed(0)
-    block = OmarRQTiny.random().blocks[0]
+    block = find_upstream("omar-rq-tiny").random().blocks[0]
     for linear, scaled in ((block.feed_forward1.up, True), (block.attention.value, True), (block.attention.query, False)):
         bound = linear.in_features**-0.5 * ((8 * 6) ** -0.25 / 12 if scaled else 1)
         assert 0.9 * bound < linear.weight.abs().max() <= bound
@@ -219,7 +247,7 @@ def test_marble_ships_the_tiny_one_trained():
     upstream = load_upstream(name).prepare("cpu")
     assert (upstream.info.name, upstream.info.licence) == (name, "MIT")
     assert upstream.info.source == f"marble pretrain {name} --data synth, 2000 steps"
-    assert replace(upstream.info, source="") == replace(upstream_class(name).info, source="")
+    assert upstream.info == find_upstream(name).info
     time = torch.arange(48_000) / 24_000
     layers = torch.stack([*upstream.layers(0.3 * torch.sin(2 * torch.pi * 220 * time)[None])])
     torch.testing.assert_close(layers.std((1, 2, 3)), torch.tensor(GOLDEN), rtol=1e-3, atol=0)

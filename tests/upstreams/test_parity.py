@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from marble.registry import upstream_class
+from marble.registry import find_upstream
 
 DATA = Path(__file__).parents[1] / "fixtures" / "upstreams"
 
@@ -36,7 +36,7 @@ ids = [case.folder for case in CASES]
 
 
 def load(case):
-    return upstream_class(case.upstream).load(str(DATA / case.folder), offline=True)
+    return find_upstream(case.upstream).load(str(DATA / case.folder), offline=True)
 
 
 def official(case):
@@ -58,7 +58,7 @@ def case(request):
 @pytest.mark.parametrize("prepared", [False, True], ids=["as loaded", "prepared"])
 def test_official_hidden_states(case, prepared):
     waveform, expected = official(case)
-    upstream = load(case).eval()
+    upstream = load(case)
     found = states_of(upstream.prepare("cpu") if prepared else upstream, waveform)
     assert len(found) == len(upstream.info.layers) == case.first + len(expected)
     for state, reference in zip(found[case.first :], expected, strict=True):
@@ -68,7 +68,7 @@ def test_official_hidden_states(case, prepared):
 def test_info_states_what_was_loaded(case):
     upstream = load(case)
     waveform, expected = official(case)
-    published = type(upstream).info
+    published = find_upstream(case.upstream).info
     assert upstream.info.parameters == sum(weight.numel() for weight in upstream.parameters()) < published.parameters
     assert {layer.width for layer in upstream.info.layers} == {expected[0].shape[2]}
     assert (upstream.info.name, upstream.info.licence) == (published.name, published.licence)

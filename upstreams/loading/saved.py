@@ -2,17 +2,18 @@
 
 Conventions
 -----------
-- The JSON names the architecture that the weights are for, with all its sizes, and says where they come from (`Manifest`).
-  It holds the sha256 of the weights, so that files which do not belong together are told from a checkpoint.
-- Reading is strict: every tensor that the configuration asks for, of its shape, and no other.
-- Both files are complete beside their places before either is renamed.
+- The JSON holds the architecture of the weights, with all its sizes, and their origin (`Manifest`). It holds the sha256 of the
+  weights, so that two files of different checkpoints are refused.
+- Reading is strict: every tensor of the configuration, in its shape, and no other.
+- Both files are written in full before either replaces an older one.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -23,10 +24,10 @@ from torch import Tensor, nn
 
 from marble.errors import MarbleError
 from marble.files import atomic_write, file_hash, user_path
-from marble.upstream import Upstream, UpstreamInfo
+from marble.upstream import UpstreamInfo
 from marble.upstreams import SHIPPED
-from marble.upstreams.loading.network import NetworkUpstream
 from marble.upstreams.loading.weights import fill, read_checkpoint, read_json
+from marble.upstreams.network import NetworkUpstream
 from marble.upstreams.nn.mel import DecibelMel
 from marble.upstreams.nn.patches import MelPatches, WaveformPatches
 from marble.upstreams.nn.stem import Stem
@@ -117,78 +118,78 @@ class SavedUpstream(NetworkUpstream):
             text = Manifest.model_validate(about | dict(extra)).model_dump_json(indent=2)
             manifest.write_text(text + "\n", encoding="utf-8")
 
-    @classmethod
-    def trained(cls, argument: str | None) -> Self:
-        """Return this upstream as saved in the folder `argument`, or as marble ships it where none is given.
+
+@dataclass(frozen=True)
+class Trained:
+    """An upstream that marble trains: its weights are those of a folder, else those that marble ships.
+
+    Attributes:
+        name: on the command line, and in the manifest of the folder.
+        draw: makes the network at its size, weights as before training, from torch's current random state.
+    """
+
+    name: str
+    draw: Callable[[], SavedUpstream]
+
+    @cached_property
+    def info(self) -> UpstreamInfo:
+        """What is known about the network, counted without memory, and about the weights that marble ships."""
+        with torch.device("meta"):
+            upstream = self.draw()
+        folder = SHIPPED / self.name
+        return _described(upstream, _read_manifest(folder)).info if folder.is_dir() else upstream.info
+
+    def load(self, argument: str | None = None, *, offline: bool = False) -> SavedUpstream:
+        """Return the upstream as saved in the folder `argument`, or as marble ships it where none is given.
 
         Raises:
             MarbleError: there are no weights, or they are damaged or those of another upstream.
         """
-        name = cls.info.name
-        folder = SHIPPED / name if argument is None else user_path(argument)
+        folder = SHIPPED / self.name if argument is None else user_path(argument)
         if argument is None and not folder.is_dir():
             raise MarbleError(
-                f"{name} has no public weights: pretrain it (marble pretrain {name} --data DIR), give the folder of your own "
-                f"(--upstream PATH), or take its random weights (--upstream random-init:{name})."
+                f"{self.name} has no public weights: pretrain it (marble pretrain {self.name} --data DIR), give the folder of "
+                f"your own (--upstream PATH), or take its random weights (--upstream random-init:{self.name})."
             )
         manifest = _read_manifest(folder)
-        if manifest.name != name:
-            raise MarbleError(f"{folder} holds {manifest.name}, not {name}: write --upstream {folder}.")
-        return cls.from_folder(folder, manifest)
+        if manifest.name != self.name:
+            raise MarbleError(f"{folder} holds {manifest.name}, not {self.name}: write --upstream {folder}.")
+        return _from_folder(folder, manifest)
 
-    @classmethod
-    def from_folder(cls, folder: Path, manifest: Manifest) -> Self:
-        """Return the upstream saved in a folder with this manifest.
-
-        Raises:
-            MarbleError: the weights are missing or damaged, or do not fit the configuration.
-        """
-        try:
-            with torch.device("meta"):
-                upstream = cls.from_config(manifest.name, manifest.config)
-        except ValidationError as error:
-            raise MarbleError(f"{folder / MANIFEST} has no valid config ({first_fault(error)}): {_RESTORE}.") from error
-        if file_hash(_existing(folder / WEIGHTS)) != manifest.sha256:
-            raise MarbleError(f"{folder / WEIGHTS} is not the file that {MANIFEST} was written for: {_RESTORE}.")
-        fill(upstream, read_checkpoint(folder / WEIGHTS), ignored=())
-        about = {"licence": manifest.licence, "training_data": manifest.training_data}
-        upstream.info = replace(upstream.info, source=f"{manifest.recipe}, {manifest.steps} steps", **about)
-        return upstream
+    def random(self) -> SavedUpstream:
+        """Return the upstream with weights as before training, from torch's current random state."""
+        return self.draw()
 
 
-class Saved(Upstream):
-    """Finds the class of a saved upstream: ``saved:PATH``, or the path alone."""
+def load_saved(argument: str, *, offline: bool = False) -> SavedUpstream:
+    """Return the upstream saved in the folder `argument`: ``saved:PATH``, or the path alone.
 
-    info = UpstreamInfo(
-        name="saved",
-        version=1,
-        sample_rate=0,
-        frame_rate=0.0,
-        layers=(),
-        parameters=0,
-        licence="that of the weights",
-        training_data="that of the weights",
-        paper="that of the architecture",
-        source=f"saved:PATH reads {WEIGHTS} and {MANIFEST} in the folder PATH",
-    )
-
-    @classmethod
-    def load(cls, argument: str | None = None, *, offline: bool = False) -> SavedUpstream:
-        """Return the upstream saved in the folder `argument`.
-
-        Raises:
-            MarbleError: no folder is given, a file is missing or damaged, or they do not fit each other.
-        """
-        if not argument:
-            raise MarbleError(f"saved needs a folder with {MANIFEST}: write saved:PATH, or the path alone.")
-        folder = user_path(argument)
-        manifest = _read_manifest(folder)
-        module, _, name = ARCHITECTURES[manifest.architecture].partition(":")
-        found: type[SavedUpstream] = getattr(importlib.import_module(module), name)
-        return found.from_folder(folder, manifest)
+    Raises:
+        MarbleError: a file is missing or damaged, or the files do not fit each other.
+    """
+    folder = user_path(argument)
+    return _from_folder(folder, _read_manifest(folder))
 
 
-_RESTORE = "copy both files again from where they were written"
+def _from_folder(folder: Path, manifest: Manifest) -> SavedUpstream:
+    module, _, name = ARCHITECTURES[manifest.architecture].partition(":")
+    architecture: type[SavedUpstream] = getattr(importlib.import_module(module), name)
+    remedy = "copy both files again from where they were written"
+    try:
+        with torch.device("meta"):
+            upstream = architecture.from_config(manifest.name, manifest.config)
+    except ValidationError as error:
+        raise MarbleError(f"{folder / MANIFEST} has no valid config ({first_fault(error)}): {remedy}.") from error
+    if file_hash(_existing(folder / WEIGHTS)) != manifest.sha256:
+        raise MarbleError(f"{folder / WEIGHTS} is not the file that {MANIFEST} was written for: {remedy}.")
+    fill(upstream, read_checkpoint(folder / WEIGHTS), ignored=())
+    return _described(upstream, manifest).eval().requires_grad_(False)
+
+
+def _described(upstream: SavedUpstream, manifest: Manifest) -> SavedUpstream:
+    about = {"licence": manifest.licence, "training_data": manifest.training_data}
+    upstream.info = replace(upstream.info, source=f"{manifest.recipe}, {manifest.steps} steps", **about)
+    return upstream
 
 
 def _existing(path: Path) -> Path:

@@ -1,13 +1,11 @@
-"""Where the weights of an upstream come from, and how they get into it: read as data, complete, and under our names.
+"""How weights and settings get into an upstream: read as data, complete, and under our names.
 
 Conventions
 -----------
-- Weights are looked for at the path a user gives (a file, or the folder of the hub's repository), else in the Hugging Face
-  cache, else they are downloaded at the revision of `HubFiles`. A file from the hub is compared with its sha256 where one is
-  known.
 - Nothing is executed: safetensors, or PyTorch files that `torch.load` accepts with ``weights_only=True``.
 - Official tensor names are translated by a table of (official, ours) fragments, applied in order. What an upstream ignores
   stands in an explicit list; every other tensor that is missing, left over or of another shape is an error that names it.
+- The work is bounded by the size of the files, whatever they claim: `MOST_BLOCKS`, `MOST_UNITS`, `SETTINGS_BYTES`.
 """
 
 from __future__ import annotations
@@ -19,82 +17,18 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from marble.errors import MarbleError, one_line
-from marble.files import file_hash, user_path
+from marble.errors import MarbleError
 
-
-@dataclass(frozen=True)
-class HubFiles:
-    """Files of one model on the Hugging Face hub.
-
-    Attributes:
-        upstream: name on the command line.
-        repository: ``owner/name``.
-        revision: commit that is downloaded, or a branch where nothing is pinned.
-        licence: of the weights.
-        files: file name -> sha256 of its content, None where no published value is known; the weights come first.
-    """
-
-    upstream: str
-    repository: str
-    revision: str
-    licence: str
-    files: dict[str, str | None]
-
-    def locate(self, argument: str | None, offline: bool) -> list[Path]:
-        """Return the paths of `files`, in order, from a path that a user gave or from the hub.
-
-        A path to a folder must hold the files under their official names; a path to a file is the weights, whatever its
-        name, with the other files beside it.
-
-        Raises:
-            MarbleError: a file does not exist, cannot be downloaded, or is not the published one.
-        """
-        if argument is None:
-            held = [try_to_load_from_cache(self.repository, name, revision=self.revision) for name in self.files]
-            # What the cache holds whole is taken without asking the hub, which answers after half a minute where there is none.
-            offline = offline or all(isinstance(path, str) for path in held)
-            return [self._from_hub(name, digest, offline) for name, digest in self.files.items()]
-        given = user_path(argument)
-        weights, *others = self.files
-        if not given.exists():
-            raise MarbleError(f"{given} does not exist: give {self.upstream}:PATH the file or folder of {self.repository}.")
-        folder = given if given.is_dir() else given.parent
-        paths = [folder / weights if given.is_dir() else given, *(folder / name for name in others)]
-        for path in paths:
-            if not path.is_file():
-                raise MarbleError(f"{path} does not exist: {self.upstream} needs it from {self._where(path.name)}.")
-        return paths
-
-    def _where(self, name: str) -> str:
-        address = f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{name}"
-        return f"{address} (licence {self.licence})"
-
-    def _from_hub(self, name: str, digest: str | None, offline: bool) -> Path:
-        remedy = (
-            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {self.upstream}:FOLDER, or bring it "
-            f"into {constants.HF_HUB_CACHE} with hf download {self.repository} {name} --revision {self.revision}"
-        )
-        try:
-            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline))
-        except LocalEntryNotFoundError as error:
-            state = "marble is offline" if offline else "the hub cannot be reached"
-            raise MarbleError(f"{self.upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
-        except Exception as error:  # of the hub, of the network below it, of the disk
-            raise MarbleError(f"{self.upstream} cannot download {name} ({one_line(error)}): {remedy}.") from error
-        if digest is not None and file_hash(path) != digest:
-            raise MarbleError(f"{path} is not the published {name} (another sha256): delete it, then {remedy}.")
-        return path
+MOST_BLOCKS, MOST_UNITS = 1000, 65_536  # ten times what the deepest and the widest model has
+SETTINGS_BYTES = 1 << 20  # a hundred times what the longest published configuration has
+_MAPPED_BYTES = 64 << 20
 
 
 class Checkpoint(dict[str, Tensor]):
@@ -145,9 +79,16 @@ class Checkpoint(dict[str, Tensor]):
         return Checkpoint(merged, self.path)
 
     def depth(self, prefix: str) -> int:
-        """Return one more than the highest index i of the names ``{prefix}{i}.``, 0 where there is none."""
-        indices = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self)
-        return 1 + max((int(found[1]) for found in indices if found), default=-1)
+        """Return one more than the highest index i of the names ``{prefix}{i}.``, 0 where there is none.
+
+        Raises:
+            MarbleError: it is more than `MOST_BLOCKS`.
+        """
+        matches = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self)
+        depth = 1 + max((int(match[1]) for match in matches if match), default=-1)
+        if depth > MOST_BLOCKS:
+            raise MarbleError(f"{self.path} names {depth} blocks, more than any model has: download it again.")
+        return depth
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -159,35 +100,41 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":
-        found = _read_safetensors(path)
+        content = _read_safetensors(path)
     elif zipfile.is_zipfile(path) or start.startswith((b"PK", b"\x80")):
-        found = _read_pickle(path)
+        content = _read_pickle(path)
     else:
         raise MarbleError(f"{path} holds no weights: it is neither a safetensors nor a PyTorch file; download it again.")
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not (isinstance(found, dict) and all(map(_is_plain, found.values()))):
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not (isinstance(content, dict) and all(map(_is_plain, content.values()))):
         raise MarbleError(f"{path} holds something other than named tensors: give the checkpoint file itself.")
-    return Checkpoint({str(name): tensor for name, tensor in found.items()}, path)
+    return Checkpoint({str(name): tensor for name, tensor in content.items()}, path)
 
 
-def _is_plain(found: object) -> bool:
-    """Tell whether something is a tensor that holds its values, one beside the other."""
-    return isinstance(found, Tensor) and found.layout is torch.strided and not found.is_meta
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is a dense tensor in memory."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
 def _read_safetensors(path: Path) -> object:
-    """Return copies of the tensors: what stays mapped changes with the file, and products round as its parts are aligned."""
+    """Return copies of the tensors: a mapped tensor changes with the file, and its alignment changes how products round.
 
-    def copy(name: str) -> Tensor:
-        """Return one tensor; the file is opened for each, so that no more than one is mapped beside the copies."""
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.get_tensor(name).clone()
-
+    The file is opened anew after every `_MAPPED_BYTES`, so that no more of it is in memory beside the copies.
+    """
+    tensors: dict[str, Tensor] = {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-        return {name: copy(name) for name in names}
+            names = iter(list(file.keys()))
+        name = next(names, None)
+        while name is not None:
+            mapped = 0
+            with safetensors.safe_open(path, framework="pt") as file:
+                while name is not None and mapped < _MAPPED_BYTES:
+                    tensors[name] = file.get_tensor(name).clone()
+                    mapped += tensors[name].nbytes
+                    name = next(names, None)
+        return tensors
     except safetensors.SafetensorError as error:
         raise MarbleError(f"{path} is truncated or damaged ({error}): download it again.") from error
 
@@ -210,8 +157,8 @@ def _read_pickle(path: Path) -> object:
 def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) -> None:
     """Give a module its tensors from a checkpoint that already has the module's names.
 
-    Weights become float32; counters of batch norms, which old checkpoints store as floats or not at all, become integers again,
-    and nothing reads them. Tensors whose name matches one of the regular expressions `ignored` from its start are left out.
+    Weights become float32; counters of batch norms, which old checkpoints store as floats or not at all, become integers
+    (nothing reads them). Tensors whose name matches one of the regular expressions `ignored` from its start are left out.
 
     Raises:
         MarbleError: names the tensors that are missing (by the module's names), unexpected, of another shape, or no finite
@@ -219,20 +166,21 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
     """
     wanted = module.state_dict()
     patterns = [re.compile(pattern) for pattern in ignored]
-    given = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
-    given |= {name: tensor for name, tensor in checkpoint.items() if not any(pattern.match(name) for pattern in patterns)}
-    both = wanted.keys() & given.keys()
+    tensors = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
+    tensors |= {name: tensor for name, tensor in checkpoint.items() if not any(pattern.match(name) for pattern in patterns)}
+    both = wanted.keys() & tensors.keys()
+    floats = [name for name in both if wanted[name].is_floating_point()]
     faults = {
-        "misses": wanted.keys() - given.keys(),
-        "has unexpected": given.keys() - wanted.keys(),
-        "has another shape for": [name for name in both if wanted[name].shape != given[name].shape],
-        "has no finite floats for": [name for name in both if wanted[name].is_floating_point() and not _is_finite(given[name])],
+        "misses": wanted.keys() - tensors.keys(),
+        "has unexpected": tensors.keys() - wanted.keys(),
+        "has another shape for": [name for name in both if wanted[name].shape != tensors[name].shape],
+        "has no finite floats for": [name for name in floats if not _is_finite(tensors[name])],
     }
     if any(faults.values()):
-        told = {fault: [checkpoint.official.get(name, name) for name in names] for fault, names in faults.items() if names}
-        sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in told.items())
+        named = {fault: [checkpoint.official.get(name, name) for name in names] for fault, names in faults.items() if names}
+        sentence = "; ".join(f"it {fault} {_listed(names)}" for fault, names in named.items())
         raise MarbleError(f"{checkpoint.path} does not fit this upstream: {sentence}; check that it is the right checkpoint.")
-    cast = {name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}
+    cast = {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}
     module.load_state_dict(cast, strict=True, assign=True)
 
 
@@ -272,7 +220,7 @@ class Settings(dict[str, Any]):
         return Settings(self[name], self.path)
 
     def demand(self, **values: object) -> None:
-        """Raise a `MarbleError` that names the first setting whose value is another than the one given."""
+        """Raise a `MarbleError` that names the first setting with another value than `values` has."""
         for name, value in values.items():
             if self[name] != value:
                 raise MarbleError(f"{self.path} says {name} = {self[name]!r}, but marble implements {value!r} only.")
@@ -299,16 +247,30 @@ class Settings(dict[str, Any]):
         return self[name]
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file of settings.
+
+    Raises:
+        MarbleError: it is no UTF-8, or longer than `SETTINGS_BYTES`.
+    """
+    if path.stat().st_size > SETTINGS_BYTES:
+        raise MarbleError(f"{path} is too long for a configuration ({path.stat().st_size} bytes): download it again.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MarbleError(f"{path} cannot be read as text ({error}): download it again.") from error
+
+
 def read_json(path: Path) -> Settings:
     """Return the settings of a JSON file.
 
     Raises:
-        MarbleError: it is not valid JSON, or not an object.
+        MarbleError: it is not valid JSON, not an object, or too long.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        settings = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise MarbleError(f"{path} is not valid JSON ({error}): download it again.") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise MarbleError(f"{path} does not hold a JSON object: download it again.")
-    return Settings(found, path)
+    return Settings(settings, path)

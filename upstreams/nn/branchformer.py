@@ -34,7 +34,10 @@ class GatedMLP(nn.Module):
         self.project = Linear(units // 2, width)
         # At first the gate lets everything through.
         for name, weight in (*self.depthwise.named_parameters(), *(self.linear.named_parameters() if self.linear else ())):
-            nn.init.ones_(weight) if name == "bias" else nn.init.normal_(weight, std=1e-6)
+            if name == "bias":
+                nn.init.ones_(weight)
+            elif not weight.is_meta:  # where it would do nothing but import torch's compiler, for three seconds
+                nn.init.normal_(weight, std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``Tensor[B, T, D]`` to the same shape; the residual connection is the caller's."""

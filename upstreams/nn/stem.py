@@ -35,7 +35,7 @@ class ResidualConv2d(Foldable):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = Conv2d(channels_in, channels, 3, stride=2, padding=(1, 0))
         self.bn3 = nn.BatchNorm2d(channels)
-        # What stands in for conv1 and conv3, and for conv2, once `prepare` has found a CPU.
+        # What stands in for conv1 and conv3, and for conv2, once `arrange` was called for a CPU.
         self.joint: StridedWinogradConv2d | None = None
         self.tail: WinogradTail | None = None
 
@@ -58,7 +58,7 @@ class ResidualConv2d(Foldable):
         inner = functional.pad(inner.relu(), (left, int(high == stop)))
         return (self.bn2(self.conv2(inner)) + shortcut).relu()
 
-    def prepare(self, device: torch.device) -> None:
+    def arrange(self, device: torch.device) -> None:
         """Arrange the folded convolutions for inference on a device."""
         for convolution in (self.conv1, self.conv2, self.conv3):
             convolution.weight.data = convolution.weight.contiguous(memory_format=torch.channels_last)
@@ -77,11 +77,11 @@ class Stem(nn.Module):
         self.linear = Linear(channels * (bands // 4), width)
         self.in_stretches = False
 
-    def prepare(self, device: torch.device) -> None:
+    def arrange(self, device: torch.device) -> None:
         """Arrange the folded convolutions for inference on a device."""
         self.in_stretches = device.type == "cpu"
-        self.first.prepare(device)
-        self.second.prepare(device)
+        self.first.arrange(device)
+        self.second.arrange(device)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Return the frames ``Tensor[B, ceil(M / 4), width]`` of a mel spectrogram ``Tensor[B, bands, M]``."""

@@ -93,7 +93,7 @@ def test_a_stem_in_stretches_is_the_plain_stem(mel_frames, monkeypatch):
     for block in (stem.first, stem.second):
         block.fold()
         block.fold()
-    stem.prepare(torch.device("cpu"))
+    stem.arrange(torch.device("cpu"))
     torch.testing.assert_close(stem(mel), expected, atol=1e-4, rtol=1e-4)
 
 
