@@ -159,6 +159,11 @@ def find_upstream(spec: str) -> UpstreamSource:
     return found
 
 
+def refuse_unknown_upstream(spec: str) -> None:
+    """Raise a `MarbleError` where a spec names no upstream; nothing is loaded."""
+    _find_upstream(spec)
+
+
 def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     """Return the upstream of a spec such as ``muq``, ``muq:PATH`` or ``my_package.my_model:MyModel``, with its weights.
 

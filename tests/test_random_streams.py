@@ -1,11 +1,10 @@
 """Random streams by identity."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble.random_streams import dropout_generator, initial_weights, order_generator, stream_seed
+from marble.random_streams import dropout_generator, order_generator, stream_seed
 
 
 @given(st.text(), st.text(), st.integers())
@@ -18,14 +17,6 @@ def test_seeds_depend_on_all_of_the_identity(first, second, number):
 
 def test_seeds_never_change():
     assert stream_seed("gtzan", 0, "weights") == 5566096192419339597
-
-
-def test_weights_are_drawn_as_a_linear_layer_draws_them():
-    drawn = initial_weights("task", 0, 400, 300, 7)
-    assert [tuple(values.shape) for values in drawn] == [(400, 300), (1, 300), (300, 7), (1, 7)]
-    for values, fan_in in zip(drawn, (400, 400, 300, 300), strict=True):
-        assert float(values.abs().max()) <= fan_in**-0.5
-    assert float(drawn[0].std()) == pytest.approx(400**-0.5 / 3**0.5, rel=0.01)
 
 
 def test_streams_of_one_seed_are_apart_and_those_of_two_seeds_too():

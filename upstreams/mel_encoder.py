@@ -122,6 +122,8 @@ class InHouse(SavedUpstream):
     """An upstream of a configuration, weights as torch initialises them, ready to be trained or to be given weights."""
 
     architecture = "in-house"
+    front_end: DecibelMel  # ty: ignore[incompatible-mutable-override]
+    stem: Stem  # ty: ignore[incompatible-mutable-override]
     config: InHouseConfig  # ty: ignore[incompatible-mutable-override]
     info = UpstreamInfo(
         name="in-house",

@@ -33,7 +33,7 @@ from marble.upstreams.loading.saved import SavedUpstream, Trained, first_fault
 from marble.upstreams.loading.weights import MOST_BLOCKS, MOST_UNITS, Checkpoint, Settings, fill, read_checkpoint
 from marble.upstreams.network import block_layers
 from marble.upstreams.nn.conformer import ConformerBlock, ConformerSizes, ConformerStyle
-from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches, patches_of
+from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches
 from marble.upstreams.nn.precision import Linear
 from marble.upstreams.nn.rotary import rotary_table
 
@@ -94,7 +94,7 @@ class OmarRQConfig(Strict):
     @property
     def patches(self) -> MelPatches | WaveformPatches:
         """The front end, new."""
-        return patches_of(self.input)
+        return MelPatches(self.input) if isinstance(self.input, MelInput) else WaveformPatches(self.input)
 
 
 def _config(given: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
@@ -118,6 +118,7 @@ class OmarRQ(SavedUpstream):
     """A network of a configuration, weights as before training; the five published models and those that marble trains."""
 
     architecture = "omar-rq"
+    patches: MelPatches | WaveformPatches  # ty: ignore[incompatible-mutable-override]
     info = UpstreamInfo(
         name="omar-rq",
         sample_rate=0,

@@ -68,7 +68,7 @@ def output_to_stdout() -> Generator[None]:
     stream = sys.stdout or Path(os.devnull).open("w")  # None where it is closed  # noqa: SIM115
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    sys.stdout = output = _Output(stream)  # ty: ignore[invalid-assignment]
+    sys.stdout = output = _Output(stream)
     try:
         yield
     finally:

@@ -186,6 +186,8 @@ def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | 
     """
     reporter = reporter or Reporter()
     asked = JobOptions(**options)  # ty: ignore[invalid-argument-type]
+    if isinstance(upstream, str):
+        registry.refuse_unknown_upstream(upstream)
     data = read_data(task, asked, reporter)
     if isinstance(upstream, str):
         return make_job(registry.load_upstream(upstream, offline=asked.offline), data, asked, reporter)

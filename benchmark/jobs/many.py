@@ -81,15 +81,18 @@ def run_all(
 
     for upstream in upstreams:
         model: Upstream | None = None  # lets go of the one before
-        broken: str | None = None
+        _, broken = _attempt(registry.refuse_unknown_upstream, upstream)
         for task, absent in opened.items():
             if absent:
                 yield Outcome(upstream, task, None, absent, in_marble=False)
                 continue
+            if broken:
+                yield Outcome(upstream, task, None, broken)
+                continue
             if task not in read:
                 read[task] = _attempt(data_of, task)
             data, complaint = read[task]
-            if data and not model and not broken:
+            if data and not model:
                 model, broken = _attempt(registry.load_upstream, upstream, offline=asked.offline)
             if not data or not model:
                 yield Outcome(upstream, task, None, complaint or broken)

@@ -62,8 +62,8 @@ def save(state: TrainingState, recipe: Recipe, folder: Path, about: Mapping[str,
             "flops": state.flops,
             "recipe": recipe.model_dump(mode="json"),
         }
-        about = {"recipe": recipe.name, "steps": state.step} | dict(about)
-        retry_until_written(lambda: _write(state, checkpoint, tensors, trained, document, about), checkpoint, reporter)
+        manifest = {"recipe": recipe.name, "steps": state.step} | dict(about)
+        retry_until_written(lambda: _write(state, checkpoint, tensors, trained, document, manifest), checkpoint, reporter)
     if world > 1:
         dist.barrier()
     return checkpoint

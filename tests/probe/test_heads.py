@@ -1,0 +1,30 @@
+"""Heads: how their weights begin, and what they compute."""
+
+import pytest
+import torch
+
+from marble.probe.heads import make_head
+from marble.probe.protocol import Probe
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"), [("mlp", [(400, 300), (1, 300), (300, 7), (1, 7)]), ("linear", [(400, 7), (1, 7)])]
+)
+def test_weights_are_drawn_as_a_linear_layer_draws_them_and_padded_with_zeros(kind, shapes):
+    drawn = make_head(Probe(kind=kind, hidden=300), 7).initial("task", 0, 400)
+    for values, (height, width), fan_in in zip(drawn, shapes, (400, 400, 300, 300), strict=False):
+        own = values[:height, :width]
+        assert float(own.abs().max()) <= fan_in**-0.5
+        assert float(values.abs().sum()) == pytest.approx(float(own.abs().sum()))
+        assert values.shape[-1] % 16 == 0
+    assert len(drawn) == len(shapes)
+    assert float(drawn[0][:, : shapes[0][1]].std()) == pytest.approx(400**-0.5 / 3**0.5, rel=0.03)
+
+
+def test_a_linear_head_is_a_matrix_product_without_dropout():
+    head = make_head(Probe(kind="linear", dropout=0.5), 3)
+    weights = [values[None] for values in head.initial("task", 1, 5)]
+    inputs = torch.randn(1, 4, 5, dtype=torch.float64)
+    expected = inputs @ weights[0][..., :3] + weights[1][..., :3]
+    torch.testing.assert_close(head.outputs(weights, inputs, None, torch.empty_like(weights[0])), expected)
+    assert head.hidden == 0
