@@ -60,7 +60,7 @@ class UpstreamRecord(_Record):
     sample_rate: int
     frame_rate: float
     layers: list[LayerWidth]
-    parameters: int
+    parameters: int | None
     licence: str
     training_data: str
     paper: str

@@ -29,7 +29,7 @@ QUICK = {"settings": ["probe.epochs=4", "probe.hidden=8"], "layers": "0"}
 class Counted(Upstream):
     """Ones, from one weight; `loaded` and `hashed` count how often that was done."""
 
-    info = UpstreamInfo("counted", 1, 16_000, 1.0, (Layer("ones", 4),), 1, "MIT", "none", "none", "drawn", max_seconds=2.0)
+    info = UpstreamInfo(name="counted", sample_rate=16_000, frame_rate=1.0, layers=(Layer("ones", 4),), max_seconds=2.0)
     loaded = hashed = 0
 
     def __init__(self):
