@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows
 from marble.registry import protocols
 from marble.settings import STRICT, Positive, change, validated
@@ -36,6 +37,12 @@ class Probe(BaseModel):
     epochs: Annotated[int, Field(gt=0)] = 100
     patience: Annotated[int, Field(gt=0)] = 20
     standardise: bool = True
+
+
+def _known_pooling(name: str) -> str:
+    if name not in REDUCTIONS:
+        raise ValueError(f"write one of {', '.join(REDUCTIONS)}")
+    return name
 
 
 class Protocol(BaseModel):
@@ -56,7 +63,7 @@ class Protocol(BaseModel):
     description: str = Field(default="", exclude=True)
     by_task: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
     windows: Windows = Windows()
-    pooling: Literal["mean", "mean+std", "max", "first", "last"] = "mean"
+    pooling: Annotated[str, AfterValidator(_known_pooling)] = "mean"
     probe: Probe = Probe()
     changes: dict[str, Any] = {}
 
