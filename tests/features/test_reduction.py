@@ -23,9 +23,7 @@ def test_every_reduction_is_a_pooling_of_the_protocol():
     assert set(REDUCTIONS) == set(EXPECTED)
     assert load_protocol("marble").pooling == "mean"
     assert [load_protocol("marble", [f"pooling={name}"]).pooling for name in EXPECTED] == list(EXPECTED)
-    with pytest.raises(
-        MarbleError, match=r"--set pooling: value error, write one of mean, .*, last, got 'median'"
-    ):
+    with pytest.raises(MarbleError, match=r"--set pooling: value error, write one of mean, .*, last, got 'median'"):
         load_protocol("marble", ["pooling=median"])
     assert load_protocol("marble", ["pooling=max"]).label == "marble (pooling=max)"
 
