@@ -10,7 +10,7 @@ Conventions
   int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``) and, for each
   tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
   shard is whole or absent. Answers of trained probes are kept likewise, see `marble.probe.train`.
-- A lock per shard lets many processes fill one cache; the lock of a killed process is free.
+- A lock per clip lets many processes fill one cache; the lock of a killed process is free.
 - What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.
 - A space of another `FORMAT` belongs to an older marble: it is listed, never read, and removed by ``marble cache gc``.
@@ -190,6 +190,10 @@ class Space:
         self._seen.add(path)
         self._add(path)
         return path
+
+    def clip_path(self, key: str) -> Path:
+        """Return the path whose lock claims a clip."""
+        return self.folder / f"{key[:32]}.clip"
 
     def shard_path(self, keys: Sequence[str], layers: Sequence[int]) -> Path:
         """Return where the shard of these clips and layers lies."""

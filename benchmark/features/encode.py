@@ -3,6 +3,7 @@
 Conventions
 -----------
 - Clips are encoded in shards of `SHARD_CLIPS`, in their order; a killed run loses at most the shard it was in.
+- A process claims each clip before it encodes it: processes that share a cache encode no clip twice, whatever their tasks.
 - Only the clips and layers that the cache lacks are encoded; blocks after the last wanted layer never run.
 - On a CPU no batch holds windows of two clips, so the features of a clip depend on that clip alone, byte for byte, whatever
   the cache already held. On a GPU windows of equal length are batched across clips.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,29 +88,41 @@ def extract(
     """
     done = Extraction()
     unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())
-    turns = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
+    waiting = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
     space.refresh()
     with WorkerPool(workers) as pool:
         encoder = _Encoder(upstream, layers, windows, reduction, pool, done, on_clip)
         busy = 0
-        while turns:
-            shard = turns.popleft()
-            keys = [excerpt.key for excerpt in shard]
-            absent = space.missing(keys, layers)
-            if absent:
-                with locked(space.shard_path(keys, layers), wait=busy > len(turns)) as claimed:
-                    if not claimed:
-                        turns.append(shard)
-                        busy += 1
-                        continue
-                    busy = 0
+        while waiting:
+            shard = waiting.popleft()
+            absent = _absent(space, shard, layers, on_clip)
+            # Where other processes encode all that is left, wait for one of them.
+            with ExitStack() as claims:
+                mine = [
+                    excerpt
+                    for number, excerpt in enumerate(absent)
+                    if claims.enter_context(locked(space.clip_path(excerpt.key), wait=busy > len(waiting) and not number))
+                ]
+                if mine:
                     space.refresh()
-                    absent = space.missing(keys, layers)
-                    encoder.fill(space, [excerpt for excerpt in shard if excerpt.key in absent])
-            for key in keys:
-                if key not in absent:
-                    on_clip(key)
+                    if new := _absent(space, mine, layers, on_clip):
+                        encoder.fill(space, new)
+            busy = 0 if mine or not absent else busy + 1
+            claimed = {excerpt.key for excerpt in mine}
+            if others := [excerpt for excerpt in absent if excerpt.key not in claimed]:
+                waiting.append(others)
     return done
+
+
+def _absent(
+    space: Space, excerpts: Sequence[Excerpt], layers: Sequence[int], on_clip: Callable[[str], object]
+) -> list[Excerpt]:
+    """Return the excerpts that lack a layer, and report the others."""
+    missing = set(space.missing([excerpt.key for excerpt in excerpts], layers))
+    for excerpt in excerpts:
+        if excerpt.key not in missing:
+            on_clip(excerpt.key)
+    return [excerpt for excerpt in excerpts if excerpt.key in missing]
 
 
 @dataclass

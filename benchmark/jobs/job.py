@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -91,6 +91,13 @@ class TaskData:
         """The hash of all clips with their audio, splits and targets."""
         table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
         return digest(table + [clip.id for clip in self.bad])
+
+    def without(self, reasons: dict[str, str]) -> TaskData:
+        """Return the same data without the clips whose keys have a reason, which join the bad ones."""
+        pairs = list(zip(self.clips, self.keys, strict=True))
+        used = [(clip, key) for clip, key in pairs if key not in reasons]
+        bad = [*self.bad, *(_bad_clip(clip, reasons[key]) for clip, key in pairs if key in reasons)]
+        return replace(self, clips=[clip for clip, _ in used], keys=[key for _, key in used], bad=bad)
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
     for clip in clips:
         content = contents[clip.path]
         if isinstance(content, OSError):
-            bad.append(bad_clip(clip, f"cannot be read ({reason(content)})"))
+            bad.append(_bad_clip(clip, f"cannot be read ({reason(content)})"))
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
@@ -304,7 +311,7 @@ def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
     return sorted(layers), weighted
 
 
-def bad_clip(clip: Clip, why: str) -> BadClip:
+def _bad_clip(clip: Clip, why: str) -> BadClip:
     """Return a clip that is left out, with the reason."""
     return BadClip(id=clip.id, path=readable(clip.path), split=clip.split, reason=why)
 

@@ -8,20 +8,21 @@ out: what could not be decoded may be readable now.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
-from marble.jobs.job import Job, bad_clip, prepare, refuse_undefined_metric
+from marble.jobs.job import Job, prepare, refuse_undefined_metric
 from marble.jobs.summary import build_result, write_predictions
 from marble.machine import memory_peak, reset_memory_peak
 from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
 from marble.probe.train import BankMaker
 from marble.progress import Reporter
-from marble.results.schema import BadClip, Cost, Result
+from marble.results.schema import Cost, Result
 from marble.results.store import find, read
-from marble.task import SPLITS, Clip, Task
+from marble.task import SPLITS, Task
 from marble.upstream import Upstream
 
 
@@ -90,17 +91,13 @@ def run_job(
         reporter.say(f"{job.title}: already done, {results / done.path}")
         return done
     extraction = encode(job, workers, reporter)
-    bad, clips, keys = list(job.data.bad), [], []
-    for clip, key in zip(job.data.clips, job.data.keys, strict=True):
-        if key in extraction.bad:
-            bad.append(bad_clip(clip, extraction.bad[key]))
-        else:
-            clips.append(clip)
-            keys.append(key)
-    _refuse_empty_splits(job, clips, bad)
-    refuse_undefined_metric(job.task, clips)
+    clips_cached = len(set(job.data.keys)) - extraction.clips - len(extraction.bad)
+    # From here on the job is one of the clips that are used: the result's identity tells them from those of another day.
+    job = replace(job, data=job.data.without(extraction.bad))
+    _refuse_empty_splits(job)
+    refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
-    inputs = Inputs(job.task, clips, keys, job.space, job.widths, job.upstream.device)
+    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
     maker = maker or BankMaker(job.protocol.probe, job.cache_root, f"{job.title}: probing")
     answers = maker(inputs, job.groups, reporter)
     cost = Cost(
@@ -108,16 +105,16 @@ def run_job(
         probe_seconds=time.perf_counter() - begin,
         audio_hours=extraction.audio_seconds / 3600,
         clips_encoded=extraction.clips,
-        clips_cached=len(set(job.data.keys)) - extraction.clips - len(extraction.bad),
+        clips_cached=clips_cached,
         peak_memory_bytes=memory_peak(),
         cache_bytes=job.space.size()[2],
     )
-    result = build_result(job, inputs, answers, bad, cost)
+    result = build_result(job, inputs, answers, cost)
     result.predictions_sha256 = write_predictions(result, inputs, answers, results)
     path = result.save(results)
     result = read(path)
     reporter.say(f"{job.title}: wrote {path}")
-    if bad and not skip_bad:
+    if result.bad_clips and not skip_bad:
         raise BadClipsError(result)
     return result
 
@@ -133,9 +130,10 @@ def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
         )  # fmt: skip
 
 
-def _refuse_empty_splits(job: Job, kept: list[Clip], bad: list[BadClip]) -> None:
+def _refuse_empty_splits(job: Job) -> None:
+    bad = job.data.bad
     for split in SPLITS:
-        if not any(clip.split == split for clip in kept):
+        if not any(clip.split == split for clip in job.data.clips):
             example = f" ({bad[0].path} {bad[0].reason})" if bad else ""
             raise MarbleError(
                 f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio, and the upstream."

@@ -21,11 +21,11 @@ from marble.probe.answers import Answers, Group
 from marble.probe.bootstrap import bootstrap_interval
 from marble.probe.inputs import Examples, Inputs
 from marble.probe.metrics import METRICS, Metric, undefined_labels
-from marble.results.schema import BadClip, Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
+from marble.results.schema import Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
 from marble.task import Task
 
 
-def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], bad: list[BadClip], cost: Cost) -> Result:
+def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost) -> Result:
     """Return the result of a job that is answered."""
     layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
     protocol = job.protocol.model_dump(mode="json")
@@ -38,7 +38,7 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], bad: l
         "protocol": protocol,
         "layers": layers,
         "selected": Selected.model_validate(select(layers, job.task), from_attributes=True),
-        "bad_clips": bad,
+        "bad_clips": job.data.bad,
         "provenance": provenance(job.upstream.device) | {"space": job.space.description, "date": date},
         "cost": cost,
     })  # fmt: skip

@@ -116,6 +116,7 @@ class Provenance(_Record):
     platform: str
     device: str
     threads: int
+    instruction_set: str | None = None
     space: dict[str, Any] = {}
     date: str
 

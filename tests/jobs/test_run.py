@@ -15,7 +15,7 @@ import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
 from marble.jobs.job import prepare
-from marble.jobs.run import BadClipsError
+from marble.jobs.run import BadClipsError, encode
 from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
 from marble.results import store as results
@@ -149,7 +149,24 @@ def test_bad_clips_fail_the_run_at_its_end_unless_accepted(tones, tmp_path):
     assert accepted.layers == caught.value.result.layers
     (tones / "low" / "text.wav").unlink()
     (tones / "high" / "silent.wav").unlink()
-    assert marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK).bad_clips == []
+    whole = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
+    assert whole.bad_clips == []
+    assert whole.identity != accepted.identity
+
+
+def test_a_result_without_some_clips_has_an_identity_of_its_own(tones, tmp_path, monkeypatch):
+    def refusing(job, workers, reporter):
+        extraction = encode(job, workers, reporter)
+        return replace(extraction, bad=dict.fromkeys(job.data.keys[:left_out], "is not for today"))
+
+    monkeypatch.setattr("marble.jobs.run.encode", refusing)
+    identities, data = set(), set()
+    for left_out in (2, 1, 0):
+        result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, skip_bad=True, **QUICK)
+        assert len(result.bad_clips) == left_out
+        identities.add(result.identity)
+        data.add(result.task.data)
+    assert len(identities) == len(data) == 3
 
 
 def test_regression_and_tags_run_from_a_table(tones, tmp_path):
