@@ -138,7 +138,7 @@ class Space:
             return json.loads(path.read_bytes())
         except OSError as error:
             raise _cannot_read(path, error) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it anew.") from error
 
     @property

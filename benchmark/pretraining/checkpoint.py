@@ -175,6 +175,6 @@ def _read(folder: Path, prefix: str, file: str) -> tuple[dict[str, Any], dict[st
         _ = document["recipe"], document["positions"]
         tensors = safetensors.torch.load_file(folder / _TENSORS)
         trained = safetensors.torch.load_file(folder / file)
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
         raise MarbleError(f"{folder} is damaged ({error}): remove it, and --resume continues from the one before.") from error
     return document, tensors | {f"trained.{prefix}{name}": value for name, value in trained.items()}

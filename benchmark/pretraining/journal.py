@@ -76,7 +76,7 @@ class Journal:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self.reporter.say(f"{self.folder / LOG}: line {number} is damaged and left out.")
         return "".join(kept)
 

@@ -127,7 +127,7 @@ def _json_rows(files: Mapping[Path, str]) -> Iterator[Row]:
             name = f"{file} line {number}"
             try:
                 fields = dict(json.loads(line).items()) if line.strip() else None
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise MarbleError(f"{name} is not a JSON object ({error}): write one clip with its fields there.") from error
             if fields is not None:
                 yield Row(name, split, fields)

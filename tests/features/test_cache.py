@@ -320,6 +320,14 @@ def test_the_lock_of_a_killed_process_is_free(small_net, tmp_path):
     assert run(small_net.Net(), tmp_path / "cache", paths)[0].clips == 1
 
 
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "\xff"])
+def test_a_damaged_description_is_one_sentence(hand_made, content):
+    space, _, _ = hand_made
+    (space.folder / "space.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(MarbleError, match=r"space\.json is damaged .*: remove it and run again"):
+        _ = space.description
+
+
 # Folders that are full or closed
 
 

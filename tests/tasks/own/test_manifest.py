@@ -165,6 +165,7 @@ GOOD = '{"audio_path": "genres/rock/rock.00000.wav", "label": "rock"}'
     [
         ("{", r"Genre.val.jsonl line 7 is not a JSON object \(Expecting"),
         ("[1]", "Genre.val.jsonl line 7 is not a JSON object"),
+        ("[" * 100_000, "Genre.val.jsonl line 7 is not a JSON object"),
         ('{"label": "rock"}', "Genre.val.jsonl line 7 names no audio"),
         ('{"audio_path": 3, "label": "rock"}', "line 7 names no audio"),
         (
