@@ -139,7 +139,7 @@ class Space:
         except OSError as error:
             raise _cannot_read(path, error) from error
         except ValueError as error:
-            raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it again.") from error
+            raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes a new one.") from error
 
     @property
     def is_older(self) -> bool:
