@@ -77,7 +77,7 @@ def _cuts(file: Path) -> dict[str, tuple[float, float | None]]:
         cuts = {title: [piece.get(name, piece.get(f"only_{name}")) for name in ("start", "end")] for title, piece in pieces}
         return {title: (float(start or 0), None if end is None else float(end)) for title, (start, end) in cuts.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise MarbleError(f"{file.absolute()} does not state where the pieces begin and end: fetch {ADDRESS} again.") from error
+        raise MarbleError(f"{file.absolute()} does not tell where the pieces begin and end: fetch {ADDRESS} again.") from error
 
 
 def _task(name: str, number: str) -> Task:
