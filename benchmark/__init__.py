@@ -1,6 +1,6 @@
 """marble measures what a frozen music model knows, layer by layer.
 
-The whole of it from Python::
+From Python::
 
     import marble
 

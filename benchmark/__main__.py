@@ -1,4 +1,4 @@
-"""``python -m marble``: the command line, for torchrun and where no script is installed."""
+"""The command line as ``python -m marble``: for torchrun, and without the console script."""
 
 from marble.cli import main
 

@@ -21,5 +21,5 @@ def one_line(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text for terminals, tables and figures: control characters and their like appear as escapes, such as \\x1b."""
+    """Return a text for terminals, tables and figures: characters that do not print become escapes, such as \\x1b."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -41,8 +41,8 @@ def home() -> Path:
 
 
 def user_path(text: str) -> Path:
-    """Return the path that a user typed, ``~`` replaced; ``~nobody`` stays as it is where there is no such user."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111  (its namesake raises)
+    """Return a typed path with ``~`` expanded; ``~name`` stays as typed if there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (Path.expanduser raises for unknown users)
 
 
 def readable(path: Path | str) -> str:
@@ -136,7 +136,7 @@ def _columns(database: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def _in_memory(work: Callable[[sqlite3.Connection], _T]) -> _T | None:
-    """Return what `work` makes of the database of hashes; warn and return None where the database cannot be used."""
+    """Run `work` on the database of hashes and return its value; warn and return None if the database cannot be used."""
     file = home() / "files.sqlite"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -155,9 +155,9 @@ def digest(value: object) -> str:
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Generator[bool]:
-    """Hold the lock of a file, or give False where another process holds it and `wait` is not set.
+    """Hold the lock of a file; yield False if another process holds it and `wait` is not set.
 
-    The lock of a process that was killed is free.
+    A killed process leaves its lock free.
 
     Raises:
         MarbleError: the folder cannot be written.
@@ -188,7 +188,7 @@ def writing(path: Path) -> Generator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """Give a path beside `path` to write to; rename it to `path` at the end, remove it on any error.
+    """Yield a path beside `path` to write to; rename it to `path` at the end, remove it on any error.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
@@ -200,15 +200,15 @@ def atomic_write(path: Path) -> Generator[Path]:
             yield beside
             put_in_place(beside, path)
     finally:
-        with suppress(OSError):  # where even its folder does not exist
+        with suppress(OSError):  # even its folder may be missing
             beside.unlink()
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Generator[Path]:
-    """Give an empty folder beside `path` to fill; rename it to `path` at the end, remove it on any error.
+    """Yield an empty folder beside `path` to fill; rename it to `path` at the end, remove it on any error.
 
-    What a killed process left there is removed first, so only one process at a time may write a folder: take a lock. The
+    The remains of a killed process are removed first, so only one process at a time may write a folder: take a lock. The
     files inside are not synchronised to disk.
 
     Raises:
@@ -221,7 +221,7 @@ def atomic_folder(path: Path) -> Generator[Path]:
 
 @contextmanager
 def fresh_folder(path: Path) -> Generator[Path]:
-    """Give an empty folder beside `path` and remove it at the end, unless it was renamed; as `atomic_folder`."""
+    """Yield an empty folder beside `path` and remove it at the end, unless it was renamed; errors as `atomic_folder`."""
     beside = partial_of(path)
     try:
         with writing(path):
@@ -234,7 +234,7 @@ def fresh_folder(path: Path) -> Generator[Path]:
 
 
 def put_in_place(beside: Path, path: Path) -> None:
-    """Rename a complete file or folder to `path`, and make that last.
+    """Rename a complete file or folder to `path` and synchronise the rename to disk.
 
     Raises:
         OSError: it cannot be renamed or synchronised.
@@ -252,7 +252,7 @@ def put_in_place(beside: Path, path: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Return where a file or folder grows before it is complete."""
+    """Return the path of a file or folder before it is complete."""
     return path.with_name(f".{path.name}.partial")
 
 

@@ -1,6 +1,6 @@
 """The kinds of tasks: what a target is, and how it is encoded, learned, answered and named.
 
-All that depends on a task's kind stands here; a new kind is one class and one entry of `KINDS`.
+This module holds all that depends on a task's kind; a new kind is one class and one entry of `KINDS`.
 
 ====================  ==========================  =============================  ======================================
 kind                  target of a clip            encoded                        an output is
@@ -38,7 +38,7 @@ class Kind(ABC):
         name: how tasks call it.
         metrics: names of the metrics of a task that states none, the main one first.
         needs: what a target is, in words.
-        numeric: whether a target is numbers, not labels.
+        numeric: whether targets are numbers, not labels.
     """
 
     name: ClassVar[str]
@@ -51,27 +51,27 @@ class Kind(ABC):
         """Return targets as ``int64[N]`` or ``float32[N, C]``.
 
         Raises:
-            ValueError: a target is none of this kind; the text says what it is, ready to follow "has".
+            ValueError: a target is not of this kind; the text names the target and completes "The clip has …".
         """
 
     @abstractmethod
     def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
-        """Return the target that the values of a file mean, None where they mean none."""
+        """Return the target in the values of a file; None where they hold none."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each probe, ``Tensor[K]``, from outputs ``Tensor[K, B, C]`` and targets [K, B] or [K, B, C]."""
 
     def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and the scale that training targets are freed of, and that answers get back; 0 and 1 as a rule."""
+        """Return the mean and scale that standardise training targets and restore answers; 0 and 1 by default."""
         return targets.new_zeros(1), targets.new_ones(1)
 
     def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
-        """Return the label that each of ``Tensor[N, C]`` answers names; None where an answer names no single label."""
+        """Return the label of each answer of ``Tensor[N, C]``; None for an answer without a single label."""
         return [None] * len(answers)
 
     def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
-        """Return the labels that no training target holds, where each clip has one label."""
+        """Return the labels without a training target, for kinds with one label a clip; none otherwise."""
         return []
 
 
@@ -98,10 +98,10 @@ class Multiclass(Kind):
 
     def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
         """Return the label of the highest logit."""
-        return [labels[place] for place in answers.argmax(dim=1).tolist()]
+        return [labels[number] for number in answers.argmax(dim=1).tolist()]
 
     def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
-        """Return the labels that no training target holds."""
+        """Return the labels without a training target."""
         trained = set(targets)
         return [label for label in labels if label not in trained]
 
@@ -120,7 +120,7 @@ class Ordinal(Multiclass):
         return (outputs - steps).square().mean(dim=(1, 2))
 
     def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
-        """Return the label of each grade, None for what is below all of them."""
+        """Return the label of each grade; None below the lowest."""
         return [labels[grade] if grade >= 0 else None for grade in grades(answers).tolist()]
 
 
@@ -181,7 +181,7 @@ class Regression(Kind):
         return (outputs - targets).square().mean(dim=(1, 2))
 
     def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and the deviation of each dimension, 1 for one that is constant."""
+        """Return the mean and the deviation of each dimension; the deviation of a constant one is 1."""
         mean, deviation = targets.mean(dim=0), targets.std(dim=0, correction=0)
         deviation[deviation == 0] = 1.0
         return mean, deviation
@@ -221,6 +221,6 @@ def _number(numbers: dict[str, int], label: object) -> int:
 
 
 def _known(values: Sequence[object], labels: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return values as labels, a prefix such as "genre---" left out; None where one is no label."""
+    """Return values as labels, a prefix such as "genre---" left out; None if any is not a label."""
     names = tuple(name if name in labels else name.rpartition("---")[2] for name in map(str, values))
     return names if set(names) <= set(labels) else None

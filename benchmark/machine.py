@@ -43,12 +43,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 can pay on a device: on a CPU without AVX512 or its like it is computed in software."""
+    """Tell whether bfloat16 can be faster on a device: a CPU without AVX512 or the like computes it in software."""
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the memory that is free on a device, in bytes; on a GPU with what torch holds and does not use."""
+    """Return the free memory of a device in bytes; on a GPU it includes memory that torch has reserved and not used."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -66,7 +66,7 @@ def reset_memory_peak() -> None:
 
 
 def memory_peak() -> int:
-    """Return the peak memory of this process in bytes, of the GPU where there is one."""
+    """Return the peak memory of this process in bytes; that of the GPU if it used one."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -88,9 +88,9 @@ def provenance(device: torch.device) -> dict[str, object]:
 def _commit() -> str | None:
     """Return the commit of marble's own source, with "+changes" where it was edited; None where it is no checkout."""
     root = Path(__file__).resolve().parents[1]
-    ask = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    command = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run([*ask, "--dirty=+changes"], capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run([*command, "--dirty=+changes"], capture_output=True, text=True, timeout=10, check=True)
         return answer.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

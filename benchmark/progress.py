@@ -16,7 +16,7 @@ _LINE_EVERY = 10.0
 
 
 class Reporter:
-    """Says what happens on a console; a silent one (the default) says nothing."""
+    """Shows progress on a console; without one (the default) it is silent."""
 
     def __init__(self, console: Console | None = None):
         self.console = console
@@ -28,12 +28,12 @@ class Reporter:
 
     @contextmanager
     def stage(self, title: str, total: float, unit: str) -> Generator[Callable[[float], None]]:
-        """Show a stage of `total` steps and give the function that advances it.
+        """Show a stage of `total` steps and yield the function that advances it.
 
         Args:
-            title: what is done.
-            total: how many steps there are.
-            unit: what a step is, in the plural.
+            title: name of the stage.
+            total: number of steps.
+            unit: word for the steps, in the plural.
         """
         if self.console is None or not total:
             yield lambda steps: None
@@ -74,7 +74,7 @@ class _Lines:
         reporter.say(f"{title}: {total:g} {unit}")
 
     def advance(self, steps: float) -> None:
-        """Count steps and say so from time to time."""
+        """Count steps and print a line every ten seconds."""
         self.done += steps
         now = time.monotonic()
         if not steps or (now - self.last < _LINE_EVERY and self.done < self.total):

@@ -1,4 +1,4 @@
-"""Random streams by identity: what a probe draws depends on its task and seed, not on its neighbours.
+"""Random streams by identity: the draws of a probe depend on its task and seed, not on other probes.
 
 All layers, learning rates and upstreams of a task share the streams of a seed, so that comparisons are paired.
 """
@@ -20,7 +20,7 @@ def stream_seed(*identity: object) -> int:
 
 
 def order_generator(task: str, seed: int) -> torch.Generator:
-    """Return the stream that orders the training windows: one `torch.randperm` an epoch."""
+    """Return the stream that orders the training rows: one `torch.randperm` an epoch."""
     return torch.Generator().manual_seed(stream_seed(task, seed, "order"))
 
 

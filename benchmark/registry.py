@@ -1,4 +1,4 @@
-"""From a name to an upstream, a task, a suite, a recipe or a protocol.
+"""Find upstreams, tasks, suites, recipes and protocols by name.
 
 Conventions
 -----------
@@ -10,7 +10,7 @@ A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
    ``marble.protocols``),
 4. ``module:attribute`` of any importable module; the current folder joins ``sys.path`` for it.
 
-Nothing is imported before it is needed. An unknown name is answered with the nearest known ones.
+Nothing is imported before it is needed. The error for an unknown name lists the nearest known ones.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Registry:
     """The names of one kind of thing, built-in and installed.
 
     Attributes:
-        kind: the word for it.
+        kind: the word for such a thing.
         table: name -> "module:attribute" of the built-in ones; or the "module:MAPPING" that holds them all.
-        arguments: name -> the part after the colon, in a word, of those that are made from an argument.
+        arguments: name -> a word for the part after the colon, for names that need one.
     """
 
     kind: str
@@ -69,8 +69,8 @@ class Registry:
         """
         name, colon, argument = spec.partition(":")
         if name in self._table():
-            found = _attribute(self._table()[name])
-            return found[name] if isinstance(found, Mapping) else found, argument if colon else None
+            value = _attribute(self._table()[name])
+            return value[name] if isinstance(value, Mapping) else value, argument if colon else None
         try:
             for point in entry_points(group=self._group, name=name):
                 return point.load(), argument if colon else None
@@ -88,20 +88,20 @@ class Registry:
         raise MarbleError(f"There is no {self.kind} called '{name}': {hint}; marble ls {self.kind}s lists them.")
 
     def load(self, spec: str, contract: type) -> Any:
-        """Return the object that a spec names, or that the function of this name makes of the argument.
+        """Return the object that a spec names; a function of this name is called with the argument.
 
         Raises:
-            MarbleError: as `find`; the object is not a `contract`, or takes no argument; or a function has none.
+            MarbleError: as `find`; the object is not a `contract` or takes no argument; or a function lacks its argument.
         """
-        found, argument = self.find(spec)
-        if _is_function(found) and not _is_path(spec, argument):
-            found = found(self.require(spec, argument))
+        value, argument = self.find(spec)
+        if _is_function(value) and not _is_path(spec, argument):
+            value = value(self.require(spec, argument))
         elif argument is not None:
             raise MarbleError(f"The {self.kind} '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
-        if not isinstance(found, contract):
+        if not isinstance(value, contract):
             name = f"{contract.__module__}.{contract.__name__}"
             raise MarbleError(f"'{spec}' is not a {self.kind}: it must be a {name}.")
-        return found
+        return value
 
     def require(self, spec: str, argument: str | None) -> str:
         """Return the argument that a function needs.
@@ -128,8 +128,8 @@ def _is_path(spec: str, argument: str | None) -> bool:
     return ":" in spec and argument is None
 
 
-def _is_function(found: object) -> bool:
-    return callable(found) and not isinstance(found, type)
+def _is_function(value: object) -> bool:
+    return callable(value) and not isinstance(value, type)
 
 
 def _attribute(path: str) -> Any:
@@ -151,12 +151,12 @@ def find_upstream(spec: str) -> UpstreamSource:
     """Return the upstream that a spec names, not loaded; an argument after the colon is ignored.
 
     Raises:
-        MarbleError: nothing has this name, it is not an upstream, or it is made from an argument alone.
+        MarbleError: nothing has this name, it is not an upstream, or it exists with an argument only.
     """
-    found, _ = _find_upstream(spec)
-    if _is_function(found):
+    source, _ = _find_upstream(spec)
+    if _is_function(source):
         raise MarbleError(f"{spec} is no architecture of its own: name the upstream that it stands for.")
-    return found
+    return source
 
 
 def refuse_unknown_upstream(spec: str) -> None:
@@ -174,17 +174,17 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     """
     from marble.upstream import Upstream, UpstreamInfo
 
-    found, argument = _find_upstream(spec)
-    if _is_function(found):
-        load, argument = found, upstreams.require(spec, argument)
+    source, argument = _find_upstream(spec)
+    if _is_function(source):
+        load, argument = source, upstreams.require(spec, argument)
     else:
-        load = found.load
+        load = source.load
     try:
         upstream = load(argument, offline=offline)
     except OSError as error:
         raise MarbleError(f"The upstream '{spec}' cannot be read ({error}): check its path and its permissions.") from error
     except Exception as error:
-        if isinstance(error, MarbleError) or found.__module__.startswith("marble."):
+        if isinstance(error, MarbleError) or source.__module__.startswith("marble."):
             raise
         raise MarbleError(f"The upstream '{spec}' cannot be loaded ({one_line(error)}): mend its module.") from error
     if not isinstance(upstream, Upstream):
@@ -195,14 +195,14 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
 
 
 def upstream_info(spec: str) -> UpstreamInfo:
-    """Return the info of the upstream of a spec, which is loaded if only its files have it.
+    """Return the info of the upstream of a spec; the upstream is loaded if only its files hold the info.
 
     Raises:
         MarbleError: nothing has this name, or its files cannot be loaded without the network.
     """
-    found, argument = _find_upstream(spec)
-    if argument is None and hasattr(found, "info"):
-        return found.info
+    source, argument = _find_upstream(spec)
+    if argument is None and hasattr(source, "info"):
+        return source.info
     return load_upstream(spec, offline=True).info
 
 
@@ -242,7 +242,7 @@ def load_suite(spec: str) -> Suite:
 
 
 def open_suites(specs: Sequence[str]) -> dict[str, str | None]:
-    """Return the tasks that specs name, each once: None, or why marble cannot run this task of a suite.
+    """Return the tasks that specs name, each once, with None or the reason why marble cannot run this task of a suite.
 
     Raises:
         MarbleError: there is no such suite.
@@ -289,11 +289,11 @@ def _find_upstream(spec: str) -> tuple[Any, str | None]:
     with suppress(OSError):  # a name too long for a path
         if spec not in UPSTREAMS and user_path(spec).is_dir():
             spec = f"saved:{spec}"
-    found, argument = upstreams.find(spec)
-    if isinstance(found, type):
-        known = issubclass(found, Upstream)
+    source, argument = upstreams.find(spec)
+    if isinstance(source, type):
+        known = issubclass(source, Upstream)
     else:
-        known = not _is_path(spec, argument) if _is_function(found) else hasattr(found, "load")
+        known = not _is_path(spec, argument) if _is_function(source) else hasattr(source, "load")
     if not known:
         raise MarbleError(f"'{spec}' is not an upstream: it must be a subclass of marble.upstream.Upstream.")
-    return found, argument
+    return source, argument

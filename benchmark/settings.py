@@ -19,7 +19,7 @@ def change(document: dict[str, Any], setting: str, known: str) -> dict[str, Any]
     Args:
         document: of a pydantic model; objects and tuples inside it are reached by ``part.field`` and ``part.0.field``.
         setting: ``KEY=VALUE``; a tuple takes values joined by commas, "none" is None, the rest is for pydantic to convert.
-        known: which keys there are, in words.
+        known: the keys that exist, in words, for the error.
 
     Raises:
         MarbleError: there is no such value.

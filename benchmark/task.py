@@ -1,4 +1,4 @@
-"""The contract of a task: a declaration of what is asked of which clips, and how an answer is scored.
+"""The contract of a task: its clips, their targets, and the metrics that score the answers.
 
 Conventions
 -----------
@@ -30,8 +30,8 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 class Clip:
     """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id.
 
-    `artist` is who plays or sings (an artist, a singer, an instrument) where a split keeps them out of training; no number
-    depends on it, ``marble data verify`` checks it.
+    `artist` names the performer (an artist, a singer, an instrument) where a split keeps performers of training out of the
+    other splits; no number depends on it, ``marble data verify`` checks it.
     """
 
     id: str
@@ -51,20 +51,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class Resource:
-    """A file or folder that a task reads, and how it is come by; see `marble.data.prepare`.
+    """A file or folder that a task reads, and how to get it; see `marble.data.prepare`.
 
     Attributes:
         path: below the data root, with "/"; a folder where `holds` or `files` is given, else a file.
         licence: of its content.
-        urls: where its owner offers it: the file, or the archive of the folder (in parts, if several); none where it must be
-            fetched by hand.
-        checksum: of what the one url gives, sha256 or md5 as its length tells; None where none is published.
-        size: of what the urls give, in bytes; None where it is not known.
+        urls: of the file, or of the archive of the folder (its parts, if several); none if it must be fetched by hand.
+        checksum: of the content of the only url, sha256 or md5 by its length; None where none is published.
+        size: of the content of all urls, in bytes; None if unknown.
         holds: pattern of a name in the folder, such as "*.mp3", by which the folder is known.
         also: other places, below the data root, where the task finds the folder.
-        by_hand: what to do where there is no url.
-        files: from the data root to the files of the folder, where each has a url of its own.
-        convert: repairs the folder after unpacking, before it is put in place; a second time it changes nothing.
+        by_hand: instruction where there is no url.
+        files: function from the data root to the files of the folder, where each has a url of its own.
+        convert: repairs the folder after unpacking, before it is put in place; a second call changes nothing.
     """
 
     path: str
@@ -86,7 +85,7 @@ class Task:
     Attributes:
         name: how the command line calls it.
         version: raised whenever splits, labels or metrics change.
-        description: what is asked, of which data, split how; as a rule the module's docstring.
+        description: data, splits, targets and metrics in words; as a rule the module's docstring.
         kind: "multiclass", "multilabel", "regression" or "ordinal"; see `marble.kinds`.
         labels: the classes in the order of the logits, or the names of the regressed values.
         metrics: names from `marble.probe.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
@@ -97,7 +96,7 @@ class Task:
         window: length in seconds that clips are cut into before encoding; None leaves it to the upstream.
         split_sizes: tracks in each split, asserted when the clips are read; None where the data decides.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
-        resources: the files it reads, lists before the files that they list.
+        resources: the files that it reads; a list precedes the files that it lists.
     """
 
     name: str
@@ -124,8 +123,8 @@ class Task:
         """Return the clips under a data root, checked.
 
         Raises:
-            MarbleError: a clip id stands twice or is the name of another's group, a track stands in two splits or has two
-                targets, a target is not among the labels, a split is empty, or a split has not the declared size.
+            MarbleError: a clip id occurs twice or is the group of another clip, a track is in two splits or has two targets,
+                a target is not among the labels, a split is empty, or a split does not have the declared size.
         """
         clips = list(self.clips(root))
         repeated = [name for name, times in Counter(clip.id for clip in clips).items() if times > 1]
@@ -164,10 +163,10 @@ class Task:
         return clips
 
     def encode(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the targets of some clips, ``int64[N]`` or ``float32[N, C]`` as the kind has it.
+        """Return the targets of some clips, ``int64[N]`` or ``float32[N, C]`` by the task's kind.
 
         Raises:
-            MarbleError: a target is not among the labels, or is none of the task's kind.
+            MarbleError: a target is not among the labels, or not of the task's kind.
         """
         kind = kind_of(self.kind)
         try:

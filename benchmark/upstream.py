@@ -4,7 +4,7 @@ Conventions
 -----------
 - A waveform is ``Tensor[B, N]``, float32, mono, at ``info.sample_rate`` Hz, nominally in [-1, 1].
 - Layer 0 is the input of the first block, layer k the output of block k. Every layer is ``Tensor[B, T, D]``; its width D
-  stands in ``info.layers`` and may differ between layers.
+  is in ``info.layers`` and may differ between layers.
 - `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops. Later blocks are never computed, and
   only one hidden state is alive at a time.
 - All clips of a batch have equal length; nothing is padded inside a batch, and a clip has the same hidden states alone as in
@@ -48,11 +48,11 @@ class UpstreamInfo:
         frame_rate: hidden-state frames per second, in Hz.
         layers: name and width of each hidden state, layer 0 first.
         version: raised whenever the hidden states change for the same weights and audio.
-        parameters: number of weights that the hidden states depend on; None where nobody counted them.
+        parameters: number of weights that the hidden states depend on; None if not counted.
         licence: of the weights (and of the code where that differs).
         training_data: of the weights; a contamination check needs it.
-        paper: that describes the model.
-        source: of the weights.
+        paper: the paper that describes the model.
+        source: where the weights come from.
         max_seconds: longest window, in seconds, as a rule the longest in training; longer clips are cut into windows. None:
             any length.
         min_seconds: shortest waveform that can be encoded, in seconds; shorter clips are extended with zeros.
@@ -96,7 +96,7 @@ class Upstream(nn.Module):
 
     Attributes:
         info: what is known about it.
-        device, precision: that it was prepared for; precision is None before.
+        device, precision: as prepared; before that, precision is None.
         weights_sha256: hash of the weights as they were loaded, once prepared.
         first_run_sha256: hash of the prepared weights, folded and cast, when a job first used them.
     """
@@ -113,7 +113,7 @@ class Upstream(nn.Module):
 
         Args:
             argument: the part after the colon of ``NAME:ARGUMENT``, as a rule a path to weights; None means the default.
-            offline: stay away from the network.
+            offline: do not use the network.
 
         Raises:
             MarbleError: this upstream takes no argument.
@@ -142,14 +142,14 @@ class Upstream(nn.Module):
     def frame_times(self, frames: int) -> Tensor:
         """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64.
 
-        The first centre is at 0 unless the subclass says otherwise.
+        The first centre is at 0 unless the subclass overrides this.
         """
         return torch.arange(frames, dtype=torch.float64) / self.info.frame_rate
 
     def prepare(self, device: str | torch.device, precision: str = "fp32") -> Upstream:
         """Make ready for inference: evaluation mode, no gradients, on `device`, in `precision`; return self.
 
-        Sets `weights_sha256` first: a subclass that folds or casts its weights calls this before it does so.
+        Sets `weights_sha256` first: a subclass calls this before it folds or casts its weights.
 
         Raises:
             MarbleError: the upstream does not offer this precision, or was prepared in another.

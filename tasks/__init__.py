@@ -1,4 +1,4 @@
-"""Tasks: questions to a frozen model, one short file per dataset.
+"""Tasks: labelled clips that frozen models are probed on, one short file per dataset.
 
 `TASKS` names them without importing them: name -> "module:attribute". An attribute is a `marble.task.Task`, or a function
 that makes one from the argument after the colon (``folder:PATH``). See `marble.task` for the contract.
@@ -34,7 +34,7 @@ TASKS = {
     "table": "marble.tasks.own.table:table_task",
 }
 
-# The arguments of tasks that are made from one.
+# The arguments of the tasks that need one.
 ARGUMENTS = {
     "folder": "PATH",
     "table": "FILE",

@@ -1,18 +1,18 @@
 """EmoMusic: how arousing and how pleasant a 45 s excerpt is (two numbers from 1 to 9).
 
 Data
-    744 excerpts of 45 s, mp3 (Soleymani et al. 2013; 1000 before duplicates were removed, which the released tables are).
-    ``<data root>/emomusic`` holds what the two official archives unpack: ``songs_info.csv`` and ``static_annotations.csv``
+    744 excerpts of 45 s, mp3 (Soleymani et al. 2013; 1000 before duplicates were removed; the released tables have none).
+    ``<data root>/emomusic`` holds the content of the two official archives: ``songs_info.csv`` and ``static_annotations.csv``
     (directly or in ``annotations``) and ``clips_45seconds/<id>.mp3``. Stray blanks in cells are stripped.
 Split
     That of jukemir (Castellon, Donahue and Liang 2021): 504 / 115 / 125. The evaluation set of MediaEval 2013 is test; of
-    the development set an artist is of validation where the sha1 of the name (ASCII letters in lower case, single blanks) is
+    the development set an artist is in validation if the sha1 of the name (ASCII letters in lower case, single blanks) is
     8 or 9 modulo 10.
 Targets
     (arousal, valence), in this order: mean ratings, z-scored with mean and deviation of the development set, train and
     validation together. R² does not change with such a scale.
 Window
-    5 s over all 45 s; the mean is the track's answer. MARBLE v1 hears the first 30 s only, v2 three windows of 15 s
+    5 s over all 45 s; the mean is the track's answer. MARBLE v1 uses the first 30 s only, v2 three windows of 15 s
     (``--set windows.seconds=15``).
 Metrics
     r2 (main: the mean of both), r2_arousal, r2_valence. Arousal is easier (about 0.75 against 0.61); a table with the opposite,
@@ -45,10 +45,10 @@ def _clips(root: Path) -> list[Clip]:
     try:
         rated = {row["song_id"]: (float(row["mean_arousal"]), float(row["mean_valence"])) for row in ratings}
     except ValueError as error:
-        raise MarbleError(f"A rating in {home.absolute()} is no number ({error}): unpack it anew.") from error
+        raise MarbleError(f"A rating in {home.absolute()} is no number ({error}): unpack it again.") from error
     unrated = [row["song_id"] for row in songs if row["song_id"] not in rated]
     if unrated:
-        raise MarbleError(f"The song {unrated[0]} of {home.absolute()} has no row in static_annotations.csv: unpack it anew.")
+        raise MarbleError(f"The song {unrated[0]} of {home.absolute()} has no row in static_annotations.csv: unpack it again.")
     splits = {row["song_id"]: _split(row) for row in songs}
     developed = np.array([rated[song] for song, split in splits.items() if split != "test"])
     mean, deviation = developed.mean(axis=0), developed.std(axis=0)
@@ -70,7 +70,7 @@ def _rows(home: Path, name: str) -> list[dict[str, str]]:
     text = official_bytes(file, None, f"{ADDRESS}/annotations.tar.gz, unpack it").decode("utf-8", "replace")
     header, *lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line] or [[]]
     if not COLUMNS[name] <= set(header) or any(len(line) != len(header) for line in lines):
-        raise MarbleError(f"{file.absolute()} is not the table of EmoMusic: unpack {ADDRESS}/annotations.tar.gz anew.")
+        raise MarbleError(f"{file.absolute()} is not the table of EmoMusic: unpack {ADDRESS}/annotations.tar.gz again.")
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 

@@ -72,7 +72,7 @@ def _test_keys(repository: Path) -> dict[str, str]:
     files = sorted(named, key=lambda file: int(file.name.split(".")[0]))
     keys = {file.name.split(".")[0]: file.read_text(errors="replace").strip() for file in files}
     if hashlib.sha256("".join(f"{name}\t{key}\n" for name, key in keys.items()).encode()).hexdigest() != SHA256["key"]:
-        raise MarbleError(f"The keys in {folder.absolute()} are not the published ones: fetch {TEST} anew.")
+        raise MarbleError(f"The keys in {folder.absolute()} are not the published ones: fetch {TEST} again.")
     return keys
 
 

@@ -12,8 +12,8 @@ Labels
     The tags of the lists in alphabetical order: 50, 87, 40 and 56 (the paper counts 95, 41 and 59 for the last three, before
     the filter of the splits). The number of columns varies from row to row.
 Window
-    30 s. Tracks last 30 s to 69 min; of a track with more than 10 windows 10 are heard, evenly spaced from its beginning to
-    its end, of the others all. The mean of the logits is the track's answer.
+    30 s. Tracks last 30 s to 69 min; a track of more than 10 windows is represented by 10, evenly spaced from its beginning
+    to its end, any other by all. The mean of the logits is the track's answer.
 Metrics
     macro ROC-AUC (main) and macro average precision.
 """
@@ -49,7 +49,7 @@ SIZES = {
     "moodtheme": (994_295, 367_846, 421_306),
 }
 WINDOW, MOST_WINDOWS = 30.0, 10
-# Seconds before the end that are not heard: the lists have rounded durations of another encoding.
+# Seconds before the end that are not used: the lists have rounded durations of another encoding.
 MARGIN = 1.0
 GENRES = (
     "60s", "70s", "80s", "90s", "acidjazz", "alternative", "alternativerock", "ambient", "atmospheric", "blues", "bluesrock",
@@ -90,11 +90,11 @@ TOP50 = (
 )  # fmt: skip
 
 
-def _task(name: str, subset: str, question: str, labels: tuple[str, ...], sizes: dict[Split, int]) -> Task:
+def _task(name: str, subset: str, summary: str, labels: tuple[str, ...], sizes: dict[Split, int]) -> Task:
     return Task(
         name=name,
         version=1,
-        description=f"{question}\n\n{__doc__}",
+        description=f"{summary}\n\n{__doc__}",
         kind="multilabel",
         labels=labels,
         metrics=("roc_auc", "average_precision"),

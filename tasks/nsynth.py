@@ -42,7 +42,7 @@ def _clips(field: str, root: Path) -> list[Clip]:
             notes = json.loads(official_bytes(file, None, f"{address}, unpack it"))
             targets = {name: str(note[field]) for name, note in notes.items()}
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise MarbleError(f"{file.absolute()} is not the table of NSynth: unpack {address} anew.") from error
+            raise MarbleError(f"{file.absolute()} is not the table of NSynth: unpack {address} again.") from error
         audio = existing_folder([home / "audio"], "the notes <note>.wav", address)
         clips += [
             Clip(name, audio / f"{name}.wav", split, target, artist=name.rsplit("-", 2)[0]) for name, target in targets.items()

@@ -27,7 +27,7 @@ def official_bytes(file: Path, sha256: str | None, address: str) -> bytes:
     except OSError as error:
         raise MarbleError(f"{file.absolute()} cannot be read ({reason(error)}): mend that.") from error
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-        raise MarbleError(f"{file.absolute()} is not the published one: fetch {address} anew.")
+        raise MarbleError(f"{file.absolute()} is not the published one: fetch {address} again.")
     return content
 
 

@@ -49,7 +49,7 @@ def _clips(root: Path, number: str) -> list[Clip]:
     lines = "".join(f"{title}\t{grade}\n" for title, grade in sorted(parts["test"].items()))
     if hashlib.sha256(lines.encode()).hexdigest() != SHA256[number]:
         raise MarbleError(
-            f"The test part of split {number} in {home.absolute()} is not the published one: fetch {ADDRESS} anew."
+            f"The test part of split {number} in {home.absolute()} is not the published one: fetch {ADDRESS} again."
         )
     cuts = _cuts(home / "new_clean_data.json")
     audio = existing_folder([home / "mp3"], "the recordings <title>.mp3", ADDRESS)
@@ -67,7 +67,7 @@ def _parts(file: Path, number: str) -> dict[Split, dict[str, int]]:
         parts = {ALIASES[part]: dict(grades) for part, grades in json.loads(content)[number].items()}
         return {split: parts[split] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MarbleError(f"{file.absolute()} does not hold three parts of split {number}: fetch {ADDRESS} anew.") from error
+        raise MarbleError(f"{file.absolute()} does not hold three parts of split {number}: fetch {ADDRESS} again.") from error
 
 
 def _cuts(file: Path) -> dict[str, tuple[float, float | None]]:
@@ -77,7 +77,7 @@ def _cuts(file: Path) -> dict[str, tuple[float, float | None]]:
         cuts = {title: [piece.get(name, piece.get(f"only_{name}")) for name in ("start", "end")] for title, piece in pieces}
         return {title: (float(start or 0), None if end is None else float(end)) for title, (start, end) in cuts.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise MarbleError(f"{file.absolute()} does not tell where the pieces begin and end: fetch {ADDRESS} anew.") from error
+        raise MarbleError(f"{file.absolute()} does not tell where the pieces begin and end: fetch {ADDRESS} again.") from error
 
 
 def _task(name: str, number: str) -> Task:

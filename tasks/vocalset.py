@@ -1,10 +1,10 @@
-"""VocalSet: who of 20 professional singers sings, and with which of 10 techniques.
+"""VocalSet: which of 20 professional singers sings, and with which of 10 techniques.
 
 Data
     10.1 h of unaccompanied singing, 44.1 kHz wav (Wilkins et al. 2018), version 1.1: the folder ``FULL`` of the archive,
     ``FULL/<female1..male11>/<arpeggios|excerpts|long_tones|scales>/<technique>/<recording>.wav``, in ``<data root>/vocalset``.
     Singer and technique are taken from the folders: 28 file names lack the singer, and names of techniques contain each
-    other. The id of a recording is its path below ``FULL``, the singer put before the name where it is lacking. Five
+    other. The id of a recording is its path below ``FULL``, with the singer before the name where it is missing. Five
     recordings are left out (`LEFT_OUT`): copies, or not in the paper's table. ``marble data prepare`` renames and removes
     these 33.
 Split
@@ -53,7 +53,7 @@ def _recordings(root: Path) -> dict[str, tuple[Path, str, str]]:
         if file.suffix.lower() != ".wav" or name.startswith(".") or _is_left_out(file):
             continue
         if folder not in SINGERS:
-            raise MarbleError(f"{file.parents[2].absolute()} is no singer of VocalSet: unpack {ARCHIVE} anew.")
+            raise MarbleError(f"{file.parents[2].absolute()} is no singer of VocalSet: unpack {ARCHIVE} again.")
         recording = _named(file).relative_to(full).with_suffix("").as_posix()
         if recording in recordings:
             other = recordings[recording][0].name
@@ -67,7 +67,7 @@ def _is_left_out(file: Path) -> bool:
 
 
 def _named(file: Path) -> Path:
-    """Return the path of a recording, the singer put before the name where it is lacking."""
+    """Return the path of a recording, with the singer before the name where it is missing."""
     singer = SINGERS[file.parents[2].name]
     return file if re.match(r"[fm]\d+_", file.name) else file.with_name(f"{singer}_{file.name}")
 

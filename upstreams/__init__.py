@@ -12,7 +12,7 @@ from marble.upstreams.sizes import IN_HOUSE
 # A folder for each upstream whose trained weights come with marble, as `marble.upstreams.loading.saved` reads it.
 SHIPPED = Path(__file__).parent / "shipped"
 
-# Those that marble trains.
+# The upstreams that marble trains.
 _TRAINED = dict.fromkeys(IN_HOUSE, "marble.upstreams.mel_encoder:TRAINED") | {
     "omar-rq-tiny": "marble.upstreams.omar_rq:OMAR_RQ",
 }
@@ -35,5 +35,5 @@ UPSTREAMS = {
     "saved": "marble.upstreams.loading.saved:load_saved",
 }
 
-# What follows the colon of an upstream that is made from an argument: for one without weights, the path of trained ones.
+# The arguments of the upstreams that need one: an upstream without weights needs the path of trained ones.
 ARGUMENTS = {"random-init": "NAME", "saved": "PATH"} | {name: "PATH" for name in _TRAINED if not (SHIPPED / name).is_dir()}

@@ -1,4 +1,4 @@
-"""Controls: upstreams that know nothing, to tell what a probe alone achieves.
+"""Controls: upstreams without knowledge, which show what a probe achieves alone.
 
 - ``constant``: the same features for all audio; a probe on it can only learn how often each answer occurs.
 - ``random-init:NAME``: the architecture of another upstream with weights as they are before any training, drawn from a

@@ -1,6 +1,6 @@
-"""FBANK and chroma: what a listener without any training hears; the baseline of the layer-wise study.
+"""FBANK and chroma: features without any training, the baseline of the layer-wise study.
 
-Three named layers, so that a scan over layers means something already:
+Three named layers, so that a scan over layers is meaningful:
 
 0. ``fbank``: natural logarithm of 80 mel bands (HTK scale, 0 Hz to 12 kHz; Hann windows of 25 ms every 10 ms),
 1. ``chroma``: share of the power between 55 Hz and 5 kHz that falls on each of the 12 pitch classes, C first (Hann windows of

@@ -46,7 +46,7 @@ class InHouseConfig(BaseModel):
     """Everything that shapes an in-house upstream.
 
     Attributes:
-        family, mixer: the block, and what lets its frames see each other.
+        family, mixer: the block, and the part of it that mixes frames.
         width, depth: of the residual stream, and number of blocks.
         heads: of the attention.
         hidden: units of the cgMLP of a Branchformer, width of the feed-forwards of a Conformer.
@@ -82,7 +82,7 @@ class InHouseConfig(BaseModel):
 
     @model_validator(mode="after")
     def _divide(self) -> Self:
-        _ = self.sizes  # which raises where they are impossible
+        _ = self.sizes  # raises a ValueError if they are impossible
         if self.hidden % 2:
             raise ValueError("hidden must be even")
         if self.positional_convolution and self.width % _POSITION_GROUPS:
@@ -107,7 +107,7 @@ class InHouseConfig(BaseModel):
 
 CONFIGS = {name: InHouseConfig.model_validate(sizes) for name, sizes in SIZES.items()}
 
-# Where the architectures are described, by the first word of their names.
+# The papers of the architectures, by the first word of their names.
 PAPERS = dict.fromkeys(
     ("branchformer", "conformer"),
     "Vavaroutsos et al. 2025, Linear Complexity Self-Supervised Learning for Music Understanding with Random Quantizer",
@@ -119,7 +119,7 @@ PAPERS = dict.fromkeys(
 
 
 class InHouse(SavedUpstream):
-    """An upstream of a configuration, weights as torch initialises them, ready to be trained or to be given weights."""
+    """An upstream of a configuration, with weights as torch initialises them, to be trained or replaced."""
 
     architecture = "in-house"
     front_end: DecibelMel  # ty: ignore[incompatible-mutable-override]
@@ -169,7 +169,7 @@ class InHouse(SavedUpstream):
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
-        """Return the architecture of a configuration, weights as torch draws them; pydantic's error where it is invalid."""
+        """Return the architecture of a configuration, weights as torch draws them; a `ValidationError` if it is invalid."""
         return cls(name, InHouseConfig.model_validate(config))
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:

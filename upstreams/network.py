@@ -1,4 +1,4 @@
-"""The base of every upstream with weights: how it describes itself, and how it is made ready for inference."""
+"""The base of every upstream with weights: its description, and its preparation for inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NetworkUpstream(Upstream):
     """Base of the upstreams with weights.
 
     Attributes:
-        settings: texts or hashes of the configuration beside the weights, which moves numbers as well.
+        settings: texts or hashes of the configuration beside the weights, which changes numbers as well.
     """
 
     settings: tuple[str, ...] = ()
@@ -26,12 +26,12 @@ class NetworkUpstream(Upstream):
         return hashlib.sha256("".join([super().weights_hash(), *self.settings]).encode()).hexdigest()
 
     def count(self, first: str, depth: int, width: int) -> None:
-        """Let `info` state the layers and parameters of this instance: `first` and `depth` blocks, all of one width."""
+        """Set layers and parameters of `info` to those of this instance: `first` and `depth` blocks, all of one width."""
         parameters = sum(weight.numel() for weight in self.parameters())
         self.info = replace(self.info, layers=block_layers(first, depth, width), parameters=parameters)
 
     def attribute_to(self, info: UpstreamInfo) -> Self:
-        """Let `info` state the name, version and origin that another states; what was counted stays; return self."""
+        """Copy name, version and origin from another `info`, keep the counted values, and return self."""
         facts = ("name", "version", "licence", "training_data", "paper", "source")
         self.info = replace(self.info, **{fact: getattr(info, fact) for fact in facts})
         return self
@@ -39,7 +39,7 @@ class NetworkUpstream(Upstream):
     def prepare(self, device: str | torch.device, precision: str = "fp32") -> Self:
         """Make ready for inference on a device: fold batch norms, cast the matrices where `precision` is ``bf16``.
 
-        On a GPU, ``fp32`` switches off TF32 for the whole process, whose ten-bit products are not float32.
+        On a GPU, ``fp32`` switches off TF32, whose ten-bit products are not float32, for the whole process.
 
         Raises:
             MarbleError: the upstream does not offer this precision, or was prepared in another.

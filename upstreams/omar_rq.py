@@ -97,9 +97,9 @@ class OmarRQConfig(Strict):
         return MelPatches(self.input) if isinstance(self.input, MelInput) else WaveformPatches(self.input)
 
 
-def _config(given: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
+def _config(front_end: MelInput | WaveformInput, width: int, depth: int, hidden: int, dropout: float = 0.2) -> OmarRQConfig:
     sizes = ConformerSizes(width=width, depth=depth, heads=8, hidden=hidden)
-    return OmarRQConfig(input=given, sizes=sizes, deepnorm=(2 * depth) ** 0.25, dropout=dropout)
+    return OmarRQConfig(input=front_end, sizes=sizes, deepnorm=(2 * depth) ** 0.25, dropout=dropout)
 
 
 CONFIGS = {
@@ -115,7 +115,7 @@ CONFIGS = {
 
 
 class OmarRQ(SavedUpstream):
-    """A network of a configuration, weights as before training; the five published models and those that marble trains."""
+    """An OMAR-RQ of a configuration, weights as before training; the five published models and those that marble trains."""
 
     architecture = "omar-rq"
     patches: MelPatches | WaveformPatches  # ty: ignore[incompatible-mutable-override]
@@ -149,14 +149,14 @@ class OmarRQ(SavedUpstream):
         self._shrink((8 * sizes.depth) ** -0.25 / 12)
 
     def _shrink(self, factor: float) -> None:
-        """Multiply what DeepNorm wants small at first; a twelfth of DeepNorm's own factor, as the official training had it."""
+        """Shrink the weights that DeepNorm starts small; the official training had a twelfth of DeepNorm's own factor."""
         for name, weight in self.blocks.named_parameters():
             if name.endswith(("up.weight", "down.weight", "attention.value.weight", "attention.out.weight")):
                 weight.data.mul_(factor)
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
-        """Return the architecture of a configuration, weights as before training; pydantic's error where it is invalid."""
+        """Return the architecture of a configuration, weights as before training; a `ValidationError` if it is invalid."""
         return cls(name, OmarRQConfig.model_validate(config))
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
@@ -225,7 +225,7 @@ def from_checkpoint(info: UpstreamInfo, checkpoint: Checkpoint, settings: Settin
 
 
 def _ours(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the tensors under our names, the joint query-key-value projection cut in three."""
+    """Return the tensors under marble's names, the joint query-key-value projection cut in three."""
     named = checkpoint.renamed(NAMES).with_pointwise_as_linear()
     for block in range(named.depth("blocks.")):
         joint = named[f"blocks.{block}.attention.qkv.weight"]
@@ -257,7 +257,7 @@ def _input(settings: Settings, width: int) -> MelInput | WaveformInput:
 
 
 def _rates(patches: MelPatches | WaveformPatches) -> dict[str, Any]:
-    """Return what the front end decides of `UpstreamInfo`."""
+    """Return the fields of `UpstreamInfo` that the front end decides."""
     rate = patches.sample_rate
     return {"sample_rate": rate, "frame_rate": rate / patches.hop, "min_seconds": patches.min_samples / rate}
 

@@ -1,1 +1,1 @@
-"""From audio files to waveforms and windows: decoding, what containers promise, worker processes."""
+"""From audio files to waveforms and windows: decoding, container headers, worker processes."""

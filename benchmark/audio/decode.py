@@ -1,4 +1,4 @@
-"""Decode an audio file to a mono waveform at the wanted rate, or say why it is bad; cut waveforms into windows.
+"""Decode an audio file to a mono waveform at the wanted rate, or give the reason why it is bad; cut waveforms into windows.
 
 Conventions
 -----------
@@ -51,7 +51,7 @@ _MP3_LEAD = 16 * 1152
 
 
 class BadAudioError(Exception):
-    """Audio that must not be used; its text is the reason, a predicate after the path."""
+    """Audio that must not be used; its text is the reason, worded to follow the path."""
 
 
 def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
@@ -181,7 +181,7 @@ def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> No
     if expected and file.format not in expected:
         raise BadAudioError(f"is wrongly named: it holds {file.format} data")
     if file.frames >= _UNKNOWN_FRAMES:
-        raise BadAudioError("does not tell its length, since it was streamed: write it anew with the tool of its format")
+        raise BadAudioError("does not tell its length, since it was streamed: write it again with the tool of its format")
     if file.samplerate not in RATES:
         raise BadAudioError(f"has a rate of {file.samplerate:,} Hz, which is none of audio ({RATES[0]:,} to {RATES[-1]:,} Hz)")
     missing = missing_bytes(path, file.format)

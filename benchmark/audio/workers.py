@@ -1,9 +1,9 @@
-"""Worker processes that decode or compute audio and cannot take the run down.
+"""Worker processes that decode or compute audio; the crash of one does not end the run.
 
 A worker is a fresh Python that imports no torch and serves one function: it reads the arguments as one line of JSON on standard
 input and answers with a flag of success, a length, and the float32 samples or the reason of the failure. It ends when its
 input ends, so a killed run leaves no worker. A request whose worker dies is repeated in a fresh one; if that dies too, the run
-ends with a sentence, since the cause (as a rule a want of memory) says nothing about the audio.
+ends with a sentence, since the cause (as a rule a lack of memory) says nothing about the audio.
 
 pebble and loky offer such pools as well, but their workers import ``__main__`` and with it torch.
 """
@@ -131,7 +131,7 @@ class WorkerPool:
 
 
 def _answer(process: subprocess.Popen, request: Sequence[object]) -> np.ndarray | BadAudioError:
-    """Ask a worker and return its answer; EOFError or an error of the pipe where it dies."""
+    """Send a request to a worker and return its answer; raise EOFError or an error of the pipe if it dies."""
     requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
     requests.write(json.dumps(request, default=str).encode() + b"\n")
     requests.flush()
@@ -141,7 +141,7 @@ def _answer(process: subprocess.Popen, request: Sequence[object]) -> np.ndarray 
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
-    """Return this many bytes; EOFError where the stream ends before."""
+    """Return this many bytes; raise EOFError if the stream ends before."""
     content = stream.read(size)
     if len(content) < size:
         raise EOFError
@@ -156,7 +156,7 @@ def decode(path: str, sample_rate: int, start: float, stop: float | None) -> np.
 def serve(function: str) -> None:
     """Answer requests on standard input until it ends; the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # may reach the whole group; whoever asks ends this process
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # may reach the whole process group; the parent ends its workers
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     module, _, name = function.partition(":")

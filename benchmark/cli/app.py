@@ -1,4 +1,4 @@
-"""The commands of ``marble``, and what happens when one of them fails.
+"""The commands of ``marble``, their output and their exit status.
 
 Nothing heavy is imported before a command runs, so that ``marble --help`` answers at once. Results and tables go to stdout,
 everything else to stderr; with ``--json`` stdout holds one JSON array and nothing else. Exit status: 0 done, 1 something failed
@@ -38,7 +38,7 @@ for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderb
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one sentence and exit status 1, as does a stdout that takes no more."""
+    """Run the command line; a user's mistake or a failed write to stdout ends in one sentence and exit status 1."""
     warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")  # ty: ignore[invalid-assignment]
     warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
     try:
@@ -49,8 +49,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(show: bool) -> None:
+    if show:
         from importlib.metadata import version
 
         print(f"marble {version('marble')}")

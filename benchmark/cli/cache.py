@@ -1,4 +1,4 @@
-"""``marble cache``: what is encoded already, and whether it is whole."""
+"""``marble cache``: list, check and clean the feature cache."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from marble.errors import MarbleError
 if TYPE_CHECKING:
     from marble.features.cache import FeatureCache
 
-cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature cache.")
+cache_app = typer.Typer(no_args_is_help=True, help="List, check and clean the feature cache.")
 
 
 @cache_app.command("ls")
 def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
-    """List what the cache holds."""
+    """List the spaces of the cache."""
     from marble.cli import listing
 
     print_rows(listing.spaces(_cache(cache_dir)), as_json)
@@ -30,12 +30,12 @@ def cache_verify(cache_dir: CacheDir = None) -> None:
     cache = _cache(cache_dir)
     if not cache.root.is_dir():
         raise MarbleError(f"There is no cache in {cache.root.absolute()}: name its folder with --cache-dir.")
-    damaged = [found for space in cache.spaces() for found in space.damaged()] + cache.damaged_probes()
+    damaged = [shard for space in cache.spaces() for shard in space.damaged()] + cache.damaged_probes()
     for path, reason in damaged:
         write(f"damaged: {path} ({reason})")
     if damaged:
         raise MarbleError(
-            f"{len(damaged)} files of the cache are damaged: marble cache gc removes them, and the next run makes them anew."
+            f"{len(damaged)} files of the cache are damaged: marble cache gc removes them, and the next run makes them again."
         )
     write(f"{len(cache.spaces())} spaces in {cache.root}: features and trained probes are as they were written")
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they print with: results and tables on stdout, everything else on stderr."""
+"""Shared options and printing of the commands: results and tables go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CacheDir = Annotated[
 
 
 class _Output:
-    """Standard output; once it takes no more, every use of it is an error in words, whoever passes over the first."""
+    """Standard output that raises a `MarbleError` at its first failed write and at every use after it."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -50,7 +50,7 @@ class _Output:
             try:
                 step(*arguments)
             except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # takes what is buffered, at the very end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # takes the buffered rest when Python exits
                 self._error = MarbleError(
                     f"Cannot write to standard output ({reason(error)}): make room, or keep what reads it open."
                 )
@@ -60,10 +60,10 @@ class _Output:
 
 @contextmanager
 def output_to_stdout() -> Generator[None]:
-    """Write all of what is printed to stdout before this is left; a letter that its encoding lacks appears as an escape.
+    """Flush stdout at the end of the context; letters that its encoding lacks are printed as escapes.
 
     Raises:
-        MarbleError: the disk behind it is full, or nobody reads the pipe any more.
+        MarbleError: the disk is full, or the reader of the pipe has closed it.
     """
     stream = sys.stdout or Path(os.devnull).open("w")  # None where it is closed  # noqa: SIM115
     if isinstance(stream, TextIOWrapper):
@@ -85,7 +85,7 @@ def stdout() -> Console:
 
 
 def reporter() -> Reporter:
-    """Return what shows progress on stderr."""
+    """Return the reporter of progress on stderr."""
     from rich.console import Console
 
     from marble.progress import Reporter
@@ -122,7 +122,7 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def plain(value: Any) -> str:
-    """Return a value as a person reads it."""
+    """Return a value as readable text."""
     if isinstance(value, dict):
         if set(value) == {"name", "width"}:
             return f"{value['name']} ({value['width']})"

@@ -22,7 +22,7 @@ _SHOWN = ("tasks", "path", "state", "bytes", "licence", "get")
 
 @data_app.command()
 def status(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
-    """List the files of tasks: there or missing, size, licence, and how to get them."""
+    """List the files of tasks: present or missing, size, licence, and how to get them."""
     from marble.data import prepare as data
 
     _print(data.status(_tasks(task), _root(data_root)), _root(data_root), as_json)
@@ -33,10 +33,10 @@ def prepare(
     task: Tasks,
     mirror: Annotated[Path | None, typer.Option(help="Take the files from this folder instead of the network.")] = None,
     data_root: DataRoot = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch what is freely offered, unpack it, and list what is left to be fetched by hand. Goes on where it was stopped."""
+    """Fetch and unpack the freely available files, list those to fetch by hand. Continues where it was stopped."""
     from marble.data import prepare as data
 
     tasks, root = _tasks(task), _root(data_root)

@@ -1,4 +1,4 @@
-"""``marble heatmap`` and ``marble leaderboard``: results drawn and ranked."""
+"""``marble heatmap`` and ``marble leaderboard``: draw and rank results."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def heatmap(results: ResultsDir = Path("results")) -> None:
 
 
 def draw_heatmaps(root: Path, upstreams: Container[str] | None = None) -> bool:
-    """Draw one heatmap for each upstream and protocol, say where, and return whether there are any results.
+    """Draw one heatmap for each upstream and protocol, print its paths, and return whether there are any results.
 
     Args:
         root: the folder of all results.
-        upstreams: draw only what is older than its results, and only of these; None draws everything.
+        upstreams: draw only the outdated heatmaps of these; None draws all heatmaps.
 
     Raises:
         MarbleError: there is no such folder, or a figure cannot be written.
@@ -66,7 +66,7 @@ def leaderboard(
 
 
 def _stale(figure: Path, root: Path, group: list[Result]) -> bool:
-    """Return whether a figure is missing, or older than the file of a result that stands in it."""
+    """Return whether a figure is missing, or older than the file of one of its results."""
     try:
         drawn = min(figure.with_name(f"{figure.name}.{kind}").stat().st_mtime_ns for kind in ("png", "svg"))
         return any((root / result.path).stat().st_mtime_ns > drawn for result in group)

@@ -1,6 +1,6 @@
 """Rows of plain data for ``ls`` and ``info``: upstreams, tasks, suites, recipes, protocols, results and cache spaces.
 
-What a list needs is imported when it is made: protocols, suites and results need no torch.
+Each function imports its modules when it is called: protocols, suites and results need no torch.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def recipes() -> list[dict[str, Any]]:
     from marble.pretraining.recipes import RECIPES
 
     keys = ("name", "upstream", "seconds", "batch", "steps", "precision")
-    return [{key: getattr(one, key) for key in keys} | {"about": one.source.partition(":")[0]} for one in RECIPES.values()]
+    return [
+        {key: getattr(entry, key) for key in keys} | {"about": entry.source.partition(":")[0]} for entry in RECIPES.values()
+    ]
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Return a recipe whole, with its source and assumptions.
+    """Return a whole recipe, with its source and assumptions.
 
     Raises:
         MarbleError: nothing has this name.
@@ -86,7 +88,7 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 def suites() -> list[dict[str, Any]]:
-    """Return one row for each suite; those of its tasks that marble cannot run by name stand apart."""
+    """Return one row for each suite; tasks that marble cannot run by name are listed apart."""
     from marble.tasks.suites import SUITES
 
     return [suite(name) for name in SUITES]

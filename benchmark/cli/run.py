@@ -1,4 +1,4 @@
-"""``marble run``: the main job."""
+"""``marble run``: probe upstreams on tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     as_json: Json = False,
 ) -> None:
     """Probe the layers of upstreams on tasks. The same command continues a run that was stopped."""
@@ -77,10 +77,10 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
     if probed := {outcome.result.upstream.name for outcome in outcomes if outcome.result}:
         try:
             draw_heatmaps(options["results"], probed)
-        except MarbleError as error:  # what was asked for is done
+        except MarbleError as error:  # the runs themselves are done
             tell(f"warning: no heatmap is drawn, since {error}")
-    failed, asked = sum(outcome.failed for outcome in outcomes), sum(outcome.in_marble for outcome in outcomes)
+    failed, runs = sum(outcome.failed for outcome in outcomes), sum(outcome.in_marble for outcome in outcomes)
     if failed:
-        if asked > 1:
-            tell(f"error: {failed} of {asked} runs failed.")
+        if runs > 1:
+            tell(f"error: {failed} of {runs} runs failed.")
         raise typer.Exit(1)

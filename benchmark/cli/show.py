@@ -1,4 +1,4 @@
-"""``marble ls``, ``marble info`` and ``marble check``: what there is, and whether an upstream keeps its promises."""
+"""``marble ls``, ``marble info`` and ``marble check``: list and describe what marble has, and check an upstream."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def info(
     name: Annotated[str, typer.Argument()],
     as_json: Json = False,
 ) -> None:
-    """Show what is known about an upstream, a task, a suite or a recipe."""
+    """Describe an upstream, a task, a suite or a recipe."""
     from marble.cli import listing
 
     kinds = {"upstream": listing.upstream, "task": listing.task, "suite": listing.suite, "recipe": listing.recipe}
     if kind not in kinds:
-        raise MarbleError(f"There is no '{kind}' to tell about: write marble info {'|'.join(kinds)} NAME.")
+        raise MarbleError(f"There is no info about a '{kind}': write marble info {'|'.join(kinds)} NAME.")
     document = kinds[kind](name)
     if as_json:
         print_json([document])
@@ -55,7 +55,7 @@ def check(
     upstream: Annotated[str, typer.Option(help="NAME, NAME:PATH or module:Class.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run an upstream on noise and explain every promise that it breaks."""

@@ -42,7 +42,7 @@ def result_table(result: Result) -> Table:
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return what became of many runs as a table for a terminal: the selected layer and its test score, or why not."""
+    """Return the outcomes of many runs as a table for a terminal: the selected layer and its test score, or the complaint."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     protocols = ", ".join(dict.fromkeys(result.protocol.label for result in results))
     table = Table(

@@ -1,7 +1,7 @@
-"""Unpack zip and tar.gz archives with care, by the two modules of the standard library.
+"""Unpack zip and tar.gz archives safely, with the standard modules zipfile and tarfile.
 
-- Only regular files come out. An archive with a link, a device, an absolute name, one with ``..`` or a backslash, a name twice
-  or below a file is refused as a whole.
+- Only regular files are unpacked. An archive is refused as a whole if it holds a link, a device, an absolute name, a name with
+  ``..`` or a backslash, a name twice, or a name below a file.
 - An archive may hold `MOST_FILES` files, and `GROWTH` times its own size plus `SLACK` bytes.
 - Files are unpacked in a fresh folder beside the target. The wanted folder is renamed at the end, the rest removed: the
   target is whole or absent.
@@ -72,7 +72,7 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
     size, done = archive.stat().st_size, 0
     left = GROWTH * size + SLACK
     stage = reporter.stage(f"unpack {archive.name}", size / 1e6, "MB")
-    with stage as advance, archive.open("rb") as content, _damage_told(archive):
+    with stage as advance, archive.open("rb") as content, _damage_explained(archive):
         for number, (name, is_regular, length, extract) in enumerate(_members(content)):
             path = PurePosixPath(name)
             left -= length
@@ -91,7 +91,7 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
             except (FileExistsError, NotADirectoryError) as error:
                 raise _refused(archive, f"holds '{name}' twice, or below a file") from error
             except OSError as error:
-                if error.errno is None:  # gzip's, about what it reads
+                if error.errno is None:  # from gzip, about the archive
                     raise
                 with writing(folder / path):
                     raise
@@ -114,14 +114,14 @@ def _members(content: IO[bytes]) -> Iterator[tuple[str, bool, int, Callable[[Pat
             if not member.isdir():
                 extract = partial(untarred.extract, member, set_attrs=False, filter="data")
                 yield member.name, member.isreg(), member.size, extract
-        # A damaged header looks like the end to tarfile; the checksum after the real end tells.
+        # A damaged header looks like the end to tarfile; the checksum after the real end shows the difference.
         while untarred.fileobj and untarred.fileobj.read(CHUNK):
             pass
 
 
 @contextmanager
-def _damage_told(archive: Path) -> Generator[None]:
-    """Turn whatever the two modules raise at a damaged archive, which is anything, into a sentence."""
+def _damage_explained(archive: Path) -> Generator[None]:
+    """Raise a `MarbleError` for any error of the two modules: a damaged archive may cause every kind."""
     try:
         yield
     except MarbleError:

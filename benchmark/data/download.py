@@ -1,4 +1,4 @@
-"""Download a URL to a file that is whole, or raise a sentence that says why not.
+"""Download a URL to a file that is whole, or raise a `MarbleError` that gives the reason.
 
 Conventions
 -----------
@@ -48,10 +48,10 @@ def download(
 
     Args:
         url: http or https.
-        file: the target; what stands there is replaced at the end.
+        file: the target; an older file is replaced at the end.
         checksum: sha256 or md5 of the content, in hex; None where none is known.
         reporter: shows the progress; silent by default.
-        size: the most bytes that may come; None where the size is not known.
+        size: the most bytes to accept; None where the size is not known.
 
     Raises:
         NotTheFileError: the server does not have the file, or a different one.
@@ -97,7 +97,7 @@ def _transfer(url: str, beside: Path, size: int | None, reporter: Reporter) -> N
     if begun > 0:
         headers |= {"Range": f"bytes={begun}-", "If-Range": known}
     request = Request(url, headers=headers)  # noqa: S310  (the scheme is checked above)
-    with _failures_told(url, beside), build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
+    with _failures_explained(url, beside), build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
         version = _version(response)
         length = response.headers.get("Content-Length") or ""
         total = int(length) if length.isdecimal() else 0
@@ -139,7 +139,7 @@ def _begun(beside: Path) -> tuple[int, str]:
     known = stamp.read_text(errors="replace") if beside.exists() and stamp.exists() else ""
     if not known.isprintable() or not known.isascii() or not known:
         return 0, ""
-    return beside.stat().st_size - 1, known  # one byte is fetched again, so that there always is one to come
+    return beside.stat().st_size - 1, known  # one byte is fetched again, so that the answer is never empty
 
 
 def _refuse_scheme(url: str, origin: str) -> None:
@@ -162,7 +162,7 @@ def file_name(url: str) -> str:
 
 
 def _version(response: HTTPResponse) -> str:
-    """Return what distinguishes two versions of a file, "" where the server names nothing."""
+    """Return the strong ETag of a file, else its Last-Modified date, else ""."""
     tag = response.headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
 
@@ -170,7 +170,7 @@ def _version(response: HTTPResponse) -> str:
 def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
     """Yield the content as it arrives, as long as it arrives fast enough."""
     began, count = time.monotonic(), 0
-    with _failures_told(url):
+    with _failures_explained(url):
         while chunk := response.read1(CHUNK):
             yield chunk
             count += len(chunk)
@@ -182,8 +182,8 @@ def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _failures_told(url: str, beside: Path | None = None) -> Generator[None]:
-    """Turn what goes wrong between two machines into a sentence."""
+def _failures_explained(url: str, beside: Path | None = None) -> Generator[None]:
+    """Raise a `MarbleError` for a failure of the network or of the server."""
     mirror = "or fetch it by hand and name its folder with --mirror"
     try:
         yield

@@ -1,4 +1,4 @@
-"""Recordings that stand in more than one split."""
+"""Recordings that are in more than one split."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from marble.task import Clip
 
 
 def crossing_recordings(clips: Sequence[Clip], contents: Mapping[Path, str | OSError]) -> dict[str, list[Clip]]:
-    """Return the clips of each recording that stands in more than one split, by the sha256 of its content.
+    """Return the clips of each recording that is in more than one split, by the sha256 of its content.
 
     Args:
         clips: of a task.
-        contents: sha256 of each clip's file, as `marble.files.file_hashes` returns them; errors are passed over.
+        contents: sha256 of each clip's file, as `marble.files.file_hashes` returns them; files with an error are left out.
     """
     recordings: dict[str, list[Clip]] = {}
     for clip in clips:

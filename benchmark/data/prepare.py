@@ -30,7 +30,7 @@ from marble.task import Resource, Task
 
 
 def status(tasks: Sequence[Task], root: Path) -> list[dict[str, Any]]:
-    """Return one row for each file or folder of some tasks: its readers, path below the data root, state, size, source."""
+    """Return one row for each file or folder of some tasks: its tasks, path below the data root, state, size, source."""
     rows: dict[str, dict[str, Any]] = {}
     for task in tasks:
         for resource in task.resources:
@@ -51,7 +51,7 @@ def prepare(
     """Fetch and unpack the files of some tasks, except those that must be fetched by hand.
 
     Args:
-        tasks: whose files.
+        tasks: the tasks whose files are fetched.
         root: the data root.
         mirror: a folder to take the files from instead of the network.
         offline: only unpack archives that are there.
@@ -96,12 +96,12 @@ def _alone(root: Path) -> Generator[None]:
 
 
 def state(resource: Resource, root: Path, *, thorough: bool = False) -> str:
-    """Return "there", or in words the fault of a file or folder.
+    """Return "there", or the fault of a file or folder in words.
 
     Args:
         resource: the file or folder.
         root: the data root.
-        thorough: compare the checksums of the files of a folder, too.
+        thorough: also compare the checksums of the files of a folder.
     """
     if resource.files:
         files = _listed(resource, root)
@@ -221,7 +221,7 @@ class _Source:
                 archive.unlink(missing_ok=True)
 
     def _mirrored(self, path: str) -> Path | None:
-        """Return where the mirror holds a file or folder, at its path or by its bare name."""
+        """Return the path of a file or folder in the mirror, at its path or by its bare name."""
         candidates = [self.mirror / path, self.mirror / PurePosixPath(path).name] if self.mirror else []
         return next((path for path in candidates if path.exists()), None)
 

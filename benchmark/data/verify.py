@@ -23,7 +23,7 @@ _RATE = 16_000
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: whether all is well, what was counted, and each thing that is wrong."""
+    """The outcome of one check: whether it passed, its counts in words, and each fault."""
 
     check: str
     good: bool
@@ -35,13 +35,13 @@ def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Repo
     """Check the files of a task and yield the outcome of each check.
 
     Args:
-        task: whose files.
+        task: the task whose files are checked.
         root: the data root.
         workers: decoding processes; None chooses.
         reporter: shows the progress; silent by default.
 
     Raises:
-        MarbleError: a clip ended two workers, as a rule for want of memory.
+        MarbleError: a clip ended two workers, as a rule for lack of memory.
     """
     reporter = reporter or Reporter()
     if task.resources:
@@ -86,5 +86,5 @@ def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:
     crossing = crossing_recordings(clips, contents)
     copied = sum(files > 1 for content, files in Counter(contents.values()).items() if content not in crossing)
     wrong = (dict.fromkeys(f"{readable(clip.path)} ({clip.split})" for clip in group) for group in crossing.values())
-    found = f"{len(crossing)} recordings stand in two splits, {copied} twice in one"
-    return Finding("leakage", not crossing, found, tuple(map(", ".join, wrong)))
+    counts = f"{len(crossing)} recordings stand in two splits, {copied} twice in one"
+    return Finding("leakage", not crossing, counts, tuple(map(", ".join, wrong)))

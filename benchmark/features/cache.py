@@ -1,17 +1,17 @@
-"""The feature cache: every clip is encoded once, ever.
+"""The feature cache: every clip is encoded only once.
 
 Conventions
 -----------
 - A *space* is one way of turning audio into features: weights, code versions, sample rate, windows, reduction, precision.
-  Its folder is named after the sha256 of that description, which lies beside it as ``space.json``.
+  Its folder is named after the sha256 of that description and holds it as ``space.json``.
 - A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
   wrong name makes a file bad. The rest of its name, tasks and results do not count.
 - A *shard* is a safetensors file with the features of some clips: ``layer.K`` float32[rows, E] for each layer, ``rows``
   int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``) and, for each
-  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its place and renamed, so a
-  shard is whole or absent. Answers of trained probes are kept likewise, see `marble.probe.train`.
+  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its path and renamed, so a
+  shard is whole or absent. Files of the same kind hold the answers of trained probes, see `marble.probe.train`.
 - A lock per clip lets many processes fill one cache; the lock of a killed process is free.
-- What a shard holds is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
+- The content of a shard is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
   encoded again, with a warning.
 - A space of another `FORMAT` belongs to an older marble: it is listed, never read, and removed by ``marble cache gc``.
 """
@@ -64,7 +64,7 @@ class FeatureCache:
         if not path.exists() or path.read_bytes() != text.encode():
             with atomic_write(path) as beside:
                 beside.write_text(text)
-        with suppress(OSError):  # a folder that may only be read serves all the same
+        with suppress(OSError):  # a read-only cache works as well
             os.utime(path)
         return Space(path.parent)
 
@@ -77,7 +77,7 @@ class FeatureCache:
         return [space for space in self.spaces() if space.is_older and space.description["upstream"] == upstream]
 
     def damaged_probes(self) -> list[tuple[Path, str]]:
-        """Return the trained probes beside the features that are not as they were written, with the reason.
+        """Return the damaged trained probes beside the features, with the reason.
 
         Raises:
             MarbleError: one of them cannot be read.
@@ -85,13 +85,13 @@ class FeatureCache:
         return _damaged(self.root.glob("probes/*/*.safetensors"))
 
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
-        """Remove interrupted writes, what is damaged or of an older format and, if asked, spaces long unused.
+        """Remove interrupted writes, damaged files, files of an older format and, on request, spaces long unused.
 
         Args:
             older_than_days: remove spaces not used for this long, in days; None keeps all.
 
         Returns:
-            What was removed, with the reason.
+            The removed files, with the reason.
 
         Raises:
             MarbleError: a file cannot be read or removed.
@@ -128,7 +128,7 @@ class Space:
 
     @property
     def description(self) -> dict[str, object]:
-        """What makes this space: upstream, weights, versions, windows, reduction, precision.
+        """The description of this space: upstream, weights, versions, windows, reduction, precision.
 
         Raises:
             MarbleError: its file cannot be read or is damaged.
@@ -139,7 +139,7 @@ class Space:
         except OSError as error:
             raise _cannot_read(path, error) from error
         except (ValueError, RecursionError) as error:
-            raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes it anew.") from error
+            raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes a new one.") from error
 
     @property
     def is_older(self) -> bool:
@@ -147,7 +147,7 @@ class Space:
         return self.description.get("format") != FORMAT
 
     def refresh(self) -> None:
-        """Look for shards that other processes have written since; damaged ones are set aside with a warning.
+        """Read the shards that other processes have written since; damaged ones are set aside with a warning.
 
         Raises:
             MarbleError: a shard cannot be read.
@@ -174,11 +174,11 @@ class Space:
 
         Args:
             keys: of its clips.
-            rows: how many rows each clip has.
+            rows: number of rows of each clip.
             features: for each layer float32[rows, E], clips in the order of the keys.
 
         Returns:
-            Where it lies.
+            The path of the shard.
 
         Raises:
             MarbleError: it cannot be written or read back.
@@ -196,11 +196,11 @@ class Space:
         return self.folder / f"{key[:32]}.clip"
 
     def shard_path(self, keys: Sequence[str], layers: Sequence[int]) -> Path:
-        """Return where the shard of these clips and layers lies."""
+        """Return the path of the shard of these clips and layers."""
         return self.folder / f"{digest([list(keys), sorted(layers)])[:24]}.safetensors"
 
     def read(self, keys: Sequence[str], layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of some clips and how many rows each has: float32[sum(rows), E], int64[clips].
+        """Return the features of some clips and the number of rows of each: float32[sum(rows), E], int64[clips].
 
         Raises:
             MarbleError: a clip is not in the cache, or its shard is damaged (it is then set aside).
@@ -272,7 +272,7 @@ class Space:
 
 
 def _older_probes(root: Path) -> list[tuple[Path, str]]:
-    """Return the trained probes that an older marble wrote; a damaged one is none."""
+    """Return the trained probes that an older marble wrote; damaged ones are left out."""
     older = []
     for path in sorted(root.glob("probes/*/*.safetensors")):
         with suppress(OSError, *DAMAGE):
@@ -282,7 +282,7 @@ def _older_probes(root: Path) -> list[tuple[Path, str]]:
 
 
 def _damaged(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Return the files that are not as they were written, with the reason."""
+    """Return the damaged files, with the reason."""
     damaged = []
     for path in sorted(paths):
         try:

@@ -1,4 +1,4 @@
-"""Safetensors files that hold their own sha256, so that a damaged one is never taken for data."""
+"""Safetensors files that hold the sha256 of their content, so that damage is always noticed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> Non
 
 
 def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Return the metadata and some tensors (without names all) of such a file.
+    """Return the metadata of a checked file and the named tensors, or all without names.
 
     Raises:
         OSError: it cannot be read.
-        SafetensorError, ValueError, KeyError, TypeError: it is not as it was written.
+        SafetensorError, ValueError, KeyError, TypeError: it is damaged.
     """
-    path.open("rb").close()  # safetensors says of all that it cannot open that it is not there
+    path.open("rb").close()  # safetensors reports every file that it cannot open as missing
     with safe_open(path, framework="np") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in names or file.keys()}
@@ -47,7 +47,7 @@ def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of such a file; errors as `read_checked`."""
+    """Return the metadata of a checked file; errors as `read_checked`."""
     with safe_open(path, framework="np") as file:
         return file.metadata() or {}
 

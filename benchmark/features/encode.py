@@ -39,7 +39,7 @@ BATCH = {"cpu": 8, "cuda": 64}
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What is encoded: a clip without its task. Times in seconds."""
+    """A clip without its task, to be encoded. Times in seconds."""
 
     key: str
     path: Path
@@ -49,7 +49,7 @@ class Excerpt:
 
 @dataclass
 class Extraction:
-    """What was done: reasons of bad clips by key, good clips encoded, audio seconds decoded, seconds spent in the encoder."""
+    """The outcome of an extraction: reasons of bad clips by key, good clips encoded, seconds of audio, seconds of encoding."""
 
     bad: dict[str, str] = field(default_factory=dict)
     clips: int = 0
@@ -72,19 +72,19 @@ def extract(
 
     Args:
         upstream: prepared for inference.
-        space: where its features lie.
-        excerpts: what is wanted.
-        layers: which layers, ascending.
+        space: the cache space of its features.
+        excerpts: the clips to encode.
+        layers: the wanted layers, ascending.
         windows: resolved; see `marble.features.space.resolve_windows`.
-        reduction: what is kept of each window.
+        reduction: from the hidden states of a window to its rows.
         workers: decoding processes; None chooses.
         on_clip: called with the key of each excerpt that is encoded, found in the cache, or bad.
 
     Returns:
-        What was done; bad audio is listed there and left out of the cache.
+        The outcome; bad audio is listed in it and left out of the cache.
 
     Raises:
-        MarbleError: the cache cannot be read or written, or the upstream does not yield what its info says.
+        MarbleError: the cache cannot be read or written, or the upstream does not yield the layers of its info.
     """
     done = Extraction()
     unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())
@@ -163,7 +163,7 @@ class _Encoder:
             space.write([shard[clip].key for clip in good], rows_of, features)
 
     def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (clip, window, samples) and note how many windows each good clip has."""
+        """Yield (clip, window, samples) and note the number of windows of each good clip."""
         rate, shortest = self.upstream.info.sample_rate, shortest_input(self.upstream.info)
         requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop) for excerpt in shard]
         for clip, waveform in enumerate(self.pool.map(requests)):
@@ -181,12 +181,12 @@ class _Encoder:
 
     def _batches(self, pieces: Iterator[tuple[int, int, np.ndarray]]) -> Iterator[list[tuple[int, int, np.ndarray]]]:
         """Group pieces of equal length; on a CPU only pieces of one clip."""
-        kind = self.upstream.device.type
-        size = BATCH[kind]
+        device = self.upstream.device.type
+        size = BATCH[device]
         pending: dict[int, list[tuple[int, int, np.ndarray]]] = {}
         current = -1
         for piece in pieces:
-            if kind == "cpu" and piece[0] != current:
+            if device == "cpu" and piece[0] != current:
                 yield from pending.values()
                 pending.clear()
                 current = piece[0]
@@ -204,14 +204,14 @@ def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], 
     Args:
         upstream: prepared for inference.
         waveform: ``Tensor[B, N]`` at the upstream's rate, on the CPU.
-        layers: which layers, ascending; blocks after the last one do not run.
-        reduction: what is kept of each window.
+        layers: the wanted layers, ascending; blocks after the last one do not run.
+        reduction: from the hidden states of a window to its rows.
 
     Returns:
         For each layer float32[B, R, E]. Where a GPU's memory does not hold the batch, it is encoded in halves.
 
     Raises:
-        MarbleError: what the upstream yields is not what its `info` says.
+        MarbleError: the upstream does not yield the layers of its `info`.
     """
     rows: dict[int, Tensor] = {}
     try:

@@ -1,7 +1,7 @@
-"""Reductions: what is kept of a window's hidden states.
+"""Reductions: from the hidden states of a window to its rows.
 
 A reduction turns hidden states ``Tensor[B, T, D]`` in float32 and the times of their frames ``Tensor[T]`` in seconds into rows
-``Tensor[B, R, E]``, R of them for each window. Its name is part of the cache key. Those that pool keep one row:
+``Tensor[B, R, E]``, R of them for each window. Its name is part of the cache key. The pooling ones return one row:
 
 - ``mean``: the mean over time (the default).
 - ``mean+std``: the mean and the standard deviation (divided by T), side by side, so E = 2 D.
@@ -24,8 +24,8 @@ class Reduction:
     """A named reduction; call it like a function.
 
     Attributes:
-        name: how ``--set pooling=NAME`` calls it.
-        reduce: from hidden states and times to rows.
+        name: as in ``--set pooling=NAME``.
+        reduce: function from hidden states and times to rows.
         widening: E / D, how much wider a row is than a hidden state.
     """
 

@@ -1,7 +1,7 @@
-"""What features depend on: the windows of a clip, and the description that names a cache space.
+"""The windows of a clip, and the description of a cache space: all that features depend on.
 
-A built-in upstream is known by name, version and weights: where its code lies decides nothing. A class from outside marble
-counts with its path and its source as well, since nobody raises a version while experimenting.
+A built-in upstream is identified by name, version and weights; the path of its code does not matter. A class from outside
+marble is identified by its path and its source as well, since versions are rarely raised in experiments.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Windows(BaseModel):
 
 
 def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
-    """Return the windows of a protocol with the task's and the upstream's wishes filled in, in seconds.
+    """Return the windows of a protocol, completed by the lengths of the task and the upstream, in seconds.
 
     Raises:
-        MarbleError: the windows are shorter than what the upstream can encode, or their hop is less than a sample.
+        MarbleError: the windows are shorter than the upstream can encode, or their hop is less than a sample.
     """
     longest = upstream.info.max_seconds
     wanted = windows.seconds or task_seconds or longest
@@ -106,9 +106,9 @@ def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -
 
 
 def _sources(module: ModuleType) -> list[Path]:
-    """Return the file of a module, and those beside or below it of the modules that it uses, directly or through others.
+    """Return the file of a module, and the files beside or below it of the modules that it uses, directly or through others.
 
-    Used is what stands in a module's namespace. Installed packages and marble itself are not looked into.
+    A module uses the content of its namespace. Installed packages and marble itself are left out.
     """
     home = Path(inspect.getfile(module)).parent
     files = {module.__name__: Path(inspect.getfile(module))}

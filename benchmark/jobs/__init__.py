@@ -1,1 +1,1 @@
-"""One upstream on one task, many pairs of them, and what they would cost."""
+"""Jobs: one upstream on one task, many pairs of them, and their cost in advance."""

@@ -25,7 +25,7 @@ class Check:
 
 
 def check_upstream(upstream: Upstream) -> Iterator[Check]:
-    """Yield the promises of a prepared upstream, one after another, until one breaks that the others rest on."""
+    """Yield the check of each promise of a prepared upstream; stop at a broken one that the others depend on."""
     info = upstream.info
     numbers = (info.sample_rate, info.frame_rate, *(layer.width for layer in info.layers))
     plain = bool(info.layers) and all(number > 0 for number in numbers)

@@ -1,6 +1,6 @@
 """A job: one upstream on one task, resolved and ready, nothing encoded yet.
 
-It comes about in three steps, the cheap ones first: names and settings; the clips of the task and the content of their files
+It is made in three steps, the cheap ones first: names and settings; the clips of the task and the content of their files
 (`read_data`); the upstream, which may take minutes to load (`make_job`).
 """
 
@@ -39,19 +39,19 @@ _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What may be asked beside upstream and task.
+    """The options of a job beside upstream and task.
 
     Attributes:
         layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas.
-        seeds: how many; they are 0, 1, 2, ….
+        seeds: number of seeds, which are 0, 1, 2, ….
         protocol: its name.
         settings: changes to it, ``KEY=VALUE``.
-        data_root: where the folders of the datasets lie; None is ``$MARBLE_HOME/data``.
-        cache_dir: where features and trained probes are kept; None is ``$MARBLE_HOME/cache``.
+        data_root: folder of the datasets; None is ``$MARBLE_HOME/data``.
+        cache_dir: folder of features and trained probes; None is ``$MARBLE_HOME/cache``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
         limit: use at most this many tracks of each split, for a quick look.
-        offline: never reach for the network.
+        offline: never use the network.
     """
 
     layers: str = "all"
@@ -72,11 +72,11 @@ class TaskData:
 
     Attributes:
         task: with its declared metadata.
-        protocol: with what it sets for this task.
+        protocol: with its settings for this task.
         clips: of the task, those whose file could be read.
         keys: their keys in the cache.
         bad: clips whose file could not be read.
-        limit: tracks of each split at most; None where all are there.
+        limit: tracks of each split at most; None if no track was left out.
     """
 
     task: Task
@@ -108,10 +108,10 @@ class Job:
         upstream: prepared.
         data: the task and its clips.
         windows: resolved.
-        reduction: what is kept of each window.
+        reduction: from the hidden states of a window to its rows.
         layers: single layers to probe; `weighted` adds the weighted sum of all layers.
         seeds: of the probes.
-        space: where the features lie.
+        space: the cache space of the features.
         cache_root: folder of the cache.
     """
 
@@ -127,17 +127,17 @@ class Job:
 
     @property
     def task(self) -> Task:
-        """What is asked."""
+        """The task."""
         return self.data.task
 
     @property
     def protocol(self) -> Protocol:
-        """How it is asked."""
+        """The protocol."""
         return self.data.protocol
 
     @property
     def title(self) -> str:
-        """Upstream and task, to begin a line of progress with."""
+        """Upstream and task: the beginning of a line of progress."""
         return f"{self.upstream.info.name} on {self.task.name}"
 
     @property
@@ -152,13 +152,13 @@ class Job:
 
     @property
     def groups(self) -> list[Group]:
-        """All layers × seeds that are asked for, single layers first."""
+        """All layers × seeds of the job, single layers first."""
         layers = [*self.layers, *(["weighted"] if self.weighted else [])]
         return [Group(layer, seed) for layer in layers for seed in self.seeds]
 
     @property
     def excerpts(self) -> list[Excerpt]:
-        """What has to be in the cache."""
+        """The excerpts whose features are needed."""
         return [
             Excerpt(key, clip.path, clip.start, clip.stop) for clip, key in zip(self.data.clips, self.data.keys, strict=True)
         ]
@@ -185,20 +185,20 @@ def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | 
     Args:
         upstream: a spec, or a loaded upstream.
         task: a spec, or a task.
-        reporter: says what happens; None is silent.
+        reporter: shows progress; None is silent.
         options: fields of `JobOptions`.
 
     Raises:
         MarbleError: a name, an option or the data is wrong, the weights were changed, or the cache cannot be written.
     """
     reporter = reporter or Reporter()
-    asked = JobOptions(**options)  # ty: ignore[invalid-argument-type]
+    job_options = JobOptions(**options)  # ty: ignore[invalid-argument-type]
     if isinstance(upstream, str):
         registry.refuse_unknown_upstream(upstream)
-    data = read_data(task, asked, reporter)
+    data = read_data(task, job_options, reporter)
     if isinstance(upstream, str):
-        return make_job(registry.load_upstream(upstream, offline=asked.offline), data, asked, reporter)
-    job = make_job(upstream, data, asked, reporter)
+        return make_job(registry.load_upstream(upstream, offline=job_options.offline), data, job_options, reporter)
+    job = make_job(upstream, data, job_options, reporter)
     upstream.refuse_changed_weights()
     return job
 
@@ -285,11 +285,11 @@ def _make_ready(upstream: Upstream, options: JobOptions, reporter: Reporter) -> 
 
 
 def parse_layers(text: str, count: int) -> tuple[list[int], bool]:
-    """Return the layer numbers that a list such as ``all``, ``weighted``, ``0,3,6..12`` names, and whether the sum is asked.
+    """Return the layers of a list such as ``all``, ``weighted``, ``0,3,6..12``, and whether it names the weighted sum.
 
     Args:
         text: parts joined by commas: ``all``, ``weighted``, a number, or a range ``first..last`` with both ends.
-        count: how many layers the upstream has.
+        count: number of layers of the upstream.
 
     Raises:
         MarbleError: a part is no layer of this upstream.
@@ -328,7 +328,7 @@ def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
 
 
 def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> list[str]:
-    """Return what makes the scores of a task worth less than they look, in sentences."""
+    """Return a sentence for each reason to trust the scores of a task less."""
     cautions = []
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:

@@ -20,7 +20,7 @@ from marble.upstream import Upstream
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one pair: a result, a complaint, or both (a result that left bad clips out); a plan where that was asked.
+    """The outcome of one pair: a result, a complaint, or both (a result without its bad clips); or a plan.
 
     `in_marble` is False where a suite names a task that marble does not have; that is no failure.
     """
@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the complaint needs a remedy."""
+        """Whether there is a complaint about a task that marble has."""
         return self.in_marble and self.complaint is not None
 
 
@@ -56,22 +56,24 @@ def run_all(
         upstreams: specs.
         tasks: specs, or suites such as ``suite:muq``.
         results, skip_bad, workers, reporter: as for `marble.run`.
-        manifest: where the clips of the tasks come from instead; see `marble.load_task`.
-        plan: tell what each run would do and cost, and encode nothing.
+        manifest: replaces the clips of the tasks; see `marble.load_task`.
+        plan: report what each run would do and cost, and encode nothing.
         options: fields of `JobOptions`.
 
     Raises:
         MarbleError: there is no such suite.
     """
-    asked, reporter = JobOptions(**options), reporter or Reporter()  # ty: ignore[invalid-argument-type]
+    job_options, reporter = JobOptions(**options), reporter or Reporter()  # ty: ignore[invalid-argument-type]
     for suite in (registry.load_suite(task) for task in tasks if task.startswith("suite:")):
-        reporter.say(f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {asked.protocol}")
+        reporter.say(
+            f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {job_options.protocol}"
+        )
     opened = registry.open_suites(tasks)
     read: dict[str, tuple[TaskData | None, str | None]] = {}
 
     def data_of(task: str) -> TaskData:
         """Return the clips of a task."""
-        return read_data(registry.load_task(task, manifest, offline=asked.offline), asked, reporter)
+        return read_data(registry.load_task(task, manifest, offline=job_options.offline), job_options, reporter)
 
     def work(job: Job) -> Any:
         """Return the plan or the result of a job."""
@@ -80,7 +82,7 @@ def run_all(
         return run_job(job, results=Path(results), skip_bad=skip_bad, workers=workers, reporter=reporter)
 
     for upstream in upstreams:
-        model: Upstream | None = None  # lets go of the one before
+        model: Upstream | None = None  # frees the previous one
         _, broken = _attempt(registry.refuse_unknown_upstream, upstream)
         for task, absent in opened.items():
             if absent:
@@ -93,11 +95,11 @@ def run_all(
                 read[task] = _attempt(data_of, task)
             data, complaint = read[task]
             if data and not model:
-                model, broken = _attempt(registry.load_upstream, upstream, offline=asked.offline)
+                model, broken = _attempt(registry.load_upstream, upstream, offline=job_options.offline)
             if not data or not model:
                 yield Outcome(upstream, task, None, complaint or broken)
                 continue
-            job, complaint = _attempt(make_job, model, data, asked, reporter)
+            job, complaint = _attempt(make_job, model, data, job_options, reporter)
             done = None
             if job:
                 done, complaint = _attempt(work, job)
@@ -105,7 +107,7 @@ def run_all(
 
 
 def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, str | None]:
-    """Return what some work gives, and what there is to complain about: no unexpected error stops the others."""
+    """Return the value of a call and the complaint about it; an unexpected error is printed, so that the others go on."""
     try:
         return work(*arguments, **options), None
     except BadClipsError as error:

@@ -1,8 +1,8 @@
-"""What a run would do and cost, before it does it: clips, hours, gigabytes, minutes.
+"""The size and cost of a run, estimated in advance: clips, hours, gigabytes, minutes.
 
 The time is measured, not guessed: two clips that the cache lacks are decoded and encoded (and thrown away), and a stack of
-probes takes a few steps on random numbers. No features and no results are written, only what any run needs first: weights, the
-rendered clips of a synthetic task, the hashes of files, the description of the cache space.
+probes takes a few steps on random numbers. No features and no results are written, only the prerequisites of any run: weights,
+the rendered clips of a synthetic task, the hashes of files, the description of the cache space.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SAMPLES = 2
 
 
 def make_plan(job: Job) -> dict[str, object]:
-    """Return what a job needs, as one row of plain data.
+    """Return the size and cost of a job, as one row of plain data.
 
     Its `clips` are the distinct excerpts of the task, `cached` those whose features are in the cache already; `audio_hours` and
-    `feature_gigabytes` are of those that are not, `bad_headers` files whose length cannot be read (the run will tell why).
+    `feature_gigabytes` are of those that are not, `bad_headers` files whose length cannot be read (the run reports the reason).
     `encode_minutes` and `probe_minutes` are estimates, the latter for probes that use all epochs.
     """
     job.space.refresh()
@@ -35,7 +35,7 @@ def make_plan(job: Job) -> dict[str, object]:
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
     lengths = {excerpt.key: _length(excerpt) for excerpt in excerpts if excerpt.key in absent}
     seconds = sum(length or 0.0 for length in lengths.values())
-    windows = sum(_windows(job, length or 0.0) for length in lengths.values())
+    count = sum(_window_count(job, length or 0.0) for length in lengths.values())
     readable = [excerpt for excerpt in excerpts if lengths.get(excerpt.key)]
     return {
         "upstream": job.upstream.info.name,
@@ -45,7 +45,7 @@ def make_plan(job: Job) -> dict[str, object]:
         "clips": len(excerpts),
         "cached": len(excerpts) - len(absent),
         "audio_hours": seconds / 3600,
-        "feature_gigabytes": 4 * sum(job.widths.values()) * windows / 1e9,
+        "feature_gigabytes": 4 * sum(job.widths.values()) * count / 1e9,
         "bad_headers": sum(length is None for length in lengths.values()),
         "encode_minutes": _encoder_speed(job, readable[:_SAMPLES]) * seconds / 60,
         "probe_minutes": _probe_seconds(job) * len(job.groups) / 60,
@@ -53,7 +53,7 @@ def make_plan(job: Job) -> dict[str, object]:
 
 
 def _length(excerpt: Excerpt) -> float | None:
-    """Return the length of an excerpt in seconds, None where its file does not tell."""
+    """Return the length of an excerpt in seconds, None where its file does not state it."""
     if excerpt.stop is not None:
         return excerpt.stop - excerpt.start
     try:
@@ -62,18 +62,18 @@ def _length(excerpt: Excerpt) -> float | None:
         return None
 
 
-def _windows(job: Job, seconds: float) -> int:
-    """Return how many windows an excerpt of this length has."""
+def _window_count(job: Job, seconds: float) -> int:
+    """Return the number of windows of an excerpt of this length."""
     info = job.upstream.info
     samples = max(round(seconds * info.sample_rate), shortest_input(info))
     return len(cut_windows(samples, job.windows, info))
 
 
 def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
-    """Return the seconds of work that one second of audio costs."""
+    """Return the seconds of work for one second of audio."""
     rate = job.upstream.info.sample_rate
     longest = round((job.windows.seconds or 30.0) * rate)
-    heard, spent = 0.0, 0.0
+    encoded, spent = 0.0, 0.0
     for turn, excerpt in enumerate(samples[:1] + samples):
         begin = time.perf_counter()
         try:
@@ -86,9 +86,9 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
         reduced_layers(job.upstream, padded, job.needed, job.reduction)
         if turn:
             share = piece.shape[1] / len(waveform)
-            heard += piece.shape[1] / rate
+            encoded += piece.shape[1] / rate
             spent += time.perf_counter() - begin - decoded * (1 - share)
-    return spent / heard if heard else 0.0
+    return spent / encoded if encoded else 0.0
 
 
 def _probe_seconds(job: Job) -> float:

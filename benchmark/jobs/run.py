@@ -1,8 +1,8 @@
 """The main job: one upstream on one task, from audio files to a result.
 
-Data moves one way: clips -> content hashes -> features in the cache -> answers -> result. Each step keeps what it finishes, so
-the same command continues a run that was stopped anywhere, and a run that is already done is read back, unless clips were left
-out: what could not be decoded may be readable now.
+Data moves one way: clips -> content hashes -> features in the cache -> answers -> result. Each step keeps its finished work,
+so the same command continues a run that was stopped anywhere, and a run that is already done is read back, unless clips were
+left out: bad clips may be readable now.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run(
         results: the folder of all results.
         skip_bad: accept that bad clips are left out.
         workers: decoding processes; None chooses.
-        reporter: says what happens; None is silent.
+        reporter: shows progress; None is silent.
         options: fields of `marble.jobs.job.JobOptions`.
 
     Raises:
@@ -77,10 +77,10 @@ def run_job(
     reporter: Reporter | None = None,
     maker: Maker | None = None,
 ) -> Result:
-    """Encode what is missing, make the answers of a job and write its result; as `run`.
+    """Encode missing features, make the answers of a job and write its result; as `run`.
 
     Args:
-        job: what is asked.
+        job: the prepared job.
         results, skip_bad, workers, reporter: as in `run`.
         maker: makes the answers; None trains a bank of probes.
     """

@@ -26,7 +26,7 @@ from marble.task import Task
 
 
 def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost) -> Result:
-    """Return the result of a job that is answered."""
+    """Return the result of a job from its answers."""
     layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
     protocol = job.protocol.model_dump(mode="json")
     protocol |= {"label": job.protocol.label, "windows": job.windows.model_dump(), "precision": job.upstream.precision}
@@ -90,7 +90,7 @@ def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer
         )
         for seed, answer in zip(job.seeds, of_seeds, strict=True)
     ]
-    weights = torch.stack([answer.layer_weights for answer in of_seeds]).double().mean(0)
+    layer_weights = torch.stack([answer.layer_weights for answer in of_seeds]).double().mean(0)
     stacked = torch.stack([answer.test for answer in of_seeds])
     return LayerResult(
         layer=layer,
@@ -101,7 +101,7 @@ def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer
             name: _summary([run.test[name] for run in runs], _interval(stacked, test, METRICS[name]))
             for name in job.task.metrics
         },
-        weights=weights.tolist() if layer == "weighted" else None,
+        weights=layer_weights.tolist() if layer == "weighted" else None,
     )
 
 
@@ -132,7 +132,7 @@ def _interval(answers: Tensor, examples: Examples, metric: Metric) -> tuple[floa
 
 
 def _units(answers: Tensor, examples: Examples, metric: Metric) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what a metric scores: answers to tracks and their targets, or to windows, their targets and their tracks."""
+    """Return the units of a metric: answers to tracks and their targets, or to windows, their targets and their tracks."""
     if metric.of_windows:
         return answers, examples.targets[examples.track], examples.track
     return examples.by_track(answers), examples.targets, None

@@ -1,1 +1,1 @@
-"""How upstreams are trained: masks, targets, quantisers, objectives, recipes and the trainer."""
+"""Pretraining of upstreams: masks, targets, quantisers, objectives, recipes and the trainer."""

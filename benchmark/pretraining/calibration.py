@@ -6,7 +6,7 @@ Conventions
 - `Recipe.standardise`: mean and std of every dimension of each feature. BEST-RQ asks for it, so that the random projection does
   not see the same few loud dimensions in every frame (Chiu et al. 2022, arXiv 2202.01855, Section 3.1).
 - `Recipe.frozen_stem`: the convolutions stay as they were drawn, with batch norms that know the data; the linear after them
-  becomes their leading principal components. So a few thousand steps cannot spoil what random convolutions hear (Chen et al.
+  becomes their leading principal components. So a few thousand steps cannot spoil the random convolutions (Chen et al.
   2021, arXiv 2104.02057, Section 4.2, freeze a random patch projection, against instability).
 - The standard deviations of the components become their square roots, times one number: as they are, loudness drowns the rest;
   made equal, the blocks learn nothing for hundreds of steps. The root mean square over all dimensions is `STEM_STD`.
@@ -25,7 +25,7 @@ from marble.pretraining.targets.target import Target
 from marble.upstreams.nn.stem import Stem
 
 CLIPS = 64
-STEM_STD = 2.0  # what the blocks write soon covers a stream that begins much smaller
+STEM_STD = 2.0  # the output of the blocks soon covers a stream that begins much smaller
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def _calibrate_stem(stem: Stem, mels: list[Tensor]) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # which is the mean over all batches
+        norm.momentum = None  # torch then takes the mean over all batches
     stem.train()
     for mel in mels:
         stem(mel)

@@ -1,11 +1,11 @@
-"""Checkpoints of a training: complete or absent, and enough to continue bit by bit.
+"""Checkpoints of a training: complete or absent, and sufficient to continue it bit by bit.
 
 Conventions
 -----------
 - ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.loading.saved`; or
   ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, sums for the
   next line of the log, positions in the data, recipe, sha256 of the tensors.
-- It is written beside its place and renamed when complete. The two newest are kept, so a damaged disk costs one at most.
+- A checkpoint is written beside its path and renamed when complete. The two newest are kept, in case one is damaged.
 - With an exponential moving average, the average is saved as the upstream, and the weights themselves with the training.
 """
 
@@ -42,9 +42,9 @@ def latest(folder: Path) -> Path | None:
 
 
 def save(state: TrainingState, recipe: Recipe, folder: Path, about: Mapping[str, str], reporter: Reporter) -> Path:
-    """Write a checkpoint below the folder of a training and return its own; every process calls this.
+    """Write a checkpoint below the folder of a training and return its folder; every process calls this.
 
-    `about` gives fields of the upstream's manifest, such as the licence; `reporter` is told while nothing can be written.
+    `about` gives fields of the upstream's manifest, such as the licence; `reporter` shows when nothing can be written.
 
     Raises:
         MarbleError: nothing could be written for a long time.
@@ -58,7 +58,7 @@ def save(state: TrainingState, recipe: Recipe, folder: Path, about: Mapping[str,
             "step": state.step,
             "positions": positions,
             "skipped_in_a_row": state.skipped_in_a_row,
-            # Counted once: under torch's counter dropout may draw otherwise.
+            # Counted once, since dropout may draw other numbers under torch's counter.
             "flops": state.flops,
             "recipe": recipe.model_dump(mode="json"),
         }
@@ -97,7 +97,7 @@ def _write(
     document: dict[str, Any],
     about: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint beside its place and rename it."""
+    """Write a checkpoint beside its path and rename it."""
     beside = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(beside, ignore_errors=True)
@@ -161,7 +161,7 @@ def restore(state: TrainingState, recipe: Recipe, folder: Path) -> None:
     if len(positions) == world:
         state.position, state.flops = positions[rank], document.get("flops")
     else:
-        # Other processes than before: they share what follows the last round of those.
+        # The number of processes has changed: the new ones share the segments after the last round of the old ones.
         state.position, state.flops = max(positions) - len(positions) + 1 + rank, None
 
 

@@ -1,6 +1,6 @@
 """The curve of a training: validation scores of its checkpoints, in ``curve.csv``, ``curve.png`` and ``curve.svg``.
 
-Every probed task has one row a checkpoint: the *validation* score of the best layer. Test splits are left to `marble run`.
+Every probed task has one row for each checkpoint: the *validation* score of the best layer. Test splits are for `marble run`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILE = "curve.csv"
 def extend_curve(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str], device: str, reporter: Reporter) -> None:
     """Probe the checkpoint of a step on some tasks, add the scores to the curve of a training's folder, and draw it.
 
-    An error is told to the reporter and does not end the training.
+    An error is reported and does not end the training.
     """
     if not tasks:
         return
@@ -36,7 +36,7 @@ def extend_curve(folder: Path, step: int, checkpoint: Path, tasks: Sequence[str]
             writer.writeheader()
             writer.writerows(rows)
         save_figure(training_curve(read_log(folder), rows), folder / "curve")
-    except Exception as error:  # a training of weeks must not end for want of a score
+    except Exception as error:  # a training of weeks must not end for lack of a score
         reporter.say(f"step {step} is not probed: {error or type(error).__name__}")
 
 

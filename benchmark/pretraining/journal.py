@@ -1,11 +1,11 @@
-"""The files of a training beside its checkpoints: ``log.jsonl``, ``refused.csv``, and TensorBoard's where asked for.
+"""The files of a training beside its checkpoints: ``log.jsonl``, ``refused.csv``, and optionally TensorBoard's.
 
 Conventions
 -----------
 - A line is written completely or not at all. A training that continues drops half a line, which a killed run may leave, and
   names every damaged line that it drops.
-- Where nothing can be written (a full disk, as a rule) the training waits and tries again for `RETRY_SECONDS`: what is trained
-  is lost only if nobody makes room.
+- Where nothing can be written (a full disk, as a rule) the training waits and tries again for `RETRY_SECONDS`: the
+  training is lost only if no room is made.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def retry_until_written(write: Callable[[], object], path: Path, reporter: Repor
 
 
 class Journal:
-    """The journal of a training in a folder, with TensorBoard's files where `tensorboard` asks for them."""
+    """The journal of a training in a folder, with TensorBoard's files where `tensorboard` is set."""
 
     def __init__(self, folder: Path, reporter: Reporter, *, tensorboard: bool = False):
         self.folder, self.reporter = folder, reporter
@@ -60,7 +60,7 @@ class Journal:
         self._board: Any = None
 
     def open(self, step: int, refused: dict[str, str]) -> None:
-        """Drop the lines of the log after a step, and those that are damaged; name the audio refused from the start."""
+        """Drop the lines of the log after a step, and those that are damaged; list the audio refused at the start."""
         self._replace(LOG, self._log_until(step))
         named = _whole_lines(self.folder / REFUSED) or ["audio,reason\n"]
         self._named = {row[0] for row in csv.reader(named) if row}
@@ -81,7 +81,7 @@ class Journal:
         return "".join(kept)
 
     def refuse(self, refused: dict[str, str]) -> None:
-        """Name the audio that is not named yet, each with the reason."""
+        """List refused audio that is not listed yet, each with the reason."""
         rows = [(name, reason) for name, reason in refused.items() if name not in self._named]
         if rows:
             self._named |= {name for name, _ in rows}
@@ -115,7 +115,7 @@ class Journal:
 
     def _replace(self, name: str, text: str) -> None:
         def replace() -> None:
-            """Write the file anew, beside its place."""
+            """Replace the file, atomically."""
             with atomic_write(self.folder / name) as beside:
                 beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 

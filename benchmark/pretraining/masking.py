@@ -1,4 +1,4 @@
-"""Masked windows: tokens that an encoder must predict, and the fill that it hears in their place.
+"""Masked windows: tokens that an encoder must predict, and the fill that replaces them.
 
 Conventions
 -----------
@@ -41,9 +41,9 @@ class WindowMask:
 
     def draw(self, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
         """Return a mask ``BoolTensor[batch, tokens]`` on the CPU, true where the encoder must predict."""
-        windows = max(1, ceil(tokens / self.window) if self.tail else tokens // self.window)
-        masked = torch.rand(batch, windows, generator=generator) < self.probability
-        spare = torch.randint(windows, (batch, 1), generator=generator)
+        count = max(1, ceil(tokens / self.window) if self.tail else tokens // self.window)
+        masked = torch.rand(batch, count, generator=generator) < self.probability
+        spare = torch.randint(count, (batch, 1), generator=generator)
         masked.scatter_(1, spare, masked.gather(1, spare) | ~masked.any(1, keepdim=True))
         mask = masked.repeat_interleave(self.window, dim=1)[:, :tokens]
         return functional.pad(mask, (0, tokens - mask.shape[1]))

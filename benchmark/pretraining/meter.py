@@ -28,7 +28,7 @@ from marble.pretraining.state import TrainingState
 
 
 class Meter:
-    """Adds the numbers of steps to `TrainingState.totals`, and makes a line of the log of them."""
+    """Adds the numbers of steps to `TrainingState.totals` and turns them into lines of the log."""
 
     def __init__(self, state: TrainingState) -> None:
         self.state = state
@@ -64,7 +64,7 @@ class Meter:
         totals[name] = totals[name].to(value.device) + value if name in totals else value
 
     def line(self, recipe: Recipe, loader: Loader, peak: float) -> dict[str, Any]:
-        """Return a line of the log and begin anew; `peak` is the device's `matrix_rate`."""
+        """Return a line of the log and reset the meter; `peak` is the device's `matrix_rate`."""
         seconds = time.monotonic() - self._began
         line = {"step": self.state.step} | self._means()
         line["learning_rate"] = recipe.learning_rate(self.state.step - 1)

@@ -2,12 +2,12 @@
 
 Conventions
 -----------
-- The encoder hears masked audio (`marble.pretraining.masking`); targets are computed from the clean waveform without
+- The encoder reads masked audio (`marble.pretraining.masking`); targets are computed from the clean waveform without
   gradients, in float32.
 - Cross-entropy is the mean over masked tokens and codebooks; the regression of the Branchformer recipe (Section 3.3 of its
   paper) is the mean squared error over masked tokens and the dimensions of the feature (four stacked mel frames: 512), with
   weight 1, averaged over the features where there are several.
-- Where `Recipe.unmasked` is not 0, the tokens that are heard count as well, with that weight beside 1 for a masked one (Hsu
+- Where `Recipe.unmasked` is not 0, unmasked tokens count as well, with that weight beside 1 for a masked one (Hsu
   et al. 2021, HuBERT, arXiv 2106.07447, Section II-B). Then every mean is a weighted one.
 - `forward` returns weighted sums over the tokens of a batch, so that the mean over several batches or processes is exact.
 - Only tokens that count reach the heads: logits are ``Tensor[M, codebooks, codes]`` with M of them.
@@ -32,10 +32,10 @@ from marble.upstreams.loading.saved import WEIGHTS, SavedUpstream
 
 
 class Losses(NamedTuple):
-    """Weighted sums over the tokens that count: the loss with its graph; what is logged without it.
+    """Weighted sums over the tokens that count: the loss with its graph, the logged values without.
 
     Attributes:
-        loss: what is minimised, a scalar.
+        loss: a scalar, to be minimised.
         parts: name -> scalar; ``cross_entropy``, and ``regression`` where there is one.
         correct: weight of the tokens that were predicted, ``Tensor[codebooks]``, over all targets in order.
         counts: how often each code of each codebook was the target, ``Tensor[codes]`` for each codebook in order.
@@ -96,7 +96,7 @@ class MaskedPrediction(nn.Module):
         return torch.cat([self.mask.draw(1, self.tokens, self._generator("mask", number)) for number in numbers])
 
     def weights(self, mask: Tensor) -> Tensor:
-        """Return what each token of masks ``BoolTensor[B, T]`` counts in the loss, ``float64[B, T]``."""
+        """Return the weight of each token of masks ``BoolTensor[B, T]`` in the loss, ``float64[B, T]``."""
         return torch.where(mask, 1.0, torch.tensor(self.unmasked, dtype=torch.float64, device="cpu"))
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
@@ -171,7 +171,7 @@ class QuantiserTraining(nn.Module):
         return torch.ones(len(numbers), self.tokens, dtype=torch.bool)
 
     def weights(self, mask: Tensor) -> Tensor:
-        """Return what each token of masks ``BoolTensor[B, T]`` counts, ``float64[B, T]``: 1."""
+        """Return the weight of each token of masks ``BoolTensor[B, T]``, ``float64[B, T]``: 1."""
         return mask.double()
 
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
@@ -187,7 +187,7 @@ Objective = MaskedPrediction | QuantiserTraining
 
 
 def make_objective(recipe: Recipe, upstream: SavedUpstream) -> Objective:
-    """Return what a recipe minimises.
+    """Return the objective of a recipe.
 
     Raises:
         MarbleError: the recipe does not fit the upstream, or names no quantiser or teacher where one is needed.
@@ -197,6 +197,6 @@ def make_objective(recipe: Recipe, upstream: SavedUpstream) -> Objective:
 
 def _counts(tokens: Tensor, codes: int) -> list[Tensor]:
     """Return how often each code occurs in tokens ``LongTensor[M, K]``, ``Tensor[codes]`` for each of the K codebooks."""
-    # Unlike bincount, this asks a GPU nothing.
+    # Unlike bincount, this does not wait for a GPU.
     zeros = torch.zeros(codes, dtype=torch.long, device=tokens.device)
     return [zeros.scatter_add(0, book, torch.ones_like(book)) for book in tokens.unbind(1)]

@@ -33,7 +33,7 @@ def join_processes(device: torch.device) -> torch.device:
 
 
 def leave_processes() -> None:
-    """Part from the other processes at the same step; after an error do not: they might never come to it."""
+    """Leave the group of processes, all at the same step; after an error the others might never reach this call."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -77,8 +77,8 @@ class SynchronisedBatchNorm(nn.BatchNorm1d):
 class _Normed(torch.autograd.Function):
     """The norm over all processes: ``(x - mean) / sqrt(variance + eps) * weight + bias``, computed in float32.
 
-    What it keeps for the backward pass is its input, in the type that it has, and a few numbers a channel: the float32
-    tensors in between would double the memory of a stem.
+    It keeps its input, in the input's type, and a few numbers a channel for the backward pass: the float32 tensors in
+    between would double the memory of a stem.
     """
 
     @staticmethod
@@ -172,7 +172,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def spread_like(tensor: Tensor, pattern: Tensor) -> Tensor:
-    """Return a whole tensor on the device of another, and spread over the processes where that is."""
+    """Return a whole tensor on the device of another, and spread over the processes where the other is."""
     if isinstance(pattern, DTensor):
         return distribute_tensor(tensor.to(pattern.device), pattern.device_mesh, pattern.placements)
     return tensor.to(pattern.device)

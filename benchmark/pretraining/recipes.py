@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-- Times in seconds, learning rates for one optimiser step of `batch` clips, whatever number of processes they are spread over.
-- `Recipe.source` names the paper and the numbers of its table; `Recipe.assumptions` fill what no paper states.
+- Times in seconds, learning rates for one optimiser step of `batch` clips, however many processes share them.
+- `Recipe.source` names the paper and the numbers of its table; `Recipe.assumptions` state what no paper does.
 - ``--set batch=32``, ``--set optimiser.learning_rate=1e-3``, ``--set targets.0.codes=1024`` replace one value; every
   checkpoint holds the recipe that trained it.
 - A recipe without `mask` trains a quantiser (Mel-RVQ) instead of an upstream; `upstream` then gives the features.
@@ -16,13 +16,11 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveInt
 
 from marble.pretraining.masking import Fill, WindowMask
 from marble.registry import recipes
 from marble.settings import STRICT, change, validated
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Mask(BaseModel):
@@ -33,7 +31,7 @@ class Mask(BaseModel):
 
     model_config = STRICT
     domain: Literal["waveform", "patches"] = "waveform"
-    window: Positive = 10
+    window: PositiveInt = 10
     probability: Annotated[float, Field(gt=0, le=1)] = 0.6
     fill: Fill = "noise"
     tail: bool = False
@@ -44,7 +42,7 @@ class Mask(BaseModel):
 
 
 class TargetSpec(BaseModel):
-    """One set of tokens: a feature of the clean waveform, and what quantises it.
+    """One set of tokens: a feature of the clean waveform and its quantiser.
 
     Attributes:
         feature: ``stacked-mel`` (as the front end of the upstream normalises it), OMAR-RQ's ``mel``, ``cqt``, ``encodec`` or
@@ -60,10 +58,10 @@ class TargetSpec(BaseModel):
     model_config = STRICT
     feature: Literal["stacked-mel", "mel", "cqt", "encodec", "waveform", "latents"] = "stacked-mel"
     quantiser: Literal["random-projection", "fsq", "mel-rvq"] = "random-projection"
-    codes: Positive = 8192
-    codebooks: Positive = 1
-    dimensions: Positive = 16
-    levels: Positive = 6
+    codes: PositiveInt = 8192
+    codebooks: PositiveInt = 1
+    dimensions: PositiveInt = 16
+    levels: PositiveInt = 6
     formula: Literal["code", "paper"] = "code"
     seed: int = 142
     weights: str | None = None
@@ -82,7 +80,7 @@ class Optimiser(BaseModel):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[int, Field(ge=0)] = 0
-    horizon: Positive | None = None
+    horizon: PositiveInt | None = None
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -101,7 +99,7 @@ class Recipe(BaseModel):
         batch: clips of one optimiser step, over all processes.
         micro_batch: clips that one process encodes at once; the rest of its share is accumulated.
         precision: ``bf16`` computes under autocast with float32 weights, ``auto`` does so on a GPU.
-        unmasked: weight in the loss of a token that is heard; a masked one has 1.
+        unmasked: weight in the loss of an unmasked token; a masked one has 1.
         standardise: targets are made of features whose every dimension has mean 0 and variance 1 in the data, as BEST-RQ asks,
             instead of the mean and std of the upstream or of a corpus, one number each.
         frozen_stem: the convolutions of the stem stay random, its linear is their principal components, and neither is trained
@@ -124,9 +122,9 @@ class Recipe(BaseModel):
     frozen_stem: bool = False
     optimiser: Optimiser = Optimiser()
     seconds: Annotated[float, Field(ge=0.5, allow_inf_nan=False)] = 30.0
-    batch: Positive
-    micro_batch: Positive
-    steps: Positive
+    batch: PositiveInt
+    micro_batch: PositiveInt
+    steps: PositiveInt
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     recompute: bool = False
@@ -244,7 +242,7 @@ _MUQ_ITER_RVQ = _MEL_RVQ.model_copy(
 _MUQ_ITER = _MUQ.model_copy(
     update={
         "name": "muq-iter",
-        "source": "Zhu et al. 2025, MuQ, Section 3.3: trained anew for 150 000 steps on the tokens of muq-iter-rvq; "
+        "source": "Zhu et al. 2025, MuQ, Section 3.3: trained from the start for 150 000 steps on the tokens of muq-iter-rvq; "
         + _MUQ.source,
         "assumptions": (
             "targets.0.weights is what muq-iter-rvq trained, targets.0.upstream the MuQ of the first iteration",
@@ -308,7 +306,7 @@ def _tiny(base: Recipe, name: str, upstream: str, **changes: Any) -> Recipe:
 
 
 def _tiny_brn(name: str) -> Recipe:
-    """Return the recipe of a small Branchformer or Conformer: what 2000 steps can learn without losing what is random."""
+    """Return the recipe of a small Branchformer or Conformer, whose random stem stays frozen over its 2000 steps."""
     targets = (TargetSpec(codes=1024), TargetSpec(feature="cqt", codes=1024))
     changes = {"mask": Mask(probability=0.3), "targets": targets, "unmasked": 0.4, "standardise": True, "frozen_stem": True}
     recipe = _tiny(_BRN, name, name, **changes)

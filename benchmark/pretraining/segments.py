@@ -85,11 +85,11 @@ class Files:
         self.hours: float | None = len(self.segments) * seconds / 3600
 
     def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
-        """Yield for each number its place and samples float32[N], or the reason why there are none, in order."""
+        """Yield for each number its file and start, and samples float32[N], or the reason why there are none, in order."""
         waiting: deque[str] = deque()
 
         def requests() -> Iterator[Request]:
-            """Yield the requests to the workers, and note the places of their audio."""
+            """Yield the requests to the workers, and note file and start of each."""
             for number in numbers:
                 path, start = self._segment(number)
                 waiting.append(f"{path} from {start:g} s")
@@ -129,9 +129,9 @@ class Stream:
         Raises:
             MarbleError: a segment cannot be computed, as a rule for want of memory.
         """
-        asked, named = tee(numbers)
+        requested, named = tee(numbers)
         with WorkerPool(workers, self.function) as pool:
-            requests = ((number, self.seconds, self.sample_rate) for number in asked)
+            requests = ((number, self.seconds, self.sample_rate) for number in requested)
             for number, waveform in zip(named, pool.map(requests, ahead), strict=False):
                 if isinstance(waveform, BadAudioError):
                     raise MarbleError(f"Segment {number} of the stream {waveform}: use fewer --workers if memory is short.")
@@ -150,7 +150,7 @@ class Loader:
 
     Attributes:
         position: number of the next segment.
-        refused: name -> reason of every segment that was passed over.
+        refused: name -> reason of every segment that was skipped.
         waited: seconds spent waiting for audio since the trainer set it to 0.
     """
 

@@ -65,14 +65,14 @@ def pretrain(
         tensorboard: write TensorBoard's files as well, below ``<folder>/tensorboard``.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: processes that decode or render; None leaves one core to the training.
-        reporter: told of progress; None is silent.
+        reporter: shows progress; None is silent.
 
     Raises:
         MarbleError: a name, a setting or the data is wrong, the training diverged, or nothing can be written.
         Stopped: a signal ended the training, after a checkpoint.
     """
     folder = Path(folder)
-    # One process speaks for all.
+    # Only the first process reports.
     reporter = reporter if reporter and os.environ.get("RANK", "0") == "0" else Reporter()
     loaded = load_recipe(recipe, settings)
     _check_tasks(loaded, probe)
@@ -81,7 +81,7 @@ def pretrain(
     checkpoint = _checkpoint(folder, resume)
     processor = join_processes(choose_device(device))
     objective, source, about = _prepare(loaded, data, settings, reporter)
-    with writing(folder):  # refused at once, where a training under way would wait
+    with writing(folder):  # fails at once; a training under way would wait
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     if checkpoint is None:
@@ -119,7 +119,7 @@ def _check_tasks(recipe: Recipe, probe: Sequence[str]) -> None:
 def _prepare(
     recipe: Recipe, data: str, settings: Sequence[str], reporter: Reporter
 ) -> tuple[Objective, Source, dict[str, str]]:
-    """Return the objective with weights as drawn, the data, and what the manifest of a checkpoint says of both."""
+    """Return the objective with weights as drawn, the data, and the entries about both in the manifest of a checkpoint."""
     torch.manual_seed(stream_seed("pretraining", recipe.seed))
     upstream = _untrained(recipe.upstream)
     source = find_source(data, recipe, upstream.info.sample_rate)
@@ -148,7 +148,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
     """Return the segments of a folder of audio, of a table, or of a stream.
 
     Raises:
-        MarbleError: there is no such thing, or it holds no segment.
+        MarbleError: there is no such data, or it holds no segment.
     """
     if data in STREAMS:
         return Stream(STREAMS[data], recipe.seconds, sample_rate)

@@ -1,4 +1,4 @@
-"""The state of a training: what its steps change, and a checkpoint keeps."""
+"""The state of a training, which steps change and checkpoints keep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marble.pretraining.objective import Objective
 
 @dataclass
 class TrainingState:
-    """Where a training is, on one process.
+    """The state of a training on one process.
 
     Attributes:
         objective: weights, running statistics, targets.

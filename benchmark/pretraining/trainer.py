@@ -47,7 +47,7 @@ MAX_SKIPPED = 10
 _CHANGING = ("running_mean", "running_var", "num_batches_tracked", "stale_counter", "codebook.weight")
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: the training was asked to stop, and did)
+class Stopped(Exception):  # noqa: N818  (not an error: a signal stopped the training)
     """A signal ended the training after a checkpoint; `signal` is its number."""
 
     def __init__(self, number: int):
@@ -62,14 +62,14 @@ class Trainer:
         recipe: settings.
         objective: its upstream or quantiser is trained in place.
         source: segments of `recipe.seconds`.
-        folder: where checkpoints and the log are written.
-        device: where the training runs.
+        folder: of checkpoints and log.
+        device: of the training.
         workers: processes that decode or render; None leaves one core to the training.
-        reporter: told of progress.
+        reporter: shows progress.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
         tensorboard: whether TensorBoard's files are written as well.
-        about: what the manifest of a checkpoint says of training data and licence.
+        about: entries about training data and licence in the manifest of a checkpoint.
         on_checkpoint: called with (step, folder of the checkpoint) on the first process.
 
     Raises:
@@ -111,7 +111,7 @@ class Trainer:
 
     def _spread(self) -> nn.Module:
         """Return the objective as the processes train it together."""
-        # None of a quantiser, which is small, and replaces its codes itself.
+        # A quantiser has no blocks to spread: it is small, and replaces its codes itself.
         blocks = self.objective.upstream.blocks if isinstance(self.objective, MaskedPrediction) else nn.ModuleList()
         if self.recipe.recompute:
             parallel.recompute(blocks)
@@ -135,7 +135,7 @@ class Trainer:
 
         Raises:
             MarbleError: the training diverged, no audio can be used, or nothing can be written.
-            Stopped: a signal came.
+            Stopped: a signal ended the training.
         """
         state = self.state
         if resume:
@@ -155,7 +155,7 @@ class Trainer:
                 state.position = loader.position
                 advance(1)
                 self.journal.refuse(loader.refused)
-                stop, finished = self._asked_to_stop(), state.step == self.recipe.steps
+                stop, finished = self._stop_signal(), state.step == self.recipe.steps
                 diverged = state.skipped_in_a_row >= MAX_SKIPPED
                 if state.step % self.log_every == 0 or finished:
                     self._log(self.meter.line(self.recipe, loader, peak))
@@ -169,7 +169,7 @@ class Trainer:
                 if diverged:
                     raise MarbleError(
                         f"{self.recipe.name} diverged: {MAX_SKIPPED} steps in a row up to step {state.step} had no finite "
-                        f"gradient; {last} holds the last good weights: train anew with a smaller optimiser.learning_rate."
+                        f"gradient; {last} holds the last good weights: train again with a smaller optimiser.learning_rate."
                     )
         assert last is not None
         return last
@@ -219,7 +219,7 @@ class Trainer:
             with wait:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     losses = self.model(waveform, masks[start : start + size], batch.numbers[start : start + size])
-                # The processes' gradients are averaged, and the mean over all tokens that count is asked for.
+                # The processes' gradients are averaged, but the loss is the mean over all tokens that count.
                 (losses.loss * (self.world / total)).backward()
             detached.append(losses._replace(loss=losses.loss.detach()))
         return detached
@@ -257,8 +257,8 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _asked_to_stop(self) -> int:
-        """Return the number of the signal that any process has got, or 0."""
+    def _stop_signal(self) -> int:
+        """Return the number of the signal that any process has received, or 0."""
         if self.world == 1:
             return self._signal
         seen = torch.tensor(self._signal, device=self.device)

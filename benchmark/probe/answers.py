@@ -1,4 +1,4 @@
-"""Answers: what was said to the rows of a task, whoever said it.
+"""Answers: the outputs of any maker for the rows of a task.
 
 A maker of answers (a trained bank, a similarity with texts, the nearest centroid) gives one `Answers` for each `Group`. Each
 row of the validation and the test split is answered once; scores of tracks are taken from `Examples.by_track`.
@@ -58,5 +58,5 @@ class Answers:
     layer_weights: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-# Whoever makes answers: from the inputs and the groups to the answers of each.
+# A maker of answers: from the inputs and the groups to the answers of each.
 Maker = Callable[[Inputs, Sequence[Group], Reporter], dict[Group, Answers]]

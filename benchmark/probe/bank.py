@@ -12,8 +12,8 @@ Conventions
   for each learning rate. In float64 it agrees with one `torch.optim.Adam` for each probe to 1e-10 (tests/probe).
 - After each epoch the main metric is computed over all validation tracks; the best epoch of each member is kept, a member
   stops `patience` epochs after it, and finished members leave the stack.
-- The learning rate of a group is the one with the best validation metric. Only then, and only for it, is the test split
-  looked at.
+- The learning rate of a group is the one with the best validation metric. Only then, and only for this rate, is the
+  test split evaluated.
 
 `VERSION` is part of the identity of a trained probe: raise it whenever a change here changes a number.
 """
@@ -51,8 +51,8 @@ def train_probes(
 
     Args:
         features: ``Tensor[L, R, D]``, the rows; its device and type are those of the whole computation.
-        layers: which layer each of the L slices is.
-        groups: what to train; single layers must be among `layers`, "weighted" sums over all of them.
+        layers: the layer of each of the L slices.
+        groups: to train; single layers must be among `layers`, "weighted" sums over all of them.
         data: the task and its splits.
         settings: the probe of the protocol.
         on_epochs: called with the number of epochs done: 1 after each, and all that are left when the last member has stopped.
@@ -118,7 +118,7 @@ class _Bank:
 
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
-        """Score all members on the validation split, keep what improved, and drop what has stopped improving."""
+        """Score all members on the validation split, keep the weights that improved, and drop finished members."""
         valid = self.data.valid
         total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
         for part, answers in self._answers(self.weights, self.member % len(self.groups), valid):
@@ -137,7 +137,7 @@ class _Bank:
 
     @torch.no_grad()
     def choose(self) -> list[Answers]:
-        """Choose the learning rate of each group on validation, and only then look at the test split."""
+        """Choose the learning rate of each group on validation, and only then evaluate the test split."""
         scores = self.best.view(-1, len(self.groups)).T
         chosen = scores.argmax(dim=1)
         group = torch.arange(len(self.groups), device=chosen.device)
@@ -166,7 +166,7 @@ class _Bank:
         ]
 
     def _training_targets(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the targets of the training rows, and the mean and scale that they were freed of."""
+        """Return the standardised targets of the training rows, and the mean and scale that restore answers."""
         targets, track = self.data.train.targets, self.data.train.track
         if not targets.is_floating_point():
             return targets[track], targets.new_zeros(1), targets.new_ones(1)
@@ -190,7 +190,7 @@ class _Bank:
         return self.head.outputs(own, inputs, None if masks is None else masks[self.seed_of_group[group]], self.gradient)
 
     def _inputs(self, layer_logits: Tensor, group: Tensor, rows: Tensor) -> Tensor:
-        """Return what each member reads, ``Tensor[K, B, D]``: its layer, or its weighted sum of all layers."""
+        """Return the inputs of each member, ``Tensor[K, B, D]``: its layer, or its weighted sum of all layers."""
         part, seed = self.slice_of_group[group], self.seed_of_group[group]
         inputs = self.features[part.clamp(min=0)[:, None], rows[seed]]
         for number in range(len(self.seeds)) if self.sums else ():
@@ -225,7 +225,7 @@ class _Bank:
             values.grad = None
 
     def _learn(self) -> None:
-        """Let autograd follow all weights but the first, whose gradient `_FirstLayer` writes."""
+        """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""
         for values in self.weights[1:]:
             values.requires_grad_()
 

@@ -29,15 +29,15 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the bootstrap interval over tracks of a metric that is averaged over seeds.
 
-    Every seed is evaluated on the same resample, so the interval tells of the tracks and not of the seeds.
+    Every seed is evaluated on the same resample, so the interval reflects the tracks and not the seeds.
 
     Args:
         scores: ``Tensor[S, N, C]``, the answers of S seeds to N tracks.
-        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.probe.metrics` wants them.
+        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.probe.metrics` takes them.
         metric: one of `marble.probe.metrics.METRICS`.
         track: ``int64[N]``, for answers to windows: the track of each, which is drawn with all its windows.
-        resamples: how many times the tracks are drawn.
-        seed: of the drawing; equal seeds and equal numbers of tracks give equal resamples.
+        resamples: number of resamples.
+        seed: of the resampling; equal seeds and equal numbers of tracks give equal resamples.
         level: share of the resamples inside the interval.
 
     Returns:

@@ -1,15 +1,15 @@
-"""Heads: what a probe computes from the rows of its layer, for all members of a bank at once.
+"""Heads: the map of a probe from the rows of its layer to outputs, for all members of a bank at once.
 
 Conventions
 -----------
 - A head is the shape of a probe: its weights, how they begin, and the way from inputs ``Tensor[K, B, D]`` of K members to
-  outputs ``Tensor[K, B, C]``. The loop that trains it (`marble.probe.bank`) knows nothing of its inside.
+  outputs ``Tensor[K, B, C]``. The loop that trains it (`marble.probe.bank`) knows nothing else of it.
 - ``mlp``: Linear(D, H) - ReLU - Dropout - Linear(H, C). ``linear``: Linear(D, C), without dropout.
 - The first weight is a matrix ``[D, .]`` of every member; its gradient is written to a tensor that the bank makes once
   (`first_layer`). Later weights are left to autograd.
 - Initial weights depend on (task, seed) and sizes alone, uniform as `torch.nn.Linear` draws them, in float64.
 - Weights are padded with zeros to multiples of 16. Such units learn nothing. They put every member on a boundary of the vector
-  registers, so that the last bits of its arithmetic do not depend on how many members stand before it.
+  registers, so that the last bits of its arithmetic do not depend on the number of members before it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Head(Protocol):
             weights: of K members, as `initial` gives them for one.
             inputs: the rows of each member.
             masks: factors of the hidden units, ``Tensor[K, B, H]``; None without dropout.
-            gradient: where that of the first weight is written.
+            gradient: receives the gradient of the first weight.
         """
         ...
 

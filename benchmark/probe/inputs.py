@@ -1,7 +1,7 @@
-"""Inputs: the features and targets of a task as tensors; what every maker of answers reads.
+"""Inputs: the features and targets of a task as tensors, for every maker of answers.
 
-A *row* is what a reduction kept of a window: with a pooling, one row a window. A track has one or more rows; what is said to a
-track is the mean of what is said to its rows.
+A *row* is the output of a reduction for a window: with a pooling, one row a window. A track has one or more rows; the answer to
+a track is the mean of the answers to its rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Examples:
     """The rows of one split and the tracks they belong to.
 
     Attributes:
-        rows: ``int64[R]``, where the rows stand among all rows of the task.
+        rows: ``int64[R]``, the positions of the rows among all rows of the task.
         track: ``int64[R]``, the number of the track of each row.
         targets: of the tracks: ``int64[M]``, or ``float[M, C]``.
     """
@@ -37,13 +37,13 @@ class Examples:
         return total.index_add_(-2, self.track.to(values.device), values) / self.rows_of_tracks(values)
 
     def rows_of_tracks(self, like: Tensor) -> Tensor:
-        """Return how many rows each track has, ``Tensor[M, 1]`` of the type and device of another tensor."""
+        """Return the number of rows of each track, ``Tensor[M, 1]`` of the type and device of another tensor."""
         return self.track.bincount(minlength=len(self.targets))[:, None].to(like)
 
 
 @dataclass(frozen=True)
 class ProbeData:
-    """What is asked: name and kind of the task, number of outputs, the metric that chooses, and the three splits."""
+    """A task in numbers: its name and kind, number of outputs, the metric that chooses, and the three splits."""
 
     task: str
     kind: str
@@ -58,17 +58,17 @@ class Inputs:
     """The features and targets of a task for one upstream, as tensors.
 
     Args:
-        task: what is asked.
+        task: the task.
         clips: the usable clips.
         keys: their keys in the cache.
-        space: where their features lie.
+        space: the cache space of their features.
         widths: of the rows of each layer that the cache holds for all clips, ascending.
-        device: where tensors are wanted.
+        device: of the tensors.
 
     Attributes:
         data: rows, tracks and targets of the splits.
         tracks: names of the tracks of each split, in the order of their numbers.
-        rows: how many rows each clip has, ``int64[clips]``.
+        rows: number of rows of each clip, ``int64[clips]``.
     """
 
     def __init__(

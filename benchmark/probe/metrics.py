@@ -21,7 +21,7 @@ Metrics
 -------
 - `accuracy`: share of tracks whose highest score is at the true class; of equal scores the lowest class counts.
 - `window_accuracy`: the same of windows in place of tracks, as papers that call a window an example count.
-- `balanced_accuracy`: mean over classes of the share of their tracks that is found.
+- `balanced_accuracy`: mean over classes of the share of their tracks that is classified correctly.
 - `roc_auc`: mean over labels of the probability that a positive scores above a negative, ties counting half.
 - `average_precision`: mean over labels of the sum of precision times the gain in recall over all distinct thresholds,
   without interpolation.
@@ -33,8 +33,8 @@ Metrics
   rule of MIREX's evaluation code and of `mir_eval.key.weighted_score`, with which it agrees on all 576 pairs.
 - `key_score_both_fifths`: the same with .5 for the fifth below as well, as the text of MIREX can be read.
 - `ordinal_mse`, `ordinal_balanced_accuracy`, `kendall_tau` of the grades that `grades` decodes: mean over grades of the mean
-  squared error within each (lower is better), mean over grades of the share that is found, and rank correlation (tau-b,
-  undefined where either side is constant).
+  squared error within each (lower is better), mean over grades of the share that is decoded correctly, and rank correlation
+  (tau-b, undefined where either side is constant).
 
 The others agree with the functions of `sklearn.metrics` (`accuracy_score`, `balanced_accuracy_score`, `roc_auc_score`,
 `average_precision_score`, `r2_score`, `mean_squared_error`; macro or uniform averages, `sample_weight`) to 1e-12, and
@@ -55,7 +55,7 @@ from marble.kinds import grades
 # Probes × tracks × weightings at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
 
-# What is left to do for weights[N, K] once the scores of P probes are prepared: give values[P, K].
+# The rest of a metric once the scores of P probes are prepared: from weights[N, K] to values[P, K].
 _Weigh = Callable[[Tensor], Tensor]
 _Prepare = Callable[[Tensor, Tensor], _Weigh]
 
@@ -69,7 +69,7 @@ class Metric:
         prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[N, K]`` to values ``[P, K]``.
         higher_is_better: False for errors.
         description: one line for people, with the unit or range.
-        of_windows: asked of single windows, not of tracks; such a metric chooses nothing.
+        of_windows: scores single windows, not tracks; such a metric chooses nothing.
     """
 
     name: str
@@ -107,12 +107,12 @@ class Metric:
         size = max(tracks, 1)
         probe_step = max(_CHUNK // (size * max(resamples * scores.shape[-1], 1)), 1)
         step = max(_CHUNK // (size * probe_step), 1)
-        parts = [some.contiguous() for some in weights.split(step, dim=1)]
+        parts = [part.contiguous() for part in weights.split(step, dim=1)]
         for probe in range(0, len(scores), probe_step):
-            some = scores[probe : probe + probe_step]
-            weigh = self.prepare(some, targets)
+            chunk = scores[probe : probe + probe_step]
+            weigh = self.prepare(chunk, targets)
             answer = torch.cat([weigh(part) for part in parts], dim=1)
-            values[probe : probe + probe_step] = answer.masked_fill(some.isnan().flatten(1).any(1)[:, None], torch.nan)
+            values[probe : probe + probe_step] = answer.masked_fill(chunk.isnan().flatten(1).any(1)[:, None], torch.nan)
         return values
 
 
@@ -125,7 +125,7 @@ def undefined_labels(targets: Tensor) -> int:
 def _total(values: Tensor) -> Tensor:
     """Return the sum over the last dimension but one, added from first to last; ``[..., N, K]`` gives ``[..., K]``.
 
-    `Tensor.sum` splits a single row over threads, so that its rounding would depend on how many probes stand beside.
+    `Tensor.sum` splits a single row over threads, so that its rounding would depend on the number of probes.
     """
     return values.cumsum(-2)[..., -1, :] if values.shape[-2] else values.sum(-2)
 
@@ -151,11 +151,13 @@ def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
 
 
 def _macro(column: _Prepare) -> _Prepare:
-    """Return the mean over labels, undefined ones left out, of what `column` makes of ``scores[P, N]`` and ``target[N]``."""
+    """Return the mean over labels, undefined ones left out, of `column`, a metric of ``scores[P, N]`` and ``target[N]``."""
 
     def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
         """Prepare every label."""
-        columns = [column(one.contiguous(), target) for one, target in zip(scores.unbind(-1), targets.unbind(-1), strict=True)]
+        columns = [
+            column(part.contiguous(), target) for part, target in zip(scores.unbind(-1), targets.unbind(-1), strict=True)
+        ]
         return lambda weights: _mean(torch.stack([weigh(weights) for weigh in columns], dim=1))
 
     return prepare
@@ -170,8 +172,8 @@ class _Ranking:
     one more than the largest number of groups: after its last one a probe has stretches for the rest, and empty ones.
 
     Attributes:
-        order: number of the track at each place, ``[P, N]``.
-        begins: where in it each stretch begins, as flat indices ``[P * M * 3]``.
+        order: number of the track at each rank, ``[P, N]``.
+        begins: first rank of each stretch, as flat indices ``[P * M * 3]``.
     """
 
     order: Tensor
@@ -182,8 +184,8 @@ class _Ranking:
         """Return the ranking of ``scores[P, N]`` for ``target[N]``."""
         probes, tracks = scores.shape
         positives_first = target.argsort(descending=True, stable=True)
-        values, place = scores[:, positives_first].sort(dim=-1, descending=True, stable=True)
-        order = positives_first[place]
+        values, indices = scores[:, positives_first].sort(dim=-1, descending=True, stable=True)
+        order = positives_first[indices]
         positive = target.bool()[order]
         group = torch.ones_like(positive)
         group[:, 1:] = values[:, 1:] != values[:, :-1]
@@ -205,9 +207,9 @@ class _Ranking:
 
 
 def _next(marked: Tensor) -> Tensor:
-    """Return the first marked place from each place of ``[P, N]`` on, and N where there is none, ``[P, N + 1]``."""
-    places = torch.arange(marked.shape[-1] + 1, device=marked.device)
-    first = places.where(functional.pad(marked, (0, 1)), marked.shape[-1])
+    """Return the first marked position from each position of ``[P, N]`` on, and N where there is none, ``[P, N + 1]``."""
+    positions = torch.arange(marked.shape[-1] + 1, device=marked.device)
+    first = positions.where(functional.pad(marked, (0, 1)), marked.shape[-1])
     return first.flip(-1).cummin(-1).values.flip(-1)
 
 
@@ -252,7 +254,7 @@ def _r2(scores: Tensor, target: Tensor) -> _Weigh:
         """Return one less the error over the variance, ``[P, K]``."""
         mean = _total(weights * values) / weights.sum(0)
         variance = _total(weights * (values - mean).square()) / weights.sum(0)
-        # Rounding may leave a constant dimension a variance of 1e-32, so the values themselves are asked whether they vary.
+        # Rounding may leave a constant dimension a variance of 1e-32, so variation is tested on the values themselves.
         counted = weights > 0
         varies = values.where(counted, -torch.inf).amax(0) > values.where(counted, torch.inf).amin(0)
         return (1 - error(weights) / variance).where(varies, torch.nan)
@@ -331,8 +333,8 @@ def _kendall_tau(counts: Tensor) -> Tensor:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _accuracy, True, "share of tracks whose class is found, 0 to 1"),
-        Metric("window_accuracy", _accuracy, True, "share of windows whose class is found, 0 to 1", of_windows=True),
+        Metric("accuracy", _accuracy, True, "share of tracks classified correctly, 0 to 1"),
+        Metric("window_accuracy", _accuracy, True, "share of windows classified correctly, 0 to 1", of_windows=True),
         Metric("balanced_accuracy", _balanced_accuracy, True, "mean recall over classes, 0 to 1"),
         Metric("roc_auc", _macro(_roc_auc), True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5"),
         Metric("average_precision", _macro(_average_precision), True, "area under precision over recall, mean over labels"),

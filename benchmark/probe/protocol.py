@@ -7,8 +7,8 @@ benchmark (one hidden layer of 512, Adam, six learning rates) with the selection
 
 A protocol is data: `--set probe.hidden=256` changes one value, is recorded in the result and changes its identity.
 
-The other protocols are presets that come as near to other people's as this harness can: only values that their sources state
-differ from ``marble``, some of them for single tasks, and what the harness cannot express stands in the description. The
+The other protocols are presets, as near to published protocols as this harness can come. They differ from ``marble`` only in
+values that their sources state, some of them for single tasks; the description lists what the harness cannot express. The
 selection rule above holds for all.
 """
 
@@ -51,10 +51,10 @@ class Protocol(BaseModel):
     Attributes:
         name: how the command line calls it.
         description: for people, and part of no result.
-        by_task: settings that replace values where the task of this name is asked; part of a result only by their effect.
+        by_task: settings that replace values for the task of this name; part of a result only by their effect.
         windows: how clips are cut.
         pooling: the reduction of each window; see `marble.features.reduction`.
-        probe: what is trained.
+        probe: the head and its training.
         changes: the values that ``--set`` replaced.
     """
 
@@ -166,7 +166,7 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     Args:
         name: of the protocol.
         settings: ``KEY=VALUE`` such as ``probe.hidden=256``.
-        task: the name of the task that is asked; what the preset says for it stands before the settings.
+        task: the name of the task; the preset's settings for it precede `settings`.
 
     Raises:
         MarbleError: no protocol has this name, or a setting has an unknown key or an impossible value.

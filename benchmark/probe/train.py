@@ -1,11 +1,12 @@
-"""The maker of answers that trains a bank: as many groups at once as memory allows, each trained once, ever.
+"""The maker of answers that trains a bank: as many groups at once as memory allows, each trained only once.
 
 Conventions
 -----------
 - The answers of a trained group are kept beside the feature cache, one checked file each (`marble.features.checked`), named
-  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). A killed run finds here what it had
-  finished; more seeds or layers train only what is new. A damaged file counts as none.
-- A lock per group keeps two processes from training the same group: what another process trains is waited for and read.
+  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command
+  continues a killed run with the finished groups; more seeds or layers train only the new ones. A damaged file counts as
+  missing.
+- A lock per group keeps two processes from training the same group: the answers of another process are awaited and read.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class BankMaker:
     Attributes:
         probe: of the protocol.
         root: folder of the cache.
-        title: what the progress is called.
+        title: name of the progress bar.
     """
 
     probe: Probe
@@ -103,7 +104,7 @@ class BankMaker:
         """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
 
         def alike(group: Group) -> tuple[bool, int]:
-            """Return what groups of one stack share: whether they are weighted sums, and the width of their rows."""
+            """Return the common traits of one stack: whether they are weighted sums, and the width of their rows."""
             weighted = group.layer == "weighted"
             return weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
 
@@ -113,20 +114,20 @@ class BankMaker:
             while waiting:
                 free = free_memory(inputs.device)
                 budget = min(free // 2, _CPU_STACK_BYTES) if inputs.device.type == "cpu" else free // 2
-                each = bytes_per_member(width, inputs.data, self.probe) * len(self.probe.learning_rates)
-                if each > 2 * free:
+                group_bytes = bytes_per_member(width, inputs.data, self.probe) * len(self.probe.learning_rates)
+                if group_bytes > 2 * free:
                     raise MarbleError(
-                        f"The probes of one layer and seed need {each / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
+                        f"The probes of one layer and seed need {group_bytes / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
                         "lower probe.hidden, or train fewer learning rates."
                     )
                 if not weighted:
-                    each += 4 * width * int(inputs.rows.sum()) // seeds
-                size = max(1, int(budget // each))
+                    group_bytes += 4 * width * int(inputs.rows.sum()) // seeds
+                size = max(1, int(budget // group_bytes))
                 yield waiting[:size]
                 waiting = waiting[size:]
 
     def _path(self, inputs: Inputs, group: Group) -> Path:
-        """Return where the answers of a group are kept."""
+        """Return the path of the answers of a group."""
         task = inputs.task
         key = digest(
             {
@@ -145,7 +146,7 @@ class BankMaker:
 
 
 def _load(path: Path) -> Answers | None:
-    """Return the answers in a file, or None where it is not there or damaged."""
+    """Return the answers in a file, or None if it is missing or damaged."""
     try:
         metadata, arrays = read_checked(path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -153,7 +154,7 @@ def _load(path: Path) -> Answers | None:
         training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"])
         return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
     except (OSError, *DAMAGE):
-        with suppress(OSError):  # not there, or in a folder that may only be read
+        with suppress(OSError):  # missing, or in a read-only folder
             path.unlink()
         return None
 

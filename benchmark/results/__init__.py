@@ -1,4 +1,4 @@
-"""Results: the document, the folder of all of them, and what ranks and draws them. Nothing here imports torch."""
+"""Results: their document, their folder, their ranking and figures. No module of this package imports torch."""
 
 from marble.results.store import load
 

@@ -1,4 +1,4 @@
-"""Which results stand together in a figure or a table, and which of several on one task.
+"""Choose the results of a figure or a table, and one of several results on one task.
 
 - Of one upstream's results on a task the newest is taken; of those on the same data the one with the most layers, so that a
   look at one layer replaces no scan.
@@ -15,10 +15,10 @@ from marble.results.schema import Result
 
 
 def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:
-    """Return the chosen results of each upstream and protocol, one for each task, by the stem of what is drawn from them.
+    """Return the chosen results of each upstream and protocol, one for each task, by the stem of their figure.
 
-    The stem, such as ``muq/marble``, is a path below the folder of all results; it ends with a hash of what is different
-    where a group stands apart.
+    The stem, such as ``muq/marble``, is a path below the folder of all results; it ends with a hash of the
+    differences where a group stands apart.
     """
     groups: dict[Path, dict[str, Result]] = {}
     by_date = sorted(results, key=lambda result: result.provenance.date)

@@ -26,7 +26,7 @@ from marble.errors import printable
 from marble.files import atomic_write
 from marble.results.schema import Result
 
-_LETTERS = 13.5  # of 9 points that an inch holds
+_LETTERS = 13.5  # of 9 points, in an inch
 _MAP = colormaps["cividis"]
 _STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
 
@@ -114,7 +114,7 @@ def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str
 
 
 def _title(results: Sequence[Result], letters: int) -> list[str]:
-    """Return the lines above a heatmap, of so many letters at most."""
+    """Return the lines above a heatmap, each of at most this many letters."""
     counts = sorted({len(layer.runs) for result in results for layer in result.layers})
     about = f"mean test score of {' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
     about += f", protocol {results[0].protocol.label}"

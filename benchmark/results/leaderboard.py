@@ -33,7 +33,7 @@ def leaderboard(results: Iterable[Result], *, synthetic: bool = False, with_publ
     The column `source` says "measured", or "published" with paper and table.
 
     Args:
-        results: any; `choose_results` says which of several of one upstream on one task is taken.
+        results: any; `choose_results` chooses one of several results of an upstream on a task.
         synthetic: rows of the synthetic tasks instead of those of real data; the two never stand in one leaderboard. Results
             of a ``--limit`` run stand in neither.
         with_published: add the numbers of the papers, and measured rows of the metrics that papers state for a task. The
@@ -124,7 +124,7 @@ def _row(result: Result, metric: str) -> dict[str, object]:
 
 
 def _no_formula(value: object) -> object:
-    """Return a cell for spreadsheets."""
+    """Return a cell that no spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -132,12 +132,12 @@ def _no_formula(value: object) -> object:
 
 
 def _cell(value: object) -> str:
-    """Return a cell for people."""
+    """Return a cell as readable text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 def _markdown(text: str) -> str:
-    """Return a text with everything escaped that Markdown would read; an underscore inside a word is none of it."""
+    """Return a text with all markup of Markdown escaped; an underscore inside a word is not markup."""
     return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)

@@ -15,9 +15,9 @@ from typing import Any
 def published_numbers() -> list[dict[str, Any]]:
     """Return every published number as one row, by paper and in the order of its tables.
 
-    Each has the columns of the files (but the unit), with `table` as a number, `value` and `spread` (None where none is
+    Each has the columns of the files (except the unit), with `table` as a number, `value` and `spread` (None where none is
     printed) in the unit of marble's metric, and two more: `source`, the mark that the number carries in a leaderboard, and
-    `protocol`, the name of the paper's own one, which no measured row has.
+    `protocol`, the name of the paper's own protocol, which no measured row has.
     """
     tables = sorted(
         (file for file in files("marble.papers").iterdir() if file.name.endswith(".csv")), key=lambda file: file.name

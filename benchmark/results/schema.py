@@ -1,4 +1,4 @@
-"""A result: what one upstream reached on one task under one protocol; one JSON document that answers for itself.
+"""A result: the scores of one upstream on one task under one protocol, as one self-contained JSON document.
 
 Conventions
 -----------
@@ -12,7 +12,7 @@ Conventions
 - A metric that does not exist is null.
 - ``seal`` is the sha256 of the document's canonical JSON without the seal; ``predictions_sha256``, part of that, is the sha256
   of the Parquet file, which is written first. So a damaged document, damaged answers, and a pair that does not belong
-  together are all noticed. Documents from before the seal have neither, and are read as they stand.
+  together are all noticed. Documents from before the seal have neither, and are read without this check.
 - ``upstream``, ``task``, ``protocol`` and ``provenance`` keep fields that this version does not know, so that a newer
   document is read whole; anywhere else an unknown field is an error.
 """
@@ -98,7 +98,7 @@ class TaskRecord(_Record):
 
 
 class ProtocolRecord(_Record):
-    """The protocol as it was used: windows in seconds with nothing left open, and the label that stands beside numbers."""
+    """The protocol as it was used: resolved windows in seconds, and the label that stands beside numbers."""
 
     name: str
     windows: dict[str, Any]
@@ -163,7 +163,7 @@ class LayerResult(_Part):
 
 
 class Selected(_Part):
-    """The layer that validation chose, and what it reached."""
+    """The layer that validation chose, and its scores."""
 
     layer: int | str
     name: str
@@ -182,7 +182,7 @@ class BadClip(_Part):
 
 
 class Cost(_Part):
-    """What this run spent: times in seconds, audio in hours, memory (on a CPU of the whole process) and cache in bytes."""
+    """The cost of this run: times in seconds, audio in hours, memory (on a CPU of the whole process) and cache in bytes."""
 
     encoder_seconds: float
     probe_seconds: float
@@ -211,7 +211,7 @@ class Result(_Part):
 
     @property
     def path(self) -> Path:
-        """Where the result lies below the folder of all results."""
+        """The path of the result below the folder of all results."""
         folder = Path(_slug(self.upstream.name)) / _slug(self.task.name)
         return folder / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
 
@@ -279,10 +279,10 @@ class Result(_Part):
                 with file.open("rb") as content:
                     read_metadata(content)
             elif file_hash(file) != self.predictions_sha256:
-                raise MarbleError(f"{file} is damaged or of another run: the same marble run command writes it anew.")
+                raise MarbleError(f"{file} is damaged or of another run: the same marble run command writes it again.")
         except (OSError, ArrowInvalid) as error:
             why = reason(error) if isinstance(error, OSError) else "not a Parquet file"
-            raise MarbleError(f"{file} cannot be read ({why}): the same marble run command writes it anew.") from error
+            raise MarbleError(f"{file} cannot be read ({why}): the same marble run command writes it again.") from error
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON data."""

@@ -1,7 +1,7 @@
-"""The folder of all results: reading documents, none of which is trusted before its seal is checked.
+"""The folder of all results: documents are read and checked against their seals.
 
-A document that is damaged, cut short or of another schema is named in a warning and passed over by whatever reads all results;
-the command that made it writes it anew.
+A document that is damaged, cut short or of another schema is named in a warning and left out wherever all results are
+read; the command that made it writes it again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def read_all(root: Path) -> list[Result]:
 
 
 def find(root: Path, identity: str) -> Result | None:
-    """Return the result of this identity if it is below a folder, whole, with its predictions; a damaged one is warned of."""
+    """Return the result of this identity if it is below a folder, whole, with its predictions; warn of a damaged one."""
     for path in root.glob(f"*/*/*-{identity[:12]}.json"):
         try:
             result = read(path)

@@ -2,8 +2,8 @@
 
 Data
     Either ``PATH/<class>/**/<audio>``, or the same below ``PATH/train``, ``PATH/valid`` and ``PATH/test`` (also validation,
-    val, dev, testing, eval). Audio is known by its extension; hidden files are ignored, a warning counts other files. Links
-    are followed.
+    val, dev, testing, eval). Audio is recognised by its extension; hidden files are ignored, a warning counts other files.
+    Links are followed.
 Split
     The split folders if there are any. Else 3:1:1, stratified by class, by the sha256 of each file's content: copies of one
     recording are always in one split, and renaming a file or moving the folder changes nothing.
@@ -118,7 +118,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _clips(root: Path, files: list[tuple[str, str, Path]]) -> list[Clip]:
-    """Return the clips; an unreadable file is a recording of its own here and is reported when it is decoded."""
+    """Return the clips; an unreadable file counts as a recording of its own and is reported when it is decoded."""
     contents = {} if files[0][1] else file_hashes([path for _, _, path in files])
     unit = {path: str(contents.get(path)) for _, _, path in files}
     splits = stratified_splits({unit[path]: label for label, _, path in reversed(files)}, str(root)) if contents else {}

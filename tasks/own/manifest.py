@@ -1,15 +1,15 @@
 """Manifests: other people's lists of the clips of a task, ``--task gtzan --manifest SOURCE``.
 
 A manifest replaces clips, splits and targets; kind, labels, metrics and window stay. The task is then called ``gtzan@NAME``. A
-warning says so where its splits have not the official sizes.
+warning is given if its splits do not have the official sizes.
 
 Source
     A JSONL file, a folder, or ``hf:NAME``; see `marble.tasks.own.manifest_rows`.
 Fields of a row
-    ``audio_path``, ``audio``, ``path`` or ``file`` (the first that is there): a path, or the bytes of a file.
+    ``audio_path``, ``audio``, ``path`` or ``file`` (the first present): a path, or the bytes of a file.
     ``label``, ``labels`` or ``target``: the target. A tag may carry its category (``genre---rock``).
     ``ori_uid`` or ``group``: the track of a clip; optional.
-    ``split``: where the source does not tell it. Other fields are ignored.
+    ``split``: where the source does not state it. Other fields are ignored.
 Audio
     A path is looked for in the manifest's folder, the folder above, the current folder and the data root, first whole, then
     without its first folder, its first two, and so on. So ``data/GTZAN/genres/…`` is found whichever part of it exists. The
@@ -39,7 +39,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
     """Return the same task on the clips of a manifest.
 
     Args:
-        task: any.
+        task: any task.
         source: FILE, FOLDER or hf:NAME.
         offline: take a dataset of the hub from the hub's cache alone.
 
@@ -99,9 +99,9 @@ def _stored(content: bytes) -> Path:
 
 def _located(clips: list[Clip], folders: list[Path]) -> list[Clip]:
     """Return the clips with paths that exist, by the first rule that finds the file of one of 64 clips."""
-    some = [clip.path.parts for clip in clips[:: max(1, len(clips) // 64)]]
-    for left_out in range(max(map(len, some), default=0)):
-        for parts in some:
+    sample = [clip.path.parts for clip in clips[:: max(1, len(clips) // 64)]]
+    for left_out in range(max(map(len, sample), default=0)):
+        for parts in sample:
             for folder in folders:
                 if folder.joinpath(*parts[left_out:]).is_file():
                     return [replace(clip, path=folder.joinpath(*clip.path.parts[left_out:])) for clip in clips]

@@ -1,4 +1,4 @@
-"""Where the rows of a manifest come from: JSONL files, a folder, or the Hugging Face hub.
+"""The rows of a manifest: from JSONL files, a folder, or the Hugging Face hub.
 
 FILE
     One of the files ``NAME.train.jsonl``, ``NAME.val.jsonl`` and ``NAME.test.jsonl`` of MARBLE v2, which stands for all three;
@@ -35,7 +35,7 @@ _MARBLE_V2 = {
 
 
 class Row(NamedTuple):
-    """A line or row: its name in errors, the split of its file ("" where the row tells), its fields."""
+    """A line or row: its name in errors, the split of its file ("" if the row states it), its fields."""
 
     name: str
     split: str
@@ -54,7 +54,7 @@ def open_rows(task: str, source: str, *, offline: bool) -> Rows:
     """Find a manifest.
 
     Args:
-        task: name of the task that it is for.
+        task: name of its task.
         source: FILE, FOLDER or hf:NAME.
         offline: take a dataset of the hub from the hub's cache alone.
 
@@ -89,7 +89,7 @@ def _from_hub(name: str, offline: bool) -> Path:
 
 
 def _files(task: str, path: Path) -> Mapping[Path, str]:
-    """Return the JSONL files of a manifest, each with its split ("" where its lines tell); none where it is a dataset."""
+    """Return the JSONL files of a manifest, each with its split ("" if its lines state it); none where it is a dataset."""
     if not path.exists():
         raise MarbleError(f"There is no manifest {path.absolute()}: give --manifest a JSONL file, a folder or hf:NAME.")
     folder = path if path.is_dir() else path.parent

@@ -1,8 +1,8 @@
-"""``music-preference:FILE``, ``rap-detection:FILE``, ``sound-quality:FILE``: the three own tasks of the layer-wise study.
+"""``music-preference:FILE``, ``rap-detection:FILE``, ``sound-quality:FILE``: the layer-wise study's own three tasks.
 
 Data
-    The 4,000 rated tracks of the study (Music Taste) are private, so its numbers cannot be reproduced; these tasks ask its
-    questions about other tracks. FILE is a table as in `marble.tasks.own.table`, with ``path`` and ``score``, the mean rating
+    The 4,000 rated tracks of the study (Music Taste) are private, so its numbers cannot be reproduced; these tasks apply its
+    definitions to other tracks. FILE is a table as in `marble.tasks.own.table`, with ``path`` and ``score``, the mean rating
     of the listeners, instead of a target; ``id``, ``start``, ``stop``, ``group`` and ``split`` are optional.
 Labels
     music-preference (0 unpleasant, 1 mostly pleasant, 2 professional): preferred above 1, else non-preferred.
@@ -29,13 +29,13 @@ from marble.tasks.own.table import read_table, task_of_table
 
 
 def _maker(
-    name: str, question: str, highest: float, labels: tuple[str, ...], label: Callable[[float], str]
+    name: str, summary: str, highest: float, labels: tuple[str, ...], label: Callable[[float], str]
 ) -> Callable[[str], Task]:
     """Return the function from the path of a table to the task.
 
     Args:
         name: of the task.
-        question: for the description.
+        summary: first line of the description.
         highest: the best score; the worst is 0.
         labels: the classes.
         label: from a score to its class.
@@ -58,7 +58,7 @@ def _maker(
         return replace(
             task,
             name=f"{name}:{file.stem}",
-            description=f"{question}\n\n{__doc__}",
+            description=f"{summary}\n\n{__doc__}",
             labels=labels,
             citation="the user's own data; questions of Zhou, Zhou and Chen, Layer-wise investigation of large-scale "
             "self-supervised music representation models, 2025",

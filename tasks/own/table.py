@@ -133,7 +133,7 @@ def _clips(file: Path, table: pandas.DataFrame, targets: list[Target]) -> list[C
     rows = table.to_dict("records")
     if "id" in table.columns and table["id"].isna().any():
         raise MarbleError(f"The table {file} has no id in row {int(table['id'].isna().to_numpy().argmax()) + 1}: fill it in.")
-    splits = _given_splits(file, rows) if "split" in table.columns else _made_splits(file, rows, paths, targets)
+    splits = _splits_of_column(file, rows) if "split" in table.columns else _dealt_splits(file, rows, paths, targets)
     for row, path, target, split in zip(rows, paths, targets, splits, strict=True):
         start, stop = (_seconds(file, len(clips), name, row.get(name)) for name in ("start", "stop"))
         times = "" if start is None and stop is None else f"@{start or 0:g}-{'end' if stop is None else f'{stop:g}'}"
@@ -161,7 +161,7 @@ def _seconds(file: Path, row: int, column: str, value: Any) -> float | None:
         raise MarbleError(f"The table {file} has the {column} '{value}' in row {row + 1}: write seconds.") from error
 
 
-def _given_splits(file: Path, rows: list[dict]) -> list:
+def _splits_of_column(file: Path, rows: list[dict]) -> list:
     for number, row in enumerate(rows):
         if str(row["split"]).strip().lower() not in ALIASES:
             raise MarbleError(
@@ -170,7 +170,7 @@ def _given_splits(file: Path, rows: list[dict]) -> list:
     return [ALIASES[str(row["split"]).strip().lower()] for row in rows]
 
 
-def _made_splits(file: Path, rows: list[dict], paths: list[Path], targets: list[Target]) -> list:
+def _dealt_splits(file: Path, rows: list[dict], paths: list[Path], targets: list[Target]) -> list:
     contents = file_hashes(paths)
     units = [
         str(contents[path]) if pandas.isna(row.get("group")) else f"group {row['group']}"

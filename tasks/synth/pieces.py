@@ -133,14 +133,14 @@ def key_piece(split: Split, number: int, random: Random) -> Piece:
     texture, centre = random.choice(("block", "repeated", "broken")), random.randint(56, 64)
     division, low = random.choice((1, 2, 2, 4)), random.randint(64, 70)
     notes, chords, melody = [], [], low + 6
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         chord = [(tonic + step) % 12 for step in _CHORDS[mode][name]]
-        start, last = place * seconds, place == len(names) - 1
+        start, last = index * seconds, index == len(names) - 1
         length = 6.0 - start if last else seconds
         notes += _chord(random, chord, start, length, programs[0], texture, centre)
         notes.append(Note(start, length * 0.95, _near(chord[0], 40), random.randint(80, 110), programs[1]))
         for part in range(1 if last else division):
-            pool = _scale_here(tonic, mode, chord) if part % 2 else chord
+            pool = _scale_over(tonic, mode, chord) if part % 2 else chord
             melody = _step(random, [key for key in range(low, low + 16) if key % 12 in pool], melody)
             span = length if last else seconds / division
             notes.append(Note(start + part * span, span * 0.9, melody, random.randint(80, 115), programs[2]))
@@ -170,22 +170,22 @@ def tempo_piece(split: Split, number: int, random: Random) -> Piece:
     for number_of_bar in range(math.ceil((6.0 + offset) / bar)):
         chord = [(tonic + step) % 12 for step in loop[number_of_bar % len(loop)]]
 
-        def at(place: int, bar_start: float = number_of_bar * bar - offset) -> float:
-            """Return when a place of the grid is played, in seconds, a few milliseconds early or late."""
-            return bar_start + place * grid + random.gauss(0, 0.004)
+        def at(slot: int, bar_start: float = number_of_bar * bar - offset) -> float:
+            """Return the time of a slot of the grid, in seconds, a few milliseconds early or late."""
+            return bar_start + slot * grid + random.gauss(0, 0.004)
 
-        for drum, places in onsets["drums"].items():
-            for place in places:
-                velocity = random.randint(85, 120) if place % division == 0 else random.randint(55, 90)
-                notes.append(Note(at(place), 0.2, drum, velocity, kit, drum=True))
-        for place in onsets["bass"]:
+        for drum, slots in onsets["drums"].items():
+            for slot in slots:
+                velocity = random.randint(85, 120) if slot % division == 0 else random.randint(55, 90)
+                notes.append(Note(at(slot), 0.2, drum, velocity, kit, drum=True))
+        for slot in onsets["bass"]:
             key = _near(random.choice((chord[0], chord[0], chord[2])), 40)
-            notes.append(Note(at(place), grid * 1.5, key, random.randint(80, 110), bass))
-        for place in onsets["chords"]:
-            start, velocity = at(place), random.randint(60, 90)
-            held = bar if len(onsets["chords"]) == 1 else grid
-            notes += [Note(start, held * 0.9, _near(tone, 60), velocity, chord_program) for tone in chord]
-    beats = [round(place * beat - offset, 6) for place in range(math.ceil((6.0 + offset) / beat)) if place * beat >= offset]
+            notes.append(Note(at(slot), grid * 1.5, key, random.randint(80, 110), bass))
+        for slot in onsets["chords"]:
+            start, velocity = at(slot), random.randint(60, 90)
+            length = bar if len(onsets["chords"]) == 1 else grid
+            notes += [Note(start, length * 0.9, _near(tone, 60), velocity, chord_program) for tone in chord]
+    beats = [round(index * beat - offset, 6) for index in range(math.ceil((6.0 + offset) / beat)) if index * beat >= offset]
     return Piece(notes, 6.0, (math.log2(bpm),), {"bpm": bpm, "meter": meter, "beats": [time for time in beats if time < 6.0]})
 
 
@@ -206,8 +206,8 @@ def _near(pitch_class: int, centre: int) -> int:
     return centre - 6 + (pitch_class - centre + 6) % 12
 
 
-def _scale_here(tonic: int, mode: str, chord: list[int]) -> set[int]:
-    """Return the pitch classes of the scale, without those a semitone from a chord tone outside of it (leading tones)."""
+def _scale_over(tonic: int, mode: str, chord: list[int]) -> set[int]:
+    """Return the pitch classes of a scale, without those a semitone from a chord tone outside of it (leading tones)."""
     scale = {(tonic + step) % 12 for step in _SCALES[mode]}
     foreign = set(chord) - scale
     return {tone for tone in scale if (tone + 1) % 12 not in foreign} | set(chord)
@@ -228,22 +228,22 @@ def _chord(
     if texture == "broken":
         order = [*keys, *keys[-2:0:-1]]
         length = seconds / len(order)
-        return [Note(start + place * length, length, key, velocity, program) for place, key in enumerate(order)]
+        return [Note(start + index * length, length, key, velocity, program) for index, key in enumerate(order)]
     times = 1 if texture == "block" else 2
     length = seconds / times
-    return [Note(start + place * length, length * 0.9, key, velocity, program) for place in range(times) for key in keys]
+    return [Note(start + index * length, length * 0.9, key, velocity, program) for index in range(times) for key in keys]
 
 
 def _groove(random: Random, meter: int, division: int) -> dict[str, Any]:
-    """Return the grid places of a bar at which drums (by General MIDI drum), bass and chords sound."""
-    places, beats = range(meter * division), range(0, meter * division, division)
-    kick = [place for place in places if place == 0 or random.random() < (0.4 if place % division == 0 else 0.12)]
+    """Return the grid slots of a bar at which drums (by General MIDI drum), bass and chords sound."""
+    slots, beats = range(meter * division), range(0, meter * division, division)
+    kick = [slot for slot in slots if slot == 0 or random.random() < (0.4 if slot % division == 0 else 0.12)]
     backbeats = [beats[1], beats[3]] if meter == 4 else [beats[2]]
-    snare = [place for place in places if place in backbeats or random.random() < 0.06]
+    snare = [slot for slot in slots if slot in backbeats or random.random() < 0.06]
     hats = random.choice(
-        (list(places), list(beats), [place for place in places if place % division], [*places][:: max(division // 2, 1)])
+        (list(slots), list(beats), [slot for slot in slots if slot % division], [*slots][:: max(division // 2, 1)])
     )
     drums = {random.choice((35, 36)): kick, random.choice((38, 40)): snare, random.choice((42, 44, 51)): hats}
-    bass = random.choice((kick, list(beats), sorted({*kick, *random.sample(places, 2)})))
-    chords = random.choice(([0], list(beats), [place + division - 1 for place in beats], sorted(random.sample(places, 3))))
+    bass = random.choice((kick, list(beats), sorted({*kick, *random.sample(slots, 2)})))
+    chords = random.choice(([0], list(beats), [slot + division - 1 for slot in beats], sorted(random.sample(slots, 3))))
     return {"drums": drums, "bass": bass, "chords": chords}

@@ -7,7 +7,7 @@ The soundfont
 What is played
     Of the SoundFont 2.04 specification: zones by key, sample and loop points, root key, tuning and scale tuning (8.1.2:
     generators 46 to 58), attenuation, and the volume envelope (8.1.2: generators 33 to 40; in decibels linear decay and
-    release), and velocity as (v / 127)^2. Left out, since nothing here depends on them: filters, low-frequency oscillators,
+    release), and velocity as (v / 127)^2. Left out, since no task depends on them: filters, low-frequency oscillators,
     the modulation envelope, panning and modulators. Channels are summed to mono.
 Conventions
     Times in seconds, keys as MIDI numbers (60 is middle C, 69 is 440 Hz), programs as General MIDI numbers from 0, audio
@@ -15,7 +15,7 @@ Conventions
 
 Why not symusic: its synthesizer (0.5.9) ignores the root keys that zones of this soundfont set (generator 58), so that most
 programs are out of tune, the piano by 13 to 27 semitones; it has no velocity; and for some programs (78) it returns
-uninitialised memory, other values in every process. Why not tinysoundfont: its tuning is right, but it requires PyAudio, which
+uninitialised memory, different in every process. Why not tinysoundfont: its tuning is right, but it requires PyAudio, which
 needs PortAudio to build.
 """
 
@@ -86,8 +86,8 @@ class Zone:
         rate: sampling rate of the recording, in Hz.
         loop: first sample of the loop and first one after it, or None.
         root: key at which the recording sounds as recorded.
-        cents: tuning on top.
-        cents_per_key: 100 for tempered keys.
+        cents: additional tuning.
+        cents_per_key: distance of two keys, 100 where they are tempered.
         gain: amplitude factor.
         delay: of the volume envelope, in seconds; likewise attack, hold, decay (by 100 dB) and release (by 100 dB).
         decay_per_key: factor of the decay for each key below middle C.

@@ -2,8 +2,8 @@
 
 Segment n is drawn from a random stream of its own and is the same on any machine. It is a medley of movements of 6 s, each of
 one kind of piece (`marble.tasks.synth.pieces`), every piece recorded in a room of its own. The pieces are drawn from other
-random streams than those of the tasks, and single notes use the programs of the training split only: no clip of a task is
-heard. Phrases, harmonies and grooves use all programs, as in every split of the tasks.
+random streams than those of the tasks, and single notes use the programs of the training split only: no clip of a task
+appears. Phrases, harmonies and grooves use all programs, as in every split of the tasks.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Data
     when it is complete, and is only read from then on; a second process waits for the first.
 Tasks
     `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute). The description
-    of each task tells its question, its number of clips, the difference between its splits, and its metrics.
+    of each task states its target, its number of clips, the difference between its splits, and its metrics.
 Note
     These tasks serve first steps, tests and controlled experiments. Their results never stand beside those of real data.
 """

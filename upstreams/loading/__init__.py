@@ -1,1 +1,1 @@
-"""Where weights come from and how they get into an upstream."""
+"""The loading of weights: from the hub or a folder into an upstream."""

@@ -1,4 +1,4 @@
-"""Reads settings of a gin configuration file by pattern, as data: nothing is imported, called or executed.
+"""Read settings of a gin configuration file by pattern, as data: nothing is imported, called or executed.
 
 Conventions
 -----------
@@ -6,8 +6,8 @@ Conventions
   None, a reference (``@some.Thing``, kept as text with its ``@``) or a macro (``%name``, replaced by the value of the statement
   ``name = …``, which is no macro). Any other value, such as a list, is missing when it is asked for; a value that begins with a
   name is an error.
-- Of a selector the last two parts count: ``nets.conformer.Conformer.depth`` becomes ``Conformer.depth``, which is missing where
-  the classes of two modules have it. A macro keeps its bare name. What is bound in a scope (``scope/Conformer.depth``) holds
+- The last two parts of a selector count: ``nets.conformer.Conformer.depth`` becomes ``Conformer.depth``, which is missing where
+  the classes of two modules have it. A macro keeps its bare name. A binding in a scope (``scope/Conformer.depth``) holds
   for calls in that scope alone and is skipped.
 """
 
@@ -28,7 +28,7 @@ def read_gin(path: Path) -> Settings:
     """Return the bindings of a gin file by ``Class.parameter``, macros resolved.
 
     Raises:
-        MarbleError: the file is no text, too long, or holds a value that is no data.
+        MarbleError: the file is not text, too long, or holds a value that is not data.
     """
     texts: dict[str, str] = {}
     selectors: dict[str, set[str]] = {}
@@ -43,7 +43,7 @@ def read_gin(path: Path) -> Settings:
         texts[name] = value[1] if value else ""
         selectors.setdefault(name, set()).add(selector)
     resolved = {name: texts.get(text[1:], "") if text[:1] == "%" else text for name, text in texts.items()}
-    known = {name: text for name, text in resolved.items() if text and text[0] != "%" and _is_one(selectors[name])}
+    known = {name: text for name, text in resolved.items() if text and text[0] != "%" and _is_same_parameter(selectors[name])}
     try:
         values = {name: text if text[0] == "@" else ast.literal_eval(text) for name, text in known.items()}
     except (ValueError, SyntaxError) as error:
@@ -51,7 +51,7 @@ def read_gin(path: Path) -> Settings:
     return Settings(values, path)
 
 
-def _is_one(selectors: set[str]) -> bool:
+def _is_same_parameter(selectors: set[str]) -> bool:
     """Tell whether selectors name one parameter, more or less in full."""
     longest = max(selectors, key=len)
     return all(f".{longest}".endswith(f".{selector}") for selector in selectors)

@@ -1,4 +1,4 @@
-"""Upstreams whose official weights are published: which files of the Hugging Face hub they are, and where they are found.
+"""Upstreams whose official weights are published: their files on the Hugging Face hub, and how to locate them.
 
 Conventions
 -----------
@@ -106,7 +106,7 @@ class Published:
         except LocalEntryNotFoundError as error:
             state = "marble is offline" if offline else "the hub cannot be reached"
             raise MarbleError(f"{upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
-        except Exception as error:  # of the hub, of the network below it, of the disk
+        except Exception as error:  # from the hub, the network or the disk
             raise MarbleError(f"{upstream} cannot download {name} ({one_line(error)}): {remedy}.") from error
         if sha256 is not None and file_hash(path) != sha256:
             raise MarbleError(f"{path} is not the published {name} (another sha256): delete it, then {remedy}.")

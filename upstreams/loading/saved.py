@@ -39,7 +39,7 @@ ARCHITECTURES = {"in-house": "marble.upstreams.mel_encoder:InHouse", "omar-rq": 
 
 
 class Manifest(BaseModel):
-    """What stands in ``upstream.json``.
+    """The content of ``upstream.json``.
 
     Attributes:
         format, version: of this file.
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
         architecture: one of `ARCHITECTURES`.
         config: its sizes.
         licence, training_data: of the weights.
-        recipe: how they were trained, as one who repeats it would type it.
+        recipe: the command that trained them.
         steps: of training.
         sha256: of the weights file.
     """
@@ -69,11 +69,11 @@ class Manifest(BaseModel):
 class SavedUpstream(NetworkUpstream):
     """Base of the upstreams that marble trains: made from a name and a configuration, saved to a folder and read from it.
 
-    Pretraining asks for these attributes, and knows no class of upstream. A subclass sets those that it has.
+    Pretraining relies on these attributes and on no subclass. A subclass sets those that it has.
 
     Attributes:
-        blocks: what is recomputed and sharded piece by piece.
-        front_end: decibel mel spectrogram that `stem` hears, with its mean and std, or None.
+        blocks: the units of recomputation and sharding.
+        front_end: decibel mel spectrogram, the input of `stem`, with its mean and std, or None.
         stem: convolutions that may be calibrated and frozen, or None.
         patches: front end whose output ``Tensor[B, T, P]`` may be masked, and then goes to `encode`, or None.
     """
@@ -91,7 +91,7 @@ class SavedUpstream(NetworkUpstream):
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, Any]) -> Self:
-        """Return the architecture of a configuration, weights as torch draws them; pydantic's error where it is invalid."""
+        """Return the architecture of a configuration, weights as torch draws them; a `ValidationError` if it is invalid."""
         raise NotImplementedError(f"{cls.__name__} must define from_config.")
 
     def encode(self, patches: Tensor) -> Iterator[Tensor]:
@@ -101,7 +101,7 @@ class SavedUpstream(NetworkUpstream):
     def save(self, folder: Path, extra: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
         """Write weights and `Manifest` into a folder; `extra` gives fields of it, such as the licence or another name.
 
-        `tensors` are written in place of the present weights, where these are spread over processes or are not the best.
+        `tensors` replace the present weights, which may be spread over processes or not be the best.
 
         Raises:
             MarbleError: the folder cannot be written.

@@ -1,9 +1,9 @@
-"""How weights and settings get into an upstream: read as data, complete, and under our names.
+"""Weights and settings: read as data, renamed, and filled into an upstream completely.
 
 Conventions
 -----------
 - Nothing is executed: safetensors, or PyTorch files that `torch.load` accepts with ``weights_only=True``.
-- Official tensor names are translated by a table of (official, ours) fragments, applied in order. What an upstream ignores
+- Official tensor names are translated by a table of (official, marble's) fragments, applied in order. What an upstream ignores
   stands in an explicit list; every other tensor that is missing, left over or of another shape is an error that names it.
 - The work is bounded by the size of the files, whatever they claim: `MOST_BLOCKS`, `MOST_UNITS`, `SETTINGS_BYTES`.
 """
@@ -32,7 +32,7 @@ _MAPPED_BYTES = 64 << 20
 
 
 class Checkpoint(dict[str, Tensor]):
-    """Tensors by name, the path they came from, and the names they have there where these differ.
+    """Tensors by name, their path, and their names in that file where these differ.
 
     Asking for a name that is not there is a user's mistake.
     """
@@ -120,7 +120,7 @@ def _is_plain(value: object) -> bool:
 def _read_safetensors(path: Path) -> object:
     """Return copies of the tensors: a mapped tensor changes with the file, and its alignment changes how products round.
 
-    The file is opened anew after every `_MAPPED_BYTES`, so that no more of it is in memory beside the copies.
+    The file is reopened after every `_MAPPED_BYTES`, so that no more of it is in memory beside the copies.
     """
     tensors: dict[str, Tensor] = {}
     try:
@@ -141,7 +141,7 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_pickle(path: Path) -> object:
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of what is refused here in any case
+        with warnings.catch_warnings(action="ignore"):  # torch's warnings are about files that are refused in any case
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's words are "Unsupported operand" (another protocol) and "Unsupported class" or "global" (code), in either case.
@@ -150,7 +150,7 @@ def _read_pickle(path: Path) -> object:
         if "nsupported" in str(error):
             raise MarbleError(f"{path} carries code or objects besides tensors and is not opened: get a plain one.") from error
         raise MarbleError(f"{path} is truncated, damaged or no checkpoint: download it again.") from error
-    except Exception as error:  # on a damaged file torch.load raises whatever its reader stumbles over, AssertionError too
+    except Exception as error:  # on a damaged file torch.load raises almost anything, AssertionError included
         raise MarbleError(f"{path} is truncated, damaged or no checkpoint: download it again.") from error
 
 
@@ -185,7 +185,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint, ignored: tuple[str, ...]) ->
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Tell whether a tensor holds floating-point numbers that are finite in float32; on the meta device only of which kind."""
+    """Tell whether a tensor holds floating-point numbers that are finite in float32; on the meta device only their kind."""
     if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
         return tensor.is_floating_point()
     return all(bool(end.isfinite()) for end in tensor.float().aminmax())
@@ -220,7 +220,7 @@ class Settings(dict[str, Any]):
         return Settings(self[name], self.path)
 
     def demand(self, **values: object) -> None:
-        """Raise a `MarbleError` that names the first setting with another value than `values` has."""
+        """Raise a `MarbleError` that names the first setting whose value differs from that in `values`."""
         for name, value in values.items():
             if self[name] != value:
                 raise MarbleError(f"{self.path} says {name} = {self[name]!r}, but marble implements {value!r} only.")

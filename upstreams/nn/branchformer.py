@@ -1,4 +1,4 @@
-"""One Branchformer block (Peng et al. 2022, arXiv 2207.02971): what mixes all frames beside what mixes neighbours.
+"""One Branchformer block (Peng et al. 2022, arXiv 2207.02971): a branch that mixes all frames beside one for neighbours.
 
 Conventions
 -----------
@@ -36,7 +36,7 @@ class GatedMLP(nn.Module):
         for name, weight in (*self.depthwise.named_parameters(), *(self.linear.named_parameters() if self.linear else ())):
             if name == "bias":
                 nn.init.ones_(weight)
-            elif not weight.is_meta:  # where it would do nothing but import torch's compiler, for three seconds
+            elif not weight.is_meta:  # there it would only import torch's compiler, for three seconds
                 nn.init.normal_(weight, std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:

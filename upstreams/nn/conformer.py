@@ -29,8 +29,8 @@ class ConformerSizes:
     """Width D of the residual stream, number of blocks and heads, width of the feed-forwards, taps of the convolution.
 
     Raises:
-        ValueError: a size is not positive, a head would not have a whole, even number of dimensions, or the convolution no
-            centre.
+        ValueError: a size is not positive, a head would not have a whole, even number of dimensions, or the convolution has
+            no centre.
     """
 
     width: int
@@ -50,7 +50,7 @@ class ConformerSizes:
 
 @dataclass(frozen=True)
 class ConformerStyle:
-    """What differs between published Conformers of equal sizes.
+    """The differences between published Conformers of equal sizes.
 
     Attributes:
         rotate_input: turn the input of the query and key projections, rather than their output.
@@ -138,7 +138,7 @@ class Attention(nn.Module):
         return functional.dropout(x, dropout, self.training)
 
     def branch(self, x: Tensor, table: Tensor) -> Tensor:
-        """Return what a block that norms the input of its attention adds to the stream ``Tensor[B, T, D]``."""
+        """Return the attention of the normed stream ``Tensor[B, T, D]``, to be added to the stream."""
         return self._attend(self.norm(x), table)
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class Attention(nn.Module):
 
 
 def mixer(sizes: ConformerSizes, style: ConformerStyle, summary: SummarySizes | None) -> Attention | SummaryMixingBranch:
-    """Return what lets the frames of a block see each other: SummaryMixing where its sizes are given, else attention."""
+    """Return the part of a block that mixes frames: SummaryMixing where its sizes are given, else attention."""
     return Attention(sizes, style) if summary is None else SummaryMixingBranch(sizes.width, summary, style.dropout)
 
 
@@ -161,7 +161,7 @@ class DepthwiseConv1d(Conv1d):
         if input.is_cuda:
             return super().forward(input)
         if half_on_cpu(self.weight):
-            # In half precision oneDNN may hang, as `precision` tells; float32 takes about as long.
+            # In half precision oneDNN may hang, see `marble.upstreams.nn.precision`; float32 takes about as long.
             return in_float32(self._as_image, input, self.weight, self.bias)
         return self._as_image(input.to(self.weight.dtype), self.weight, self.bias)
 

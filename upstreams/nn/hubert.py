@@ -76,7 +76,7 @@ class PositionalConvolution(nn.Module):
         self.convolution = Conv1d(width, width, kernel, padding=kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the positions add to ``Tensor[B, T, D]``, in the same shape."""
+        """Return the positions to add to ``Tensor[B, T, D]``, in the same shape."""
         return functional.gelu(self.convolution(x.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)
 
 

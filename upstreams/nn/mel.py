@@ -2,13 +2,13 @@
 
 Conventions
 -----------
-- Everything here is float32 whatever the precision of the encoder: a mel band in bfloat16 has lost the quiet half of the music.
+- Everything is float32 whatever the precision of the encoder: a mel band in bfloat16 has lost the quiet half of the music.
 - Frames are centred (frame k at sample ``k * hop``) with reflected edges, so a waveform needs more than ``size // 2`` samples
   and gives ``1 + N // hop`` frames.
 - Two mel scales: ``htk``, ``2595 log10(1 + f / 700)`` with filters of height 1, and ``slaney`` (Auditory Toolbox), linear below
   1 kHz and logarithmic above, with filters of equal area.
 - The values are those of torchaudio's ``MelSpectrogram``; the filters are computed in float32 as there, because float64
-  would move a band by more than the parity asked of the encoders.
+  would move a band by more than the parity required of the encoders.
 """
 
 from __future__ import annotations

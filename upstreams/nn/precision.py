@@ -1,4 +1,4 @@
-"""Layers that know their precision, and what turns a trained module into one for inference.
+"""Layers that know their precision, and the steps from a trained module to one for inference.
 
 Under ``bf16`` only the matrices (linear layers and convolutions) are bfloat16. They take their input in any type, so the
 residual stream, norms, rotary angles and front ends around them stay float32; softmax is float32 inside torch's attention.
@@ -76,7 +76,7 @@ Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def in_float32(convolve: Convolve, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``convolve(x, weight, bias)`` computed in float32, whatever autocast wants, in the type of the weight."""
+    """Return ``convolve(x, weight, bias)`` computed in float32, under autocast as well, in the type of the weight."""
     with torch.autocast(weight.device.type, enabled=False):
         y = convolve(x.float(), weight.float(), None if bias is None else bias.float())
     return y.to(weight.dtype)

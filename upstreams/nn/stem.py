@@ -1,8 +1,8 @@
 """The stem of MuQ and MusicFM: two residual convolution blocks that turn 128 mel bands at 100 Hz into 25 frames a second.
 
-Two thirds of the work of these models is here, in convolutions of 512 by 512 channels. For inference on a CPU the stem goes
-through a clip in stretches, in channels-last order, by Winograd's algorithm: the memory does not grow with the clip, and the
-values are those of the plain convolutions up to rounding.
+Two thirds of the work of these models is in the stem, in convolutions of 512 by 512 channels. For inference on a CPU the stem
+goes through a clip in stretches, in channels-last order, by Winograd's algorithm: the memory does not grow with the clip, and
+the values are those of the plain convolutions up to rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ResidualConv2d(Foldable):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = Conv2d(channels_in, channels, 3, stride=2, padding=(1, 0))
         self.bn3 = nn.BatchNorm2d(channels)
-        # What stands in for conv1 and conv3, and for conv2, once `arrange` was called for a CPU.
+        # Replacements of conv1 and conv3, and of conv2, after `arrange` for a CPU.
         self.joint: StridedWinogradConv2d | None = None
         self.tail: WinogradTail | None = None
 
@@ -97,7 +97,7 @@ class Stem(nn.Module):
         frames = (width + 3) // 4
 
         def middle(start: int, stop: int) -> Tensor:
-            """Return columns of what the first block makes, those that the second asks for."""
+            """Return the output columns of the first block that the second needs."""
             return self.first.columns(lambda a, b: x[..., a:b], width, start, stop)
 
         parts = []

@@ -88,7 +88,7 @@ class SummaryMixingBranch(nn.Module):
         self.mixing = SummaryMixing(width, sizes, dropout)
 
     def branch(self, x: Tensor, table: Tensor) -> Tensor:
-        """Map ``Tensor[B, T, D]`` to ``Tensor[B, T, sizes.summary]``; positions, `table`, play no part."""
+        """Map ``Tensor[B, T, D]`` to ``Tensor[B, T, sizes.summary]``; `table`, the positions, is ignored."""
         return functional.dropout(self.mixing(self.norm(x)), self.dropout, self.training)
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:

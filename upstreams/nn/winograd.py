@@ -46,7 +46,7 @@ _STRIDED_GROUPS = (slice(0, 2), slice(2, 3), slice(3, 5))
 class WinogradTail(nn.Module):
     """The end of a residual block, ``relu(convolution(relu(x)) + shortcut)``, the 3 x 3 convolution trained, with stride 1.
 
-    What surrounds the convolution is done on the rows in work, where it costs no way through memory.
+    The other steps are done on the rows in work, where they need no further pass through memory.
     """
 
     products: Tensor
@@ -63,7 +63,7 @@ class WinogradTail(nn.Module):
     def forward(self, x: Tensor, left: int, shortcut: Tensor) -> Tensor:
         """Map ``Tensor[B, C, H, V]`` to ``Tensor[B, O, H, W]``, as `shortcut` is, in channels-last order.
 
-        Zeros stand above and below x, in `left` columns before it, and in the columns that it lacks behind: W + 2 - left - V.
+        Zeros stand above and below x, in `left` columns before it, and in the columns that it lacks after it: W + 2 - left - V.
         """
         batch, channels, height, columns = x.shape
         width = shortcut.shape[3]
@@ -93,7 +93,7 @@ class WinogradTail(nn.Module):
 
 
 class StridedWinogradConv2d(nn.Module):
-    """Stands in for trained 3 x 3 ``nn.Conv2d`` with stride 2 on one input, zeros above and below but not at the sides.
+    """Replaces trained 3 x 3 ``nn.Conv2d`` with stride 2 on one input, zeros above and below but not at the sides.
 
     Several convolutions share the sums over the input; their output channels follow each other.
     """

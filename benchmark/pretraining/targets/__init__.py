@@ -1,1 +1,1 @@
-"""What pretraining predicts: features of the clean audio and their quantisers."""
+"""Targets of pretraining: features of the clean audio and their quantisers."""

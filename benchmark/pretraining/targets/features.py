@@ -1,4 +1,4 @@
-"""Features of the clean waveform, of which targets are made: one vector for each token that an encoder predicts.
+"""Features of the clean waveform, from which targets are made: one vector for each token that an encoder predicts.
 
 Conventions
 -----------
@@ -158,12 +158,12 @@ class CQTPatches(nn.Module):
 
 
 class EncodecPatches(nn.Module):
-    """Tokens of `frames` frames of what EnCodec's encoder (24 kHz, 128 values at 75 Hz) hands to its quantiser, standardised.
+    """Tokens of `frames` frames of the output of EnCodec's encoder (24 kHz, 128 values at 75 Hz), unquantised, standardised.
 
     The weights (CC-BY-NC-4.0) come from the folder `weights`, else from the Hugging Face cache or hub.
 
     Raises:
-        MarbleError: transformers is not installed, or the weights cannot be had.
+        MarbleError: transformers is not installed, or the weights cannot be loaded.
     """
 
     sample_rate = RATE
@@ -177,7 +177,7 @@ class EncodecPatches(nn.Module):
         self.frames = frames
         self.hop = HOP * frames
         self.width = 128 * frames
-        # In a list, so that its weights are no part of the checkpoints of what it teaches.
+        # In a list, so that its weights stay out of the checkpoints of its pupil.
         self._encoder = [_encodec_encoder(weights)]
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ projects the code back; the sum of all is the reconstruction. The encoder is a p
 Conventions
 -----------
 - Both sides are scaled to unit length for the lookup alone; the vectors that are projected back, and that the losses compare,
-  keep their lengths. The paper writes them normalised; the published weights were trained as here.
+  keep their lengths. The paper writes them normalised; the published weights were trained as in this module.
 - ``loss = .25 commitment + codebook + reconstruction``; the first two are mean squares, summed over the quantisers, the last is
   the mean absolute error (the paper writes squares). Gradients pass the lookup straight through.
 - A code that no token of `STALE_AFTER` successive training batches has chosen is replaced by the direction of a random token.
@@ -66,7 +66,7 @@ class Quantiser(nn.Module):
         self.register_buffer("stale_counter", torch.zeros(codes))
 
     def forward(self, residual: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return codes ``LongTensor[B, T]``, what they explain ``Tensor[B, T, F]``, commitment and codebook loss."""
+        """Return codes ``LongTensor[B, T]``, their reconstruction ``Tensor[B, T, F]``, commitment and codebook loss."""
         encoded = self.in_proj(residual)
         directions = functional.normalize(encoded.detach(), dim=-1)
         codes = (directions @ functional.normalize(self.codebook.weight.detach(), dim=-1).t()).argmax(-1)
@@ -86,7 +86,7 @@ class Quantiser(nn.Module):
         self.stale_counter.add_(1).masked_fill_(used.bool(), 0)
         stale = self.stale_counter >= STALE_AFTER
         tokens = directions.flatten(0, -2)
-        # Drawn for every code and on the CPU, so that the stream goes on alike whatever is stale and on any device.
+        # Drawn for every code and on the CPU, so that the random stream is the same on any device, whatever is stale.
         order = torch.randperm(len(tokens), device="cpu").repeat(1 + len(used) // len(tokens))[: len(used)]
         fresh = tokens[order.to(tokens.device)]
         if together:

@@ -3,7 +3,7 @@
 Conventions
 -----------
 - Features ``Tensor[B, T, F]`` become tokens ``LongTensor[B, T, K]`` of K codebooks with `codes` entries each, in float32
-  whatever the precision around: under autocast a nearest neighbour in bfloat16 would be another one.
+  whatever the precision around: under autocast the nearest code in bfloat16 would be a different one.
 - The draws are buffers, so a checkpoint carries them. Codebook k draws from a generator of its own, seeded `seed` + k: first
   the projection, Xavier normal, then the codes, standard normal. MusicFM's seed is 142, OMAR-RQ's 0.
 

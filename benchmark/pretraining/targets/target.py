@@ -48,11 +48,11 @@ class Target(nn.Module):
 
 
 class Latents(nn.Module):
-    """One layer ``Tensor[B, T, D]`` of a frozen upstream: what MuQ's iteration quantises."""
+    """One layer ``Tensor[B, T, D]`` of a frozen upstream, which MuQ's iteration quantises."""
 
     def __init__(self, upstream: Upstream, layer: int):
         super().__init__()
-        # In a list, so that its weights are no part of the checkpoints of what it teaches.
+        # In a list, so that its weights stay out of the checkpoints of its pupil.
         self._teacher = [upstream.eval().requires_grad_(False)]
         self.layer = layer
         self.sample_rate, self.hop = upstream.info.sample_rate, round(upstream.info.sample_rate / upstream.info.frame_rate)
