@@ -23,7 +23,7 @@ FAULTS = """
 import os, signal, struct
 from marble.audio import decode as audio
 
-answers, load = os.dup(1), audio.load
+answers, blocks = os.dup(1), audio.blocks
 
 def faulty(path, *rest):
     asked = path.with_suffix(".asked")
@@ -36,9 +36,9 @@ def faulty(path, *rest):
         raise RuntimeError("surprise\\nand more")
     if path.name.startswith("large"):
         raise MemoryError((1, 2))
-    return load(path, *rest)
+    return blocks(path, *rest)
 
-audio.load = faulty
+audio.blocks = faulty
 """
 
 ENDLESS = """
