@@ -60,7 +60,7 @@ class BadAudioError(Exception):
 
 
 class _SoundFile(soundfile.SoundFile):
-    """A file to read in blocks: soundfile seeks after each read where it may, and an MP3 decoder behind a seek lacks its past."""
+    """A file to read in blocks: soundfile seeks after each read if it may, and behind a seek MP3 decodes otherwise."""
 
     def seekable(self) -> bool:
         return False

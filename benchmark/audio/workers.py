@@ -174,7 +174,7 @@ class WorkerPool:
 
 def _no_start(what: str, error: Exception) -> MarbleError:
     return MarbleError(
-        f"A {what} to decode audio cannot be started ({one_line(error)}), for want of memory or because of a limit on processes "
+        f"A {what} to decode audio cannot be started ({one_line(error)}), for want of memory or by a limit on processes "
         "(ulimit -u): use fewer --workers, or raise the limit, and run the same command again."
     )
 
