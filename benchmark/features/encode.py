@@ -38,7 +38,7 @@ BATCH = {"cpu": 8, "cuda": 64}
 # On a CPU a clip that lasts longer than this is encoded in batches of fewer seconds, since its waveform fills memory as well.
 # Batches change the last bit of features, so clips of usual length keep theirs.
 LONG_SECONDS = 600.0
-LONG_BATCH_SECONDS = 120.0
+LONG_BATCH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
