@@ -54,7 +54,7 @@ class UpstreamInfo:
         paper: the paper that describes the model.
         source: where the weights come from.
         max_seconds: longest window, in seconds, as a rule the longest in training; longer clips are cut into windows. None:
-            any length.
+            any length can be encoded; windows are 30 s long where protocol and task state nothing else.
         min_seconds: shortest waveform that can be encoded, in seconds; shorter clips are extended with zeros.
         precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
     """

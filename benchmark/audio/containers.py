@@ -13,6 +13,7 @@ Layouts: RIFF and AIFF (IFF) chunks, EBU Tech 3306 (RF64), RFC 3533 (Ogg pages),
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,11 @@ def missing_bytes(path: Path, container: str) -> int:
         return _missing_ogg_bytes(file, size) if container == "OGG" else 0
 
 
-def with_length(path: Path, container: str) -> io.BytesIO | None:
-    """Return the bytes of a WAV or MP3 file with the length that its header lacks; None where it lacks none."""
+def with_length(path: Path, container: str) -> io.BytesIO | mmap.mmap | None:
+    """Return the bytes of a WAV or MP3 file with the length that its header lacks; None where it lacks none.
+
+    A WAV is mapped, not read, whatever its size.
+    """
     if container in ("WAV", "WAVEX"):
         return _sized_wav(path)
     return _tagged_mp3(path) if container == "MP3" else None
@@ -91,7 +95,7 @@ def _missing_ogg_bytes(file: BinaryIO, size: int) -> int:
     return lacking if lacking > 0 else int(not page[5] & 4)
 
 
-def _sized_wav(path: Path) -> io.BytesIO | None:
+def _sized_wav(path: Path) -> mmap.mmap | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         data = _data_chunk(file, size)
@@ -101,10 +105,9 @@ def _sized_wav(path: Path) -> io.BytesIO | None:
         form, outer = struct.unpack("4sI", file.read(8))
         if form != b"RIFF" or outer + 8 == size:
             return None
-        file.seek(0)
-        content = bytearray(file.read())
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     content[data.begin - 4 : data.begin] = struct.pack("<I", size - data.begin)
-    return io.BytesIO(content)
+    return content
 
 
 def _tagged_mp3(path: Path) -> io.BytesIO | None:

@@ -3,6 +3,8 @@
 Conventions
 -----------
 - Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged; soxr "HQ" resamples.
+- A file is read and resampled in blocks, so memory holds its waveform at the wanted rate and little else. soxr's stream
+  gives what it gives for the whole at once, bit by bit.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.
 - A file is *bad*, with a reason in words, when it is missing, unreadable, empty, no audio, wrongly named (mp3 data in a
   .wav), truncated, without samples, not finite, silent (no sample above -100 dB), or of a rate outside `RATES`. Bad audio is
@@ -17,8 +19,10 @@ This module imports no torch, so that decoding workers start at once.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +50,20 @@ SILENCE = 1e-5
 RATES = range(1_000, 1_000_001)  # Hz; at 1 Hz a WAV of 2 kB would become gigabytes
 _OVERHANG = 0.05
 _UNKNOWN_FRAMES = 2**62
+_BLOCK = 2**20  # samples that are read at once
 # An MPEG frame may use up to 511 bytes of those before it (ISO 11172-3, main_data_begin): at most 16 frames of 1152 samples.
 _MP3_LEAD = 16 * 1152
 
 
 class BadAudioError(Exception):
     """Audio that must not be used; its text is the reason, worded to follow the path."""
+
+
+class _SoundFile(soundfile.SoundFile):
+    """A file to read in blocks: soundfile seeks after each read if it may, and behind a seek MP3 decodes otherwise."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
@@ -69,18 +81,34 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
     Raises:
         BadAudioError: with the reason.
     """
-    samples, rate = _decode(path, start, stop)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mono = samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
+    return np.concatenate(list(blocks(path, sample_rate, start, stop)))
+
+
+def blocks(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> Iterator[np.ndarray]:
+    """Yield the waveform of `load` in pieces, whose sum does not depend on where they are cut.
+
+    Raises:
+        BadAudioError: with the reason, perhaps after some pieces, which then must not be used.
+    """
+    with _open(path) as file:
+        rate, (begin, end) = file.samplerate, _excerpt(file, start, stop)
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ") if rate != sample_rate else None
+        peak, length, read = np.float32(0), 0, begin
+        for samples in _read(file, begin, end):
+            read += len(samples)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mono = samples.mean(axis=1, dtype=np.float32)
+            peak = np.maximum(peak, np.abs(mono).max())  # NaN where one is NaN
+            if stream:
+                mono = stream.resample_chunk(mono, last=read == end)
+            length += len(mono)
+            yield mono
+    if not np.isfinite(peak):
         raise BadAudioError("holds samples that are not finite numbers")
-    if np.abs(mono).max() < SILENCE:
+    if peak < SILENCE:
         raise BadAudioError("is silent (no sample of the mono mix above -100 dB)")
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    if not len(mono):
-        raise BadAudioError(f"is too short: it holds {len(samples)} samples at {rate} Hz, and none at {sample_rate} Hz")
-    return mono
+    if not length:
+        raise BadAudioError(f"is too short: it holds {end - begin} samples at {rate} Hz, and none at {sample_rate} Hz")
 
 
 def seconds(path: Path) -> float:
@@ -114,32 +142,39 @@ def windows(samples: int, length: int | None, hop: int, tail: int) -> list[slice
     return full
 
 
-def _decode(path: Path, start: float, stop: float | None) -> tuple[np.ndarray, int]:
-    """Return samples float32[N, channels], N > 0, and the rate in Hz."""
-    with _open(path) as file:
-        try:
-            frames, rate = file.frames, file.samplerate
-            if not frames:
-                raise BadAudioError("holds 0 samples")
-            begin, end = round(start * rate), frames if stop is None else round(stop * rate)
-            clip = f"the clip from {start:g} s to {'its end' if stop is None else f'{stop:g} s'}"
-            if begin < 0 or (stop is not None and end <= begin):
-                raise BadAudioError(f"cannot hold {clip}: times begin at 0 and go forwards")
-            if begin >= frames or end > frames + _OVERHANG * rate:
-                raise BadAudioError(f"is {frames / rate:.2f} s long and ends before {clip}")
-            lead = min(begin, _MP3_LEAD) if file.format == "MP3" else 0
-            file.seek(begin - lead)
-            wanted = min(end, frames) - begin
-            samples = file.read(lead + wanted, dtype="float32", always_2d=True)[lead:]
-        except MemoryError as error:
-            raise BadAudioError(f"needs more memory than there is: its header tells {frames:,} samples") from error
-        except soundfile.LibsndfileError as error:
-            raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
-        if len(samples) < wanted:
-            raise BadAudioError(
-                f"is truncated: its header tells {frames / rate:.2f} s, its data ends at {(begin + len(samples)) / rate:.2f} s"
-            )
-        return samples, rate
+def _excerpt(file: soundfile.SoundFile, start: float, stop: float | None) -> tuple[int, int]:
+    """Return the first frame of an excerpt and the first one after it."""
+    frames, rate = file.frames, file.samplerate
+    if not frames:
+        raise BadAudioError("holds 0 samples")
+    begin, end = round(start * rate), frames if stop is None else round(stop * rate)
+    clip = f"the clip from {start:g} s to {'its end' if stop is None else f'{stop:g} s'}"
+    if begin < 0 or (stop is not None and end <= begin):
+        raise BadAudioError(f"cannot hold {clip}: times begin at 0 and go forwards")
+    if begin >= frames or end > frames + _OVERHANG * rate:
+        raise BadAudioError(f"is {frames / rate:.2f} s long and ends before {clip}")
+    return begin, min(end, frames)
+
+
+def _read(file: soundfile.SoundFile, begin: int, end: int) -> Iterator[np.ndarray]:
+    """Yield the frames from `begin` to `end` in blocks float32[N, channels]."""
+    lead = min(begin, _MP3_LEAD) if file.format == "MP3" else 0
+    size = max(1, _BLOCK // file.channels)
+    try:
+        file.seek(begin - lead)
+        file.read(lead, dtype="float32")
+        while begin < end:
+            wanted = min(size, end - begin)
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+            begin += len(samples)
+            if len(samples) < wanted:
+                raise BadAudioError(
+                    f"is truncated: its header tells {file.frames / file.samplerate:.2f} s, "
+                    f"its data ends at {begin / file.samplerate:.2f} s"
+                )
+            yield samples
+    except soundfile.LibsndfileError as error:
+        raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
 
 
 def _open(path: Path) -> soundfile.SoundFile:
@@ -166,10 +201,10 @@ def _open(path: Path) -> soundfile.SoundFile:
     return _sound_file(mended)
 
 
-def _sound_file(source: bytes | io.BytesIO) -> soundfile.SoundFile:
+def _sound_file(source: bytes | io.BytesIO | mmap.mmap) -> soundfile.SoundFile:
     """Open a path (as bytes, since a name may be no UTF-8) or the content of a file."""
     try:
-        return soundfile.SoundFile(source)  # ty: ignore[invalid-argument-type]
+        return _SoundFile(source)  # ty: ignore[invalid-argument-type]
     except (soundfile.LibsndfileError, TypeError) as error:
         raise BadAudioError("is not audio that libsndfile reads, or is corrupt") from error
 

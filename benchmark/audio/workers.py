@@ -1,9 +1,10 @@
 """Worker processes that decode or compute audio; the crash of one does not end the run.
 
 A worker is a fresh Python that imports no torch and serves one function: it reads the arguments as one line of JSON on standard
-input and answers with a flag of success, a length, and the float32 samples or the reason of the failure. It ends when its
-input ends, so a killed run leaves no worker. A request whose worker dies is repeated in a fresh one; if that dies too, the run
-ends with a sentence, since the cause (as a rule a lack of memory) says nothing about the audio.
+input and answers in blocks, each a flag of success and a length before float32 samples; an empty block ends the waveform, and a
+failure is one block with its reason. It ends when its input ends, so a killed run leaves no worker. A request whose worker dies
+is repeated in a fresh one; if that dies too, the run ends with a sentence, since the cause (as a rule a want of memory) says
+nothing about the audio. So does a run whose threads or processes cannot be started.
 
 pebble and loky offer such pools as well, but their workers import ``__main__`` and with it torch.
 """
@@ -18,19 +19,24 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from marble.audio.decode import BadAudioError, load
+from marble.audio.decode import BadAudioError, blocks
 from marble.errors import MarbleError, one_line
 from marble.files import readable
 
-_ANSWER = struct.Struct("<?q")
+_BLOCK = struct.Struct("<?q")
+# Bytes of waveforms that wait for their use. Beyond them only the clip that is wanted next is read on, so memory holds that
+# and these, however long the clips are.
+WAITING_BYTES = 2**29
 
 
 class Request(NamedTuple):
@@ -53,8 +59,8 @@ class WorkerPool:
 
     Args:
         workers: number of processes; the default leaves one core to the caller.
-        function: "module:name" of the function they serve, from the parts of a request to float32[N]; it may raise
-            `BadAudioError`. The default decodes a `Request`.
+        function: "module:name" of the function they serve, from the parts of a request to float32[N] or blocks of it; it may
+            raise `BadAudioError`. The default decodes a `Request`.
     """
 
     def __init__(self, workers: int | None = None, function: str = "marble.audio.workers:decode"):
@@ -63,13 +69,19 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="worker")
         self._local = threading.local()
         self._processes: set[subprocess.Popen] = set()
+        self._numbers = count()
+        self._wanted = -1
+        self._waiting: dict[int, int] = {}  # bytes that were read, by the number of their request
+        self._room = threading.Condition()
         self._closed = False
 
     def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed = True
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
         for process in list(self._processes):
             process.kill()
         self._threads.shutdown(cancel_futures=True)
@@ -82,26 +94,53 @@ class WorkerPool:
         At most `ahead` requests (by default three a worker) are in work at once, so memory stays flat.
 
         Raises:
-            MarbleError: a request ended two workers in a row.
+            MarbleError: a request ended two workers in a row, or a thread or a worker cannot be started.
         """
-        waiting: deque[Future[np.ndarray | BadAudioError]] = deque()
-        for request in requests:
-            waiting.append(self._threads.submit(self._ask, request))
-            if len(waiting) >= (ahead or 3 * self.workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        futures: deque[tuple[int, Future[np.ndarray | BadAudioError]]] = deque()
+        for number, request in zip(self._numbers, requests, strict=False):
+            try:
+                futures.append((number, self._threads.submit(self._ask, number, request)))
+            except RuntimeError as error:
+                raise _no_start("thread", error) from error
+            if len(futures) >= (ahead or 3 * self.workers):
+                yield self._result(*futures.popleft())
+        while futures:
+            yield self._result(*futures.popleft())
 
-    def _ask(self, request: Sequence[object]) -> np.ndarray | BadAudioError:
+    def _result(self, number: int, future: Future[np.ndarray | BadAudioError]) -> np.ndarray | BadAudioError:
+        """Wait for the answer to a request, which from now on is read whatever its length."""
+        with self._room:
+            self._wanted = number
+            self._room.notify_all()
+        answer = future.result()
+        self._forget(number)
+        return answer
+
+    def _forget(self, number: int) -> None:
+        """Make room for other answers than that to a request."""
+        with self._room:
+            self._waiting.pop(number, None)
+            self._room.notify_all()
+
+    def _wait_for_room(self, number: int, size: int) -> None:
+        """Wait until some bytes more of an answer may be read."""
+        with self._room:
+            self._room.wait_for(
+                lambda: self._closed or number <= self._wanted or sum(self._waiting.values()) + size <= WAITING_BYTES
+            )
+            self._waiting[number] = self._waiting.get(number, 0) + size
+
+    def _ask(self, number: int, request: Sequence[object]) -> np.ndarray | BadAudioError:
         status = None
         for _ in range(2):
             process = self._worker()
             try:
-                return _answer(process, request)
+                return _answer(process, request, partial(self._wait_for_room, number))
             except (BrokenPipeError, ConnectionResetError, EOFError):
                 process.kill()
                 process.communicate()
                 self._processes.discard(process)
+                self._forget(number)
                 status = process.returncode
             if self._closed:
                 break
@@ -119,25 +158,43 @@ class WorkerPool:
         return process
 
     def _start(self) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from marble.audio.workers import serve; serve('{self.function}')"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", f"from marble.audio.workers import serve; serve('{self.function}')"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        except OSError as error:
+            raise _no_start("process", error) from error
         self._processes.add(process)
         return process
 
 
-def _answer(process: subprocess.Popen, request: Sequence[object]) -> np.ndarray | BadAudioError:
-    """Send a request to a worker and return its answer; raise EOFError or an error of the pipe if it dies."""
+def _no_start(what: str, error: Exception) -> MarbleError:
+    return MarbleError(
+        f"A {what} to decode audio cannot be started ({one_line(error)}), for want of memory or by a limit on processes "
+        "(ulimit -u): use fewer --workers, or raise the limit, and run the same command again."
+    )
+
+
+def _answer(
+    process: subprocess.Popen, request: Sequence[object], wait_for_room: Callable[[int], object]
+) -> np.ndarray | BadAudioError:
+    """Ask a worker and return its answer; EOFError or an error of the pipe where it dies."""
     requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
     requests.write(json.dumps(request, default=str).encode() + b"\n")
     requests.flush()
-    good, size = _ANSWER.unpack(_exactly(answers, _ANSWER.size))
-    content = _exactly(answers, size)
-    return np.frombuffer(content, dtype="<f4") if good else BadAudioError(content.decode())
+    waveform = bytearray()
+    while True:
+        good, size = _BLOCK.unpack(_exactly(answers, _BLOCK.size))
+        if not good:
+            return BadAudioError(_exactly(answers, size).decode())
+        if not size:
+            return np.frombuffer(waveform, dtype="<f4")
+        wait_for_room(size)
+        waveform += _exactly(answers, size)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
@@ -148,9 +205,9 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
-def decode(path: str, sample_rate: int, start: float, stop: float | None) -> np.ndarray:
-    """Answer a `Request`; see `marble.audio.decode.load`."""
-    return load(Path(path), sample_rate, start, stop)
+def decode(path: str, sample_rate: int, start: float, stop: float | None) -> Iterator[np.ndarray]:
+    """Answer a `Request`; see `marble.audio.decode.blocks`."""
+    return blocks(Path(path), sample_rate, start, stop)
 
 
 def serve(function: str) -> None:
@@ -163,11 +220,16 @@ def serve(function: str) -> None:
     answer = getattr(import_module(module), name)
     for line in sys.stdin:
         try:
-            content = np.ascontiguousarray(answer(*json.loads(line)), dtype="<f4").tobytes()
-            good = True
+            waveform = answer(*json.loads(line))
+            for block in [waveform] if isinstance(waveform, np.ndarray) else waveform:
+                if len(block):
+                    content = np.ascontiguousarray(block, dtype="<f4").data
+                    answers.write(_BLOCK.pack(True, content.nbytes))
+                    answers.write(content)
+            answers.write(_BLOCK.pack(True, 0))
         except Exception as error:
-            content, good = _in_words(error).encode(), False
-        answers.write(_ANSWER.pack(good, len(content)) + content)
+            reason = _in_words(error).encode()
+            answers.write(_BLOCK.pack(False, len(reason)) + reason)
         answers.flush()
 
 

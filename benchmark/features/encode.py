@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,10 +32,15 @@ from marble.features.cache import Space
 from marble.features.reduction import Reduction
 from marble.features.space import Windows, cut_windows, shortest_input
 from marble.files import locked
+from marble.machine import is_out_of_memory
 from marble.upstream import Upstream
 
 SHARD_CLIPS = 64
 BATCH = {"cpu": 8, "cuda": 64}
+# On a CPU a clip that lasts longer than this is encoded in batches of fewer seconds, since its waveform fills memory as well.
+# Batches change the last bit of features, so clips of usual length keep theirs.
+LONG_SECONDS = 600.0
+LONG_BATCH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,15 @@ def _absent(
     return [excerpt for excerpt in excerpts if excerpt.key in missing]
 
 
+class _Piece(NamedTuple):
+    """A window of a clip, float32[N], and how many of its like are encoded together."""
+
+    clip: int
+    window: int
+    samples: np.ndarray
+    batch: int
+
+
 @dataclass
 class _Encoder:
     """Encodes the clips of one shard after another."""
@@ -143,12 +158,14 @@ class _Encoder:
         counts: dict[int, int] = {}
         reduced: dict[tuple[int, int], dict[int, np.ndarray]] = {}
         for batch in self._batches(self._pieces(shard, counts)):
-            waveform = torch.from_numpy(np.stack([samples for _, _, samples in batch]))
+            waveform = torch.from_numpy(np.stack([piece.samples for piece in batch]))
             begin = time.perf_counter()
             rows = reduced_layers(self.upstream, waveform, layers, self.reduction)
             self.done.encoder_seconds += time.perf_counter() - begin
-            for number, (clip, window, _) in enumerate(batch):
-                reduced[clip, window] = {layer: values[number] for layer, values in rows.items()}
+            for number, piece in enumerate(batch):
+                # Copies: what a batch leaves above its own large tensors keeps their memory from being used again.
+                reduced[piece.clip, piece.window] = {layer: values[number].copy() for layer, values in rows.items()}
+            del rows
         for (clip, _), rows in sorted(reduced.items()):
             broken = [layer for layer, values in rows.items() if not np.isfinite(values).all()]
             if broken and counts.pop(clip, None):
@@ -162,8 +179,8 @@ class _Encoder:
             rows_of = [sum(len(rows[layers[0]]) for rows in clip) for clip in good.values()]
             space.write([shard[clip].key for clip in good], rows_of, features)
 
-    def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (clip, window, samples) and note the number of windows of each good clip."""
+    def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[_Piece]:
+        """Yield the windows and note the number of windows of each good clip."""
         rate, shortest = self.upstream.info.sample_rate, shortest_input(self.upstream.info)
         requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop) for excerpt in shard]
         for clip, waveform in enumerate(self.pool.map(requests)):
@@ -175,25 +192,34 @@ class _Encoder:
                 waveform = np.pad(waveform, (0, shortest - len(waveform)))
             cuts = cut_windows(len(waveform), self.windows, self.upstream.info)
             counts[clip] = len(cuts)
+            batch = self._batch_size(len(waveform) / rate, cuts[0].stop / rate)
             for window, cut in enumerate(cuts):
-                yield clip, window, waveform[cut]
+                yield _Piece(clip, window, waveform[cut], batch)
             self.done.audio_seconds += len(waveform) / rate
 
-    def _batches(self, pieces: Iterator[tuple[int, int, np.ndarray]]) -> Iterator[list[tuple[int, int, np.ndarray]]]:
+    def _batch_size(self, clip_seconds: float, window_seconds: float) -> int:
+        """Return how many windows of a clip are encoded together."""
+        size = BATCH[self.upstream.device.type]
+        if self.upstream.device.type == "cpu" and clip_seconds > LONG_SECONDS:
+            return max(1, min(size, int(LONG_BATCH_SECONDS / window_seconds)))
+        return size
+
+    def _batches(self, pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
         """Group pieces of equal length; on a CPU only pieces of one clip."""
-        device = self.upstream.device.type
-        size = BATCH[device]
-        pending: dict[int, list[tuple[int, int, np.ndarray]]] = {}
+        on_cpu = self.upstream.device.type == "cpu"
+        pending: dict[int, list[_Piece]] = {}
         current = -1
         for piece in pieces:
-            if device == "cpu" and piece[0] != current:
+            if on_cpu and piece.clip != current:
                 yield from pending.values()
                 pending.clear()
-                current = piece[0]
-            group = pending.setdefault(len(piece[2]), [])
-            group.append(piece)
-            if len(group) == size:
-                yield pending.pop(len(piece[2]))
+                current = piece.clip
+            length = len(piece.samples)
+            group = pending.setdefault(length, [])
+            # Elsewhere a piece may wait for those of other clips; a slice would hold its whole clip.
+            group.append(piece if on_cpu else piece._replace(samples=piece.samples.copy()))
+            if len(group) == piece.batch:
+                yield pending.pop(length)
         yield from pending.values()
 
 
@@ -208,28 +234,39 @@ def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], 
         reduction: from the hidden states of a window to its rows.
 
     Returns:
-        For each layer float32[B, R, E]. Where a GPU's memory does not hold the batch, it is encoded in halves.
+        For each layer float32[B, R, E]. Where the memory does not hold the batch, it is encoded in halves.
 
     Raises:
-        MarbleError: the upstream does not yield the layers of its `info`.
+        MarbleError: the upstream does not yield the layers of its `info`, or the memory does not hold one window.
     """
-    rows: dict[int, Tensor] = {}
     try:
-        for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
-            if layer in layers:
-                _refuse_shape(upstream, layer, hidden, len(waveform))
-                rows[layer] = reduction(hidden.float(), upstream.frame_times(hidden.shape[1]))
-            if layer == layers[-1]:
-                break
-        if len(rows) < len(layers):
-            raise _broken(upstream, f"yields fewer layers than the {len(upstream.info.layers)} of its info")
-        return {layer: values.cpu().numpy() for layer, values in rows.items()}
-    except torch.OutOfMemoryError:
-        if len(waveform) == 1:
+        return _rows(upstream, waveform, layers, reduction)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
+        if len(waveform) == 1:
+            length = waveform.shape[1] / upstream.info.sample_rate
+            raise MarbleError(
+                f"{upstream.info.name} needs more memory than there is for one window of {length:g} s: lower windows.seconds "
+                "with --set windows.seconds=N, or use --precision bf16 where the upstream has it."
+            ) from error
+    if upstream.device.type == "cuda":
         torch.cuda.empty_cache()
     halves = [reduced_layers(upstream, half, layers, reduction) for half in waveform.tensor_split(2)]
     return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}
+
+
+def _rows(upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction) -> dict[int, np.ndarray]:
+    rows: dict[int, Tensor] = {}
+    for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
+        if layer in layers:
+            _refuse_shape(upstream, layer, hidden, len(waveform))
+            rows[layer] = reduction(hidden.float(), upstream.frame_times(hidden.shape[1]))
+        if layer == layers[-1]:
+            break
+    if len(rows) < len(layers):
+        raise _broken(upstream, f"yields fewer layers than the {len(upstream.info.layers)} of its info")
+    return {layer: values.cpu().numpy() for layer, values in rows.items()}
 
 
 def _refuse_shape(upstream: Upstream, layer: int, hidden: Tensor, clips: int) -> None:

@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from marble.upstream import Upstream, UpstreamInfo
 
 
+# Seconds of a window where neither protocol, task nor upstream state any: the length of most clips of music benchmarks, and
+# the longest input of the built-in upstreams that have one. It bounds the memory that a long file needs.
+DEFAULT_SECONDS = 30.0
+
+
 class Windows(BaseModel):
-    """How a clip is cut, in seconds; None leaves it to the task, then to the upstream."""
+    """How a clip is cut, in seconds; None leaves it to the task, then to the upstream, then to `DEFAULT_SECONDS`."""
 
     model_config = STRICT
     seconds: Positive | None = None
@@ -38,15 +43,17 @@ class Windows(BaseModel):
 def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
     """Return the windows of a protocol, completed by the lengths of the task and the upstream, in seconds.
 
+    Where nobody wishes anything they last `DEFAULT_SECONDS`. A clip that is shorter than a window is one window.
+
     Raises:
         MarbleError: the windows are shorter than the upstream can encode, or their hop is less than a sample.
     """
     longest = upstream.info.max_seconds
-    wanted = windows.seconds or task_seconds or longest
-    seconds = min(wanted, longest) if wanted and longest else wanted
     sample = 1 / upstream.info.sample_rate
     shortest = max(upstream.info.min_seconds, sample)
-    if seconds and seconds < shortest:
+    seconds = windows.seconds or task_seconds or longest or max(DEFAULT_SECONDS, shortest)
+    seconds = min(seconds, longest) if longest else seconds
+    if seconds < shortest:
         raise MarbleError(
             f"Windows of {seconds:g} s are too short for {upstream.info.name}, which needs {shortest:g} s: "
             "use --set windows.seconds with a larger number."

@@ -26,7 +26,7 @@ from marble.errors import MarbleError
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
 from marble.files import digest, locked
-from marble.machine import free_memory
+from marble.machine import free_memory, is_out_of_memory
 from marble.probe import bank
 from marble.probe.answers import Answers, Group, Training
 from marble.probe.bank import bytes_per_member, train_probes
@@ -88,17 +88,27 @@ class BankMaker:
             advance(len(ready) * rates * self.probe.epochs)
             new = [group for group in mine if group not in ready]
             if new:
-                layers = inputs.layers if new[0].layer == "weighted" else sorted({int(group.layer) for group in new})
-                features = inputs.features(layers)
-                if self.probe.standardise:
-                    standardise(features, inputs.data.train.rows)
-                trained = train_probes(
-                    features, layers, new, inputs.data, self.probe, lambda epochs: advance(epochs * len(new) * rates)
-                )
+                trained = self._train(inputs, new, lambda epochs: advance(epochs * len(new) * rates))
                 for group, answer in zip(new, trained, strict=True):
                     _save(paths[group], answer)
                     ready[group] = answer
         return ready
+
+    def _train(self, inputs: Inputs, groups: list[Group], on_epochs: Callable[[int], object]) -> list[Answers]:
+        """Train groups together and return their answers in their order."""
+        layers = inputs.layers if groups[0].layer == "weighted" else sorted({int(group.layer) for group in groups})
+        try:
+            features = inputs.features(layers)
+            if self.probe.standardise:
+                standardise(features, inputs.data.train.rows)
+            return train_probes(features, layers, groups, inputs.data, self.probe, on_epochs)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MarbleError(
+                f"Training the probes of {len(layers)} layers needs more memory than there is: lower probe.hidden, "
+                "train fewer learning rates (probe.learning_rates), or fewer --layers at a time."
+            ) from error
 
     def _stacks(self, inputs: Inputs, groups: Sequence[Group]) -> Iterator[list[Group]]:
         """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow.parquet as pq
 
 from marble.errors import MarbleError
 from marble.files import file_hashes, user_path
@@ -35,6 +36,9 @@ READERS = {
     ".parquet": pandas.read_parquet,
     ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),  # ty: ignore[invalid-argument-type]
 }
+# A table of more is a mistake or a bomb: 560 kB of Parquet hold 100 million equal rows, 4 GB once they are read.
+MOST_ROWS = 10_000_000
+MOST_BYTES = 2**30
 
 
 def table_task(argument: str) -> Task:
@@ -72,11 +76,12 @@ def read_table(file: Path) -> pandas.DataFrame:
     """Return the table in a file; each row has a path.
 
     Raises:
-        MarbleError: the file cannot be read as a table, or a path is missing.
+        MarbleError: the file cannot be read as a table, is too large for one, or a path is missing.
     """
     if file.suffix.lower() not in READERS:
         raise MarbleError(f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file.")
     try:
+        _refuse_size(file)
         table = READERS[file.suffix.lower()](file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
@@ -86,6 +91,25 @@ def read_table(file: Path) -> pandas.DataFrame:
             f"The table {file} needs rows with a 'path' in each; its columns are {', '.join(map(str, table.columns))}."
         )
     return table
+
+
+def _refuse_size(file: Path) -> None:
+    """Refuse a table that is too large, by what Parquet's footers or the lines of a text tell."""
+    if file.suffix.lower() == ".parquet":
+        footers = [pq.read_metadata(part) for part in ([file] if file.is_file() else file.rglob("*.parquet"))]
+        rows = sum(footer.num_rows for footer in footers)
+        size = sum(footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups))
+    else:
+        rows, size = 0, file.stat().st_size
+        if MOST_ROWS < size <= MOST_BYTES:
+            with file.open("rb") as text:
+                rows = sum(block.count(b"\n") for block in iter(lambda: text.read(2**20), b""))
+    if rows > MOST_ROWS or size > MOST_BYTES:
+        amount = f"{rows:,} rows" if rows > MOST_ROWS else f"{size:,} bytes"
+        raise MarbleError(
+            f"The table {file.absolute()} holds {amount}, where marble reads up to {MOST_ROWS:,} rows and "
+            f"{MOST_BYTES:,} bytes: divide it."
+        )
 
 
 def _targets(file: Path, table: pandas.DataFrame) -> tuple[str, list[Target], tuple[str, ...]]:

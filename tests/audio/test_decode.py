@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+import soxr
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marble.audio import containers as headers
 from marble.audio import decode as audio
-from marble.audio.decode import BadAudioError, load, windows
+from marble.audio.decode import BadAudioError, load
 
 RATE = 44_100
 FORMATS = {
@@ -129,6 +130,34 @@ def test_resampling_keeps_length_frequency_and_level(tmp_path, source, wanted):
     assert np.sqrt(2 * np.mean(waveform[wanted // 4 : -wanted // 4] ** 2)) == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["pcm16.wav", "take.flac", "take.ogg", "take.opus", "take.mp3"])
+@pytest.mark.parametrize("block", [1001, 30_000])
+def test_blocks_change_no_bit(tmp_path, monkeypatch, name, block):
+    path = write(tmp_path, name)
+    wanted = {(start, rate): load(path, rate, start) for start in (0.0, 0.3) for rate in (8000, 24_000, 44_100, 48_000)}
+    monkeypatch.setattr(audio, "_BLOCK", block)
+    for (start, rate), waveform in wanted.items():
+        assert len(list(audio.blocks(path, rate, start))) > 2
+        np.testing.assert_array_equal(load(path, rate, start), waveform)
+    whole, rate = soundfile.read(path, dtype="float32")
+    once = soxr.resample(whole.mean(axis=1, dtype=np.float32), rate, 24_000, quality="HQ")
+    np.testing.assert_array_equal(load(path, 24_000), once)
+
+
+@settings(deadline=None)
+@given(
+    source=st.sampled_from([1000, 8000, 11_025, 44_100, 48_000, 96_000, 1_000_000]),
+    wanted=st.sampled_from([8000, 16_000, 22_050, 24_000, 44_100]),
+    samples=st.integers(1, 100_000),
+    block=st.integers(500, 60_000),
+)
+def test_a_stream_is_resampled_as_the_whole(source, wanted, samples, block):
+    sound = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
+    stream = soxr.ResampleStream(source, wanted, 1, dtype="float32", quality="HQ")
+    pieces = [stream.resample_chunk(sound[at : at + block], last=at + block >= samples) for at in range(0, samples, block)]
+    np.testing.assert_array_equal(np.concatenate(pieces), soxr.resample(sound, source, wanted, quality="HQ"))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("missing", ["two thirds", "a tail", "one byte"])
 def test_a_truncated_file_is_bad(tmp_path, name, missing):
@@ -227,10 +256,7 @@ def test_a_header_that_tells_more_than_memory_holds_is_bad(tmp_path):
     content[21] |= 0x0F  # the total number of samples: 36 bits of STREAMINFO
     content[22:26] = b"\xff" * 4
     path.write_bytes(content)
-    assert reason(path) in (
-        "needs more memory than there is: its header tells 68,719,476,735 samples",
-        "is truncated: its header tells 1558264.78 s, its data ends at 1.00 s",  # where memory is promised before it is there
-    )
+    assert reason(path) == "is truncated: its header tells 1558264.78 s, its data ends at 1.00 s"
 
 
 @pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36, 0xFFFFFFFF])
@@ -337,50 +363,3 @@ def test_the_real_mp3_files(shared):
     assert paths
     for path in paths:
         assert 1.9 < len(load(path, 16_000)) / 16_000 < 2.1
-
-
-@pytest.mark.parametrize(
-    ("samples", "hop", "tail", "starts"),
-    [
-        (23, 10, 3, [0, 10, 20]),  # the rest is as long as the tail
-        (22, 10, 3, [0, 10]),  # a sample shorter
-        (20, 10, 1, [0, 10]),  # no rest at all
-        (23, 5, 3, [0, 5, 10, 15]),  # overlap: 3 samples are not yet heard
-        (22, 5, 3, [0, 5, 10]),
-        (27, 15, 2, [0, 15]),  # gaps: the last 2 samples are in one
-        (32, 15, 2, [0, 15, 30]),
-        (31, 15, 2, [0, 15]),
-    ],
-)
-def test_the_rest_is_a_window_from_the_length_of_the_tail_on(samples, hop, tail, starts):
-    cuts = windows(samples, 10, hop, tail)
-    assert [cut.start for cut in cuts] == starts
-    assert cuts[-1].stop == (samples if cuts[-1].start + 10 > samples else cuts[-1].start + 10)
-
-
-@given(
-    samples=st.integers(1, 400),
-    length=st.none() | st.integers(1, 100),
-    hop=st.integers(1, 150),
-    tail=st.integers(0, 120),
-)
-def test_windows_cover_the_waveform(samples, length, hop, tail):
-    cuts = windows(samples, length, hop, tail)
-    assert cuts
-    assert all(0 <= cut.start < cut.stop <= samples for cut in cuts)
-    assert [cut.start for cut in cuts] == [number * hop for number in range(len(cuts))]
-    if length is None or samples <= length:
-        assert cuts == [slice(0, samples)]
-        return
-    assert all(cut.stop - cut.start == length for cut in cuts[:-1])
-    assert cuts[-1].stop - cuts[-1].start <= length
-    rest = samples - max(cuts[-1].start + hop, cuts[-1].stop)
-    assert rest < max(tail, 1)  # nothing that lasts a tail is left out
-    if cuts[-1].stop - cuts[-1].start < length:
-        assert samples - max(cuts[-1].start, cuts[-2].stop) >= max(tail, 1)
-    if hop <= length:
-        covered = np.zeros(samples, bool)
-        for cut in cuts:
-            covered[cut] = True
-        assert covered[: cuts[-1].stop].all()
-        assert samples - cuts[-1].stop < max(tail, 1)

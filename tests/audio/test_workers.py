@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from marble.audio import workers
 from marble.audio.decode import BadAudioError, load
 from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
@@ -23,7 +24,7 @@ FAULTS = """
 import os, signal, struct
 from marble.audio import decode as audio
 
-answers, load = os.dup(1), audio.load
+answers, blocks = os.dup(1), audio.blocks
 
 def faulty(path, *rest):
     asked = path.with_suffix(".asked")
@@ -36,9 +37,9 @@ def faulty(path, *rest):
         raise RuntimeError("surprise\\nand more")
     if path.name.startswith("large"):
         raise MemoryError((1, 2))
-    return load(path, *rest)
+    return blocks(path, *rest)
 
-audio.load = faulty
+audio.blocks = faulty
 """
 
 ENDLESS = """
@@ -120,6 +121,48 @@ def test_answers_come_in_order_and_few_are_held(tmp_path):
     assert most == 6
 
 
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_long_answers_wait_in_their_workers(tmp_path, monkeypatch, room):
+    """But for the one that is wanted next."""
+    monkeypatch.setattr(workers, "WAITING_BYTES", room)
+    wanted = requests(tmp_path, [f"{number}.wav" for number in range(9)])
+    wanted = [request._replace(sample_rate=200_000) for request in wanted]  # 100 kB each
+    with WorkerPool(3) as pool:
+        answers = pool.map(wanted)
+        for number, answer in enumerate(answers):
+            assert isinstance(answer, np.ndarray)
+            np.testing.assert_array_equal(answer, load(wanted[number].path, 200_000))
+            time.sleep(0.1)
+            assert sum(pool._waiting.values()) <= room
+        assert not pool._waiting
+
+
+THREADS = """
+import resource, sys
+from pathlib import Path
+from marble.audio.workers import Request, WorkerPool
+from marble.errors import MarbleError
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limits = {"thread": (resource.RLIMIT_AS, pages * resource.getpagesize() + 2**20), "process": (resource.RLIMIT_NOFILE, 5)}
+kind, limit = limits[sys.argv[1]]
+resource.setrlimit(kind, (limit, limit))
+try:
+    with WorkerPool(2) as pool:
+        list(pool.map([Request(Path("a.wav"), 8000, 0.0, None)] * 9))
+except MarbleError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("what", ["thread", "process"])
+def test_a_thread_or_process_that_cannot_start_ends_the_run(what):
+    ask = [sys.executable, "-c", THREADS, what]
+    run = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)
+    assert run.stdout.startswith(f"A {what} to decode audio cannot be started ("), run.stderr
+    assert "use fewer --workers" in run.stdout
+
+
 def test_a_worker_gives_what_load_gives(tmp_path):
     (request,) = requests(tmp_path, ["a.wav"])
     with WorkerPool(1) as pool:
@@ -133,9 +176,9 @@ def test_a_worker_gives_what_load_gives(tmp_path):
 def test_a_worker_that_is_killed_once_costs_nothing(tmp_path, faults):
     """What kills it, as a rule a want of memory, says nothing about the audio."""
     names = ["a.wav", "once.wav", "b.wav", "half.wav", "c.wav"]
-    for workers in (1, 2):
+    for number in (1, 2):
         wanted = requests(tmp_path, names)
-        with WorkerPool(workers) as pool:
+        with WorkerPool(number) as pool:
             assert said(pool.map(wanted)) == [1000, 1001, 1002, 1003, 1004]
         for name in ("once", "half"):
             (tmp_path / f"{name}.asked").unlink()  # which tells that it was killed
@@ -197,13 +240,13 @@ def test_a_worker_needs_neither_torch_nor_the_current_folder(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("cores", "siblings", "workers"), [(1, 1, 1), (2, 1, 1), (16, 1, 15), (256, 1, 32), (64, 8, 7), (4, 8, 1)]
+    ("cores", "siblings", "expected"), [(1, 1, 1), (2, 1, 1), (16, 1, 15), (256, 1, 32), (64, 8, 7), (4, 8, 1)]
 )
-def test_workers_leave_a_core_to_each_process_of_a_job(monkeypatch, cores, siblings, workers):
+def test_workers_leave_a_core_to_each_process_of_a_job(monkeypatch, cores, siblings, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(siblings))
     with WorkerPool() as pool:
-        assert pool.workers == workers
+        assert pool.workers == expected
 
 
 def test_nothing_starts_for_nothing():
@@ -223,11 +266,11 @@ def test_workers_end_with_the_run(tmp_path, how):
     with run:
         assert run.stdout
         assert run.stdout.readline() == b"busy\n"
-        workers = children(run.pid)
-        assert len(workers) == 2
+        started = children(run.pid)
+        assert len(started) == 2
         if how == "kill":
             run.kill()
         else:
             os.killpg(run.pid, signal.SIGINT)
         run.wait(10)
-        wait_until_dead(workers)
+        wait_until_dead(started)

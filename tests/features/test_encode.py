@@ -15,7 +15,7 @@ from marble.features import encode as extraction
 from marble.features.cache import FeatureCache, clip_key
 from marble.features.encode import Excerpt, extract, reduced_layers
 from marble.features.reduction import REDUCTIONS
-from marble.features.space import Windows, describe_space, resolve_windows
+from marble.features.space import Windows, cut_windows, describe_space, resolve_windows
 from marble.files import file_hash
 
 RATE = 8000
@@ -195,7 +195,17 @@ def test_hidden_states_that_are_not_finite_name_their_layer(net, space, tmp_path
     assert np.isfinite(features(space, [excerpts[0], excerpts[2]])).all()
 
 
-def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch):
+def allocate() -> None:
+    """Fail as PyTorch does where a CPU has no memory left."""
+    torch.empty(2**60)
+
+
+def raise_as_a_gpu() -> None:
+    raise torch.OutOfMemoryError("too much")
+
+
+@pytest.mark.parametrize("fail", [allocate, raise_as_a_gpu])
+def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch, fail):
     waveform = torch.randn(5, RATE, generator=torch.Generator().manual_seed(0))
     expected = reduced_layers(net, waveform, [0, 3], MEAN)
     layers, sizes = type(net).layers, []
@@ -203,7 +213,7 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch):
     def small(self, waveform):
         sizes.append(len(waveform))
         if len(waveform) > 2:
-            raise torch.OutOfMemoryError("too much")
+            fail()
         yield from layers(self, waveform)
 
     monkeypatch.setattr(type(net), "layers", small)
@@ -211,6 +221,31 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch):
     assert sizes == [5, 3, 2, 1, 2]
     for layer in (0, 3):
         np.testing.assert_allclose(found[layer], expected[layer], rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_that_does_not_fit_is_told_in_a_sentence(net, space, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(net), "layers", lambda self, waveform: allocate())
+    with pytest.raises(
+        MarbleError, match=r"^small-net needs more memory than there is for one window of 2 s: lower windows\.seconds"
+    ):
+        run(net, space, sounds(tmp_path / "a", 5.0))
+    monkeypatch.setattr(type(net), "layers", lambda self, waveform: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):  # a defect keeps its traceback
+        run(net, space, sounds(tmp_path / "a", 5.0))
+
+
+def test_long_clips_take_smaller_batches_and_others_keep_theirs(net, space, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "LONG_SECONDS", 16.0)
+    monkeypatch.setattr(extraction, "LONG_BATCH_SECONDS", 7.0)
+    layers, sizes = type(net).layers, []
+
+    def counting(self, waveform):
+        sizes.append(len(waveform))
+        return layers(self, waveform)
+
+    monkeypatch.setattr(type(net), "layers", counting)
+    run(net, space, sounds(tmp_path / "a", 16.0, 16.5, 18.0))
+    assert sizes == [8, 3, 3, 2, 3, 3, 3]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -230,8 +265,13 @@ def test_windows_follow_protocol_task_and_upstream(net):
     assert resolve_windows(Windows(), 30.0, free) == Windows(seconds=2.0, hop=2.0)
     assert resolve_windows(Windows(seconds=1.5, hop=0.5), 30.0, free) == Windows(seconds=1.5, hop=0.5)
     free.info = replace(free.info, max_seconds=None)
-    assert resolve_windows(Windows(), None, free) == Windows(seconds=None, hop=None)
-    assert resolve_windows(Windows(), 30.0, free) == Windows(seconds=30.0, hop=30.0)
+    assert resolve_windows(Windows(), 45.0, free) == Windows(seconds=45.0, hop=45.0)
+    default = resolve_windows(Windows(), None, free)
+    assert default == Windows(seconds=30.0, hop=30.0)
+    assert cut_windows(30 * RATE, default, free.info) == [slice(0, 30 * RATE)]
+    assert cut_windows(60 * RATE + 1, default, free.info) == [slice(0, 30 * RATE), slice(30 * RATE, 60 * RATE)]
+    free.info = replace(free.info, min_seconds=40.0)
+    assert resolve_windows(Windows(), None, free) == Windows(seconds=40.0, hop=40.0)
 
 
 def test_windows_that_nobody_can_encode_are_refused(net):

@@ -1,8 +1,16 @@
 """From features to what a probe reads."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 
-from marble.probe.train import standardise
+from marble.errors import MarbleError
+from marble.probe.answers import Group
+from marble.probe.protocol import Probe
+from marble.probe.train import BankMaker, standardise
 
 
 def test_standardise_uses_the_given_rows_and_leaves_constants_alone():
@@ -15,3 +23,11 @@ def test_standardise_uses_the_given_rows_and_leaves_constants_alone():
     torch.testing.assert_close(result[0], expected[0], rtol=1e-3, atol=1e-3)
     assert torch.equal(result[1, :, 2], torch.zeros(40))
     torch.testing.assert_close(result[0, :30].std(0, correction=0), torch.ones(5), rtol=1e-4, atol=0)
+
+
+def test_a_stack_that_memory_does_not_hold_is_told_in_a_sentence():
+    inputs: Any = SimpleNamespace(layers=[0, 1], features=lambda layers: torch.empty(2**60))
+    with pytest.raises(
+        MarbleError, match=r"^Training the probes of 2 layers needs more memory than there is: lower probe\.hidden"
+    ):
+        BankMaker(Probe(), Path(), "probes")._train(inputs, [Group(0, 0), Group(1, 0)], lambda epochs: None)

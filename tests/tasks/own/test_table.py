@@ -2,11 +2,13 @@
 
 import json
 
+import numpy
 import pandas
 import pytest
 
 from marble.errors import MarbleError
 from marble.registry import load_task
+from marble.tasks.own import table
 
 
 @pytest.fixture
@@ -129,3 +131,22 @@ def test_a_file_that_is_no_table_is_explained(audio):
     (audio / "broken.parquet").write_text("not parquet")
     with pytest.raises(MarbleError, match="cannot be read"):
         load_task(f"table:{audio}/broken.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_table_that_would_fill_memory_is_refused_before_it_is_read(tmp_path, suffix):
+    """As 55 kB of Parquet do, whose 10 million rows are equal."""
+    file, amount = tmp_path / f"t.{suffix}", table.MOST_ROWS + 1
+    if suffix == "parquet":
+        same = pandas.Categorical.from_codes(numpy.zeros(amount, numpy.int8), ["a"])
+        pandas.DataFrame({"path": same, "label": same}).to_parquet(file)
+        assert file.stat().st_size < 100_000
+    else:
+        file.write_bytes(b"a\n" * amount)
+    with pytest.raises(MarbleError, match=r"holds 10,000,001 rows, where marble reads up to 10,000,000 rows"):
+        load_task(f"table:{file}")
+    if suffix != "parquet":
+        with file.open("r+b") as text:
+            text.truncate(table.MOST_BYTES + 1)
+        with pytest.raises(MarbleError, match=r"holds 1,073,741,825 bytes"):
+            load_task(f"table:{file}")
