@@ -136,6 +136,8 @@ class Multilabel(Kind):
         number = _numbers(labels)
         encoded = np.zeros((len(targets), len(labels)), dtype=np.float32)
         for row, target in zip(encoded, targets, strict=True):
+            if not isinstance(target, tuple | list):
+                raise ValueError(f"the target {target!r}, which is no tuple of labels")
             row[[_number(number, label) for label in target]] = 1.0
         return encoded
 
@@ -163,7 +165,8 @@ class Regression(Kind):
         """Return the numbers, ``float32[N, C]``."""
         encoded = np.zeros((len(targets), len(labels)), dtype=np.float32)
         for row, target in zip(encoded, targets, strict=True):
-            if len(target) != len(row) or not np.isfinite(np.asarray(target, dtype=np.float32)).all():
+            numbers = isinstance(target, tuple | list) and all(isinstance(value, int | float) for value in target)
+            if not numbers or len(target) != len(row) or not np.isfinite(np.asarray(target, dtype=np.float32)).all():
                 raise ValueError(f"{target} where {len(row)} finite values are needed")
             row[:] = target
         return encoded

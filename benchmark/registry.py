@@ -184,7 +184,7 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     except OSError as error:
         raise MarbleError(f"The upstream '{spec}' cannot be read ({error}): check its path and its permissions.") from error
     except Exception as error:
-        if isinstance(error, MarbleError) or source.__module__.startswith("marble."):
+        if isinstance(error, MarbleError) or str(getattr(source, "__module__", "")).startswith("marble."):
             raise
         raise MarbleError(f"The upstream '{spec}' cannot be loaded ({one_line(error)}): mend its module.") from error
     if not isinstance(upstream, Upstream):
@@ -287,7 +287,7 @@ def _find_upstream(spec: str) -> tuple[Any, str | None]:
     from marble.upstream import Upstream
 
     with suppress(OSError):  # a name too long for a path
-        if spec not in UPSTREAMS and user_path(spec).is_dir():
+        if spec and spec not in UPSTREAMS and user_path(spec).is_dir():
             spec = f"saved:{spec}"
     source, argument = upstreams.find(spec)
     if isinstance(source, type):

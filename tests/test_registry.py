@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from marble import registry
+from marble.cli import listing
 from marble.errors import MarbleError
 from marble.pretraining.recipes import load_recipe
 from marble.probe.metrics import METRICS
@@ -210,3 +211,14 @@ def test_every_upstream_declares_itself(name):
     assert all(layer.width > 0 for layer in info.layers)
     assert len({layer.name for layer in info.layers}) == len(info.layers)
     assert all([info.licence, info.training_data, info.paper, info.source, info.precisions])
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(MarbleError, match="There is no upstream called ''"):
+        registry.load_upstream("")
+
+
+def test_a_suite_is_told_by_its_name_with_or_without_the_word():
+    assert listing.suite("suite:muq") == listing.suite("muq")
+    with pytest.raises(MarbleError, match="no suite called 'muk': did you mean muq"):
+        listing.suite("suite:muk")

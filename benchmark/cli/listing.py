@@ -100,6 +100,7 @@ def suite(name: str) -> dict[str, Any]:
     Raises:
         MarbleError: nothing has this name.
     """
+    name = name.removeprefix("suite:")
     opened = registry.open_suites([f"suite:{name}"])
     missing = [f"{task} ({why})" for task, why in opened.items() if why]
     about = {key: value for key, value in vars(registry.load_suite(name)).items() if key != "tasks"}
@@ -143,11 +144,12 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
         about = space.description
         rows.append(
             {
-                "upstream": about["upstream"],
-                "version": about["version"],
-                "weights": str(about["weights"])[:12],
-                "precision": about["precision"],
-                "windows": about["windows"],
+                "upstream": about.get("upstream"),
+                "version": about.get("version"),
+                "weights": str(about.get("weights"))[:12],
+                "precision": about.get("precision"),
+                "windows": about.get("windows"),
+                "state": "older: marble cache gc removes it" if space.is_older else "current",
                 "clips": clips,
                 "layers": len(layers),
                 "megabytes": round(size / 1e6, 1),

@@ -74,7 +74,13 @@ class FeatureCache:
 
     def older(self, upstream: str) -> list[Space]:
         """Return the spaces of an upstream that an older marble wrote, which this one does not read."""
-        return [space for space in self.spaces() if space.is_older and space.description["upstream"] == upstream]
+        older = []
+        for path in sorted(self.root.glob("features/*/space.json")):
+            with suppress(MarbleError):  # that of another upstream may be damaged
+                space = Space(path.parent)
+                if space.is_older and space.description.get("upstream") == upstream:
+                    older.append(space)
+        return older
 
     def damaged_probes(self) -> list[tuple[Path, str]]:
         """Return the damaged trained probes beside the features, with the reason.
@@ -82,7 +88,8 @@ class FeatureCache:
         Raises:
             MarbleError: one of them cannot be read.
         """
-        return _damaged(self.root.glob("probes/*/*.safetensors"))
+        older = {path for path, _ in _older_probes(self.root)}
+        return [damage for damage in _damaged(self.root.glob("probes/*/*.safetensors")) if damage[0] not in older]
 
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
         """Remove interrupted writes, damaged files, files of an older format and, on request, spaces long unused.
@@ -103,12 +110,13 @@ class FeatureCache:
                 removed.append((part, "interrupted write"))
         for space in self.spaces():
             age = (time.time() - (space.folder / "space.json").stat().st_mtime) / 86400
-            if space.is_older:
+            if not space.description_damage() and space.is_older:
                 removed += [(path, "of an older format") for path in sorted(space.folder.iterdir())]
             elif older_than_days is not None and age > older_than_days:
                 removed += [(path, f"not used for {age:.0f} days") for path in sorted(space.folder.iterdir())]
             else:
                 removed += space.damaged()
+        removed = list(dict(reversed(removed)).items())[::-1]  # each once
         for path, _ in removed:
             with writing(path):
                 path.unlink(missing_ok=True)
@@ -135,11 +143,22 @@ class Space:
         """
         path = self.folder / "space.json"
         try:
-            return json.loads(path.read_bytes())
+            description = json.loads(path.read_bytes())
+            if not isinstance(description, dict) or not self.folder.name.endswith(digest(description)[:16]):
+                raise ValueError("it does not fit the name of its folder")
+            return description
         except OSError as error:
             raise _cannot_read(path, error) from error
         except (ValueError, RecursionError) as error:
             raise MarbleError(f"{path} is damaged ({error}): remove it and run again, which writes a new one.") from error
+
+    def description_damage(self) -> list[tuple[Path, str]]:
+        """Return the file of the description, with the reason, if it is damaged."""
+        try:
+            _ = self.description
+        except MarbleError as error:
+            return [(self.folder / "space.json", str(error))]
+        return []
 
     @property
     def is_older(self) -> bool:
@@ -225,12 +244,12 @@ class Space:
         return values if values is not None else np.empty((0, 0), dtype=np.float32), counts
 
     def damaged(self) -> list[tuple[Path, str]]:
-        """Return the shards whose content does not match their sha256, with the reason.
+        """Return the files whose content does not match their sha256, with the reason.
 
         Raises:
             MarbleError: one of them cannot be read.
         """
-        return _damaged(self.folder.glob("*.safetensors"))
+        return self.description_damage() + _damaged(self.folder.glob("*.safetensors"))
 
     def _tensor(self, path: Path, name: str) -> np.ndarray:
         try:

@@ -213,6 +213,7 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         raise MarbleError(f"--seeds {options.seeds} trains nothing: ask for at least one seed.")
     if isinstance(task, str):
         task = registry.load_task(task)
+    _refuse_unknown_metrics(task)
     protocol = load_protocol(options.protocol, options.settings, task.name.partition("@")[0])
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
@@ -325,6 +326,15 @@ def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
             f"{task.main_metric} does not exist on the {len(tracks)} validation tracks of {task.name}, which are too few or "
             "too alike: nothing can be chosen by it; give the split more tracks, or a higher --limit."
         )
+
+
+def _refuse_unknown_metrics(task: Task) -> None:
+    unknown = [f"the metric '{name}'" for name in task.metrics if name not in METRICS]
+    if unknown or not task.metrics:
+        has = unknown[0] if unknown else "no metric"
+        raise MarbleError(f"The task {task.name} has {has}: name some of {', '.join(METRICS)}.")
+    if METRICS[task.main_metric].of_windows:
+        raise MarbleError(f"{task.main_metric} scores windows, so it cannot choose tracks of {task.name}: name it second.")
 
 
 def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from marble.errors import MarbleError
+from marble.errors import MarbleError, reason
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
 from marble.files import digest, locked
@@ -36,6 +36,8 @@ from marble.progress import Reporter
 
 # On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
 _CPU_STACK_BYTES = 2**29
+# Each group of a stack holds an open lock file.
+_STACK_GROUPS = 64
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class BankMaker:
                     )
                 if not weighted:
                     group_bytes += 4 * width * int(inputs.rows.sum()) // seeds
-                size = max(1, int(budget // group_bytes))
+                size = min(max(1, int(budget // group_bytes)), _STACK_GROUPS)
                 yield waiting[:size]
                 waiting = waiting[size:]
 
@@ -163,10 +165,14 @@ def _load(path: Path) -> Answers | None:
         about = json.loads(metadata["about"])
         training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"])
         return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
-    except (OSError, *DAMAGE):
-        with suppress(OSError):  # missing, or in a read-only folder
+    except FileNotFoundError:
+        return None
+    except DAMAGE:
+        with suppress(OSError):  # in a read-only folder
             path.unlink()
         return None
+    except OSError as error:
+        raise MarbleError(f"Cannot read {path} of the cache ({reason(error)}): make it readable or remove it.") from error
 
 
 def _save(path: Path, answers: Answers) -> None:

@@ -1,6 +1,8 @@
 """How a job comes about, what it keeps for the next one, and what it shares with those beside it."""
 
+import dataclasses
 import json
+import resource
 import shutil
 import sys
 import threading
@@ -15,7 +17,7 @@ import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
 from marble.features.checked import write_checked
-from marble.files import locked
+from marble.files import digest, locked
 from marble.jobs.job import prepare
 from marble.jobs.many import run_all
 from marble.jobs.plan import make_plan
@@ -23,6 +25,7 @@ from marble.jobs.run import run_job
 from marble.probe import train
 from marble.probe.bank import train_probes
 from marble.progress import Reporter
+from marble.registry import load_task
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 QUICK = {"settings": ["probe.epochs=4", "probe.hidden=8"], "layers": "0"}
@@ -133,9 +136,10 @@ def test_a_group_that_another_process_trains_is_waited_for_and_read(tones, tmp_p
 
 def test_a_cache_of_an_older_marble_is_named_listed_and_removed_and_never_read(tones, tmp_path, home):
     cache = FeatureCache(home / "cache")
-    folder = cache.root / "features" / "constant-0123456789abcdef"
+    description = {"format": 2, "upstream": "constant", "version": 1}
+    folder = cache.root / "features" / f"constant-{digest(description)[:16]}"
     folder.mkdir(parents=True)
-    (folder / "space.json").write_text(json.dumps({"format": 2, "upstream": "constant", "version": 1}))
+    (folder / "space.json").write_text(json.dumps(description))
     shard, row = folder / "0.safetensors", np.ones((1, 8), np.float32)
     write_checked(shard, '["a key"]', {"windows": np.ones(1, np.int64), "layer.0": row})
     old_probe = cache.root / "probes" / "ab" / "abc.safetensors"
@@ -156,3 +160,52 @@ def test_a_cache_of_an_older_marble_is_named_listed_and_removed_and_never_read(t
     said.clear()
     marble.run("constant", f"folder:{tones}", results=tmp_path / "again", seeds=1, reporter=reporter, **QUICK)
     assert not any("an older marble wrote" in text for text in said)
+
+
+@pytest.mark.parametrize("content", ["{garbage", "[1]", '{"format": 2}'])
+def test_a_damaged_description_of_another_upstream_stops_no_run(tones, tmp_path, home, content):
+    marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, seeds=1, **QUICK)
+    ((space,), cache) = FeatureCache(home / "cache").spaces(), FeatureCache(home / "cache")
+    shards = set(space.folder.glob("*.safetensors"))
+    (space.folder / "space.json").write_text(content)
+    marble.run("constant", f"folder:{tones}", results=tmp_path, seeds=1, **QUICK)
+    assert [path.name for path, _ in space.damaged()] == ["space.json"]
+    assert [path.name for path, _ in cache.collect()] == ["space.json"]
+    assert set(space.folder.glob("*.safetensors")) == shards
+    again = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "again", seeds=1, **QUICK)
+    assert again.cost.clips_encoded == 0
+
+
+def test_a_flipped_format_makes_no_healthy_space_an_older_one(tones, tmp_path, home):
+    marble.run("constant", f"folder:{tones}", results=tmp_path, seeds=1, **QUICK)
+    cache = FeatureCache(home / "cache")
+    (space,) = cache.spaces()
+    file = space.folder / "space.json"
+    file.write_text(file.read_text().replace('"format": 3', '"format": 2'))
+    assert [path.name for path, _ in cache.collect()] == ["space.json"]
+    assert list(space.folder.glob("*.safetensors"))
+
+
+def test_a_stack_of_probes_holds_few_open_files(tones, tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limit[1]))
+    try:
+        tiny = ["probe.epochs=1", "probe.learning_rates=1e-3", "probe.kind=linear"]
+        result = marble.run("constant", f"folder:{tones}", results=tmp_path, seeds=150, layers="0", settings=tiny)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert len(result.layers[0].runs) == 150
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        ((), "has no metric: name some of accuracy"),
+        (("acuracy",), "has the metric 'acuracy': name some of accuracy"),
+        (("window_accuracy",), "window_accuracy scores windows, so it cannot choose"),
+    ],
+)
+def test_a_task_with_an_impossible_metric_is_told_at_once(tones, metrics, sentence):
+    task = dataclasses.replace(load_task(f"folder:{tones}"), metrics=metrics)
+    with pytest.raises(MarbleError, match=sentence):
+        prepare("constant", task)
