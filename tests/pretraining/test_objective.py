@@ -74,6 +74,22 @@ def test_masks_and_noise_belong_to_the_segment(in_memory, small):
     assert float(other.loss.detach()) != float(together.loss.detach())
 
 
+@pytest.mark.parametrize("fill", ["zero", "noise"])
+def test_the_upstream_hears_nothing_of_masked_audio(in_memory, small, fill):
+    trained = objective("musicfm-tiny", small(), f"mask.fill={fill}", "mask.probability=0.5")
+    masks = trained.draw_masks([3])
+    clean = clips(in_memory, 1)
+    hidden = masks.repeat_interleave(960, dim=1)[:, : clean.shape[1]]
+    other = torch.where(hidden, 0.3 * torch.randn_like(clean), clean)
+    heard = []
+    trained.upstream.front_end.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    for waveform in (clean, other):
+        trained(waveform, masks, [3])
+    assert hidden.any()
+    assert not torch.equal(clean, other)
+    assert torch.equal(heard[0], heard[1])
+
+
 def test_an_untrained_head_guesses_about_uniformly(in_memory, small):
     trained = objective("musicfm-tiny", small())
     masks = trained.draw_masks([0, 1, 2])
