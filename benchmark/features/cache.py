@@ -295,7 +295,9 @@ def _older_probes(root: Path) -> list[tuple[Path, str]]:
     older = []
     for path in sorted(root.glob("probes/*/*.safetensors")):
         with suppress(OSError, *DAMAGE):
-            if json.loads(read_metadata(path)["about"]).get("format") != FORMAT:
+            written_as = json.loads(read_metadata(path)["about"]).get("format")
+            # A flipped digit makes no file older; before format 3 none was written.
+            if written_as is None or (written_as != FORMAT and not _damaged([path])):
                 older.append((path, "of an older format"))
     return older
 

@@ -186,6 +186,15 @@ def test_a_flipped_format_makes_no_healthy_space_an_older_one(tones, tmp_path, h
     assert list(space.folder.glob("*.safetensors"))
 
 
+def test_a_flipped_format_makes_no_probe_an_older_one(tones, tmp_path, home):
+    marble.run("constant", f"folder:{tones}", results=tmp_path, seeds=1, **QUICK)
+    (path,) = probe_files(home)
+    content = path.read_bytes()
+    assert content.count(b'\\"format\\": 3') == 1
+    path.write_bytes(content.replace(b'\\"format\\": 3', b'\\"format\\": 2'))
+    assert [damaged for damaged, _ in FeatureCache(home / "cache").damaged_probes()] == [path]
+
+
 def test_a_stack_of_probes_holds_few_open_files(tones, tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, limit[1]))
