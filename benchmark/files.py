@@ -112,6 +112,7 @@ def _remembered() -> dict[str, tuple[str, ...]]:
     """Return the row of each remembered path."""
 
     def read(database: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+        """Return all rows, none of a table with other columns."""
         known = _columns(database) == _COLUMNS
         return {row[0]: row for row in database.execute("SELECT path, stamp, sha256, checksum FROM file")} if known else {}
 
@@ -122,6 +123,7 @@ def _remember(fresh: Sequence[tuple[str, ...]]) -> None:
     """Add rows to the memory."""
 
     def write(database: sqlite3.Connection) -> None:
+        """Insert the rows; a table with other columns is made again."""
         database.execute("BEGIN IMMEDIATE")
         if _columns(database) != _COLUMNS:
             database.execute("DROP TABLE IF EXISTS file")

@@ -60,7 +60,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a failed allocation; those of a CPU and of CUDA's libraries are told by their words alone."""
+    """Tell whether an error is a failed allocation, by its type or, on a CPU and in CUDA's libraries, by its words."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     words = ("allocate memory", "out of memory", "ALLOC_FAILED")

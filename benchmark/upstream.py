@@ -79,7 +79,7 @@ class UpstreamSource(Protocol):
 
     @property
     def info(self) -> UpstreamInfo:
-        """What is known about the upstream."""
+        """Return the facts about the upstream."""
         ...
 
     def load(self, argument: str | None = None, *, offline: bool = False) -> Upstream:

@@ -60,9 +60,10 @@ class BadAudioError(Exception):
 
 
 class _SoundFile(soundfile.SoundFile):
-    """A file to read in blocks: soundfile seeks after each read if it may, and behind a seek MP3 decodes otherwise."""
+    """A file to read in blocks: soundfile seeks after each read if it may, and MP3 decodes to other samples after a seek."""
 
     def seekable(self) -> bool:
+        """Return False, which keeps soundfile from the seek."""
         return False
 
 

@@ -152,6 +152,7 @@ class _Redirects(HTTPRedirectHandler):
     """Follow redirects to http and https alone."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
+        """Return the request of a redirect, unless it leaves http and https."""
         _refuse_scheme(newurl, req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -155,7 +155,7 @@ class _Source:
 
     @property
     def online(self) -> bool:
-        """Whether the network may be used."""
+        """Tell whether this source uses the network."""
         return not self.mirror and not self.offline
 
     def fetch(self, resource: Resource) -> None:

@@ -162,7 +162,7 @@ class Space:
 
     @property
     def is_older(self) -> bool:
-        """Whether another version of marble wrote the space, in a format that this one does not read."""
+        """Tell whether the space has the format of an older marble."""
         return self.description.get("format") != FORMAT
 
     def refresh(self) -> None:

@@ -32,7 +32,7 @@ DEFAULT_SECONDS = 30.0
 
 
 class Windows(BaseModel):
-    """How a clip is cut, in seconds; None leaves it to the task, then to the upstream, then to `DEFAULT_SECONDS`."""
+    """The windows of a clip, in seconds; None leaves them to the task, then to the upstream, then to `DEFAULT_SECONDS`."""
 
     model_config = STRICT
     seconds: Positive | None = None

@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether there is a complaint about a task that marble has."""
+        """Tell whether a task of marble has a complaint."""
         return self.in_marble and self.complaint is not None
 
 

@@ -86,6 +86,8 @@ def read_table(file: Path) -> pandas.DataFrame:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
         raise MarbleError(f"The table {file.absolute()} cannot be read ({reason}): check its path and its format.") from error
+    except (LookupError, TypeError, AttributeError, NotImplementedError) as error:  # pandas, at damaged metadata of Parquet
+        raise MarbleError(f"The table {file.absolute()} is damaged: write it again.") from error
     if "path" not in table.columns or table["path"].isna().any() or not len(table):
         raise MarbleError(
             f"The table {file} needs rows with a 'path' in each; its columns are {', '.join(map(str, table.columns))}."

@@ -133,7 +133,7 @@ class Trained:
 
     @cached_property
     def info(self) -> UpstreamInfo:
-        """What is known about the network, counted without memory, and about the weights that marble ships."""
+        """Return the facts about the network, counted without memory, and about the weights that marble ships."""
         with torch.device("meta"):
             upstream = self.draw()
         folder = SHIPPED / self.name

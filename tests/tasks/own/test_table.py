@@ -4,7 +4,9 @@ import json
 
 import numpy
 import pandas
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from marble.errors import MarbleError
 from marble.registry import load_task
@@ -150,3 +152,15 @@ def test_a_table_that_would_fill_memory_is_refused_before_it_is_read(tmp_path, s
             text.truncate(table.MOST_BYTES + 1)
         with pytest.raises(MarbleError, match=r"holds 1,073,741,825 bytes"):
             load_task(f"table:{file}")
+
+
+@pytest.mark.parametrize("key", ["name", "numpy_type", "pandas_type"])
+def test_damaged_metadata_of_parquet_is_one_sentence(tmp_path, key):
+    file = tmp_path / "table.parquet"
+    whole = pyarrow.Table.from_pandas(pandas.DataFrame({"path": ["a.wav"] * 6, "label": ["a", "b"] * 3}))
+    metadata = json.loads(whole.schema.metadata[b"pandas"])
+    for column in metadata["columns"]:
+        del column[key]
+    parquet.write_table(whole.replace_schema_metadata({b"pandas": json.dumps(metadata).encode()}), file)
+    with pytest.raises(MarbleError, match=r"table\.parquet is damaged: write it again"):
+        table.read_table(file)
