@@ -72,7 +72,6 @@ def _window_count(job: Job, seconds: float) -> int:
 def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
     """Return the seconds of work for one second of audio."""
     rate = job.upstream.info.sample_rate
-    longest = round((job.windows.seconds or 30.0) * rate)
     encoded, spent = 0.0, 0.0
     for turn, excerpt in enumerate(samples[:1] + samples):
         begin = time.perf_counter()
@@ -80,7 +79,7 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
             waveform = audio.load(excerpt.path, rate, excerpt.start, excerpt.stop)
         except BadAudioError:
             continue
-        piece = torch.from_numpy(waveform[:longest])[None]
+        piece = torch.from_numpy(waveform[cut_windows(len(waveform), job.windows, job.upstream.info)[0]])[None]
         decoded = time.perf_counter() - begin
         padded = torch.nn.functional.pad(piece, (0, max(0, shortest_input(job.upstream.info) - piece.shape[1])))
         reduced_layers(job.upstream, padded, job.needed, job.reduction)
