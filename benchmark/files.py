@@ -146,7 +146,7 @@ def _in_memory(work: Callable[[sqlite3.Connection], _T]) -> _T | None:
             database.text_factory = lambda text: text.decode("utf-8", "replace")
             return work(database)
     except (OSError, sqlite3.Error, ValueError, MemoryError) as error:
-        warnings.warn(f"cannot use {file} ({error}), so every file is read anew: make it writable or remove it", stacklevel=4)
+        warnings.warn(f"cannot use {file} ({error}), so every file is read again: make it writable or remove it", stacklevel=4)
         return None
 
 

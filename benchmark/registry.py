@@ -190,7 +190,7 @@ def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
     if not isinstance(upstream, Upstream):
         raise MarbleError(f"'{spec}' is not an upstream: what it loads must be a marble.upstream.Upstream.")
     if not isinstance(getattr(upstream, "info", None), UpstreamInfo):
-        raise MarbleError(f"The upstream '{spec}' tells nothing of itself: give its class an info, see marble.upstream.")
+        raise MarbleError(f"The upstream '{spec}' has no info: give its class one, see marble.upstream.")
     return upstream.eval().requires_grad_(False)
 
 

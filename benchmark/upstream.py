@@ -170,7 +170,7 @@ class Upstream(nn.Module):
         if present != self.first_run_sha256:
             raise MarbleError(
                 f"The weights of {self.info.name} were changed after it first ran, so its results would stand under the old "
-                "ones: load it anew and change them before it runs."
+                "ones: load it again and change them before it runs."
             )
 
     def weights_hash(self) -> str:

@@ -145,7 +145,7 @@ def test_a_home_that_cannot_be_written_is_a_warning(tmp_path, reads, monkeypatch
     (tmp_path / "file").touch()
     monkeypatch.setenv("MARBLE_HOME", {"file": str(tmp_path / "file/home"), "nowhere": "/proc/nowhere"}[kind])
     paths = files(tmp_path)
-    with pytest.warns(UserWarning, match="cannot use .*every file is read anew"):
+    with pytest.warns(UserWarning, match="cannot use .*every file is read again"):
         assert file_hashes(paths)[paths[0]] == sha256("0.wav")
 
 

@@ -147,7 +147,7 @@ def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, mo
         ("import torch\nx = = 1\n", r"cannot be imported \(SyntaxError: invalid syntax \(.*line 2\)\): check"),
         ("raise RuntimeError('no luck')\n", r"cannot be imported \(RuntimeError: no luck\)"),
         (PLUGIN + "    def __init__(self): raise KeyError('weights')\n", r"cannot be loaded \(KeyError: 'weights'\)"),
-        (PLUGIN.replace("    info = ", "    about = "), "tells nothing of itself: give its class an info"),
+        (PLUGIN.replace("    info = ", "    about = "), "has no info: give its class one"),
     ],
 )
 def test_what_is_wrong_in_a_module_of_ones_own_is_one_sentence(tmp_path, monkeypatch, module, sentence):

@@ -122,7 +122,7 @@ def seconds(path: Path) -> float:
         return file.frames / file.samplerate
 
 
-def windows(samples: int, length: int | None, hop: int, tail: int) -> list[slice]:
+def window_slices(samples: int, length: int | None, hop: int, tail: int) -> list[slice]:
     """Cut a waveform into windows.
 
     Args:

@@ -127,8 +127,8 @@ def results(root: Path) -> list[dict[str, Any]]:
                 "metric": result.task.main_metric,
                 "test": None if mean is None else round(mean, 4),
                 "bad_clips": len(result.bad_clips),
-                "data": result.task.data,
-                "weights": result.upstream.weights_sha256[:12],
+                "data_sha256": result.task.data_sha256,
+                "weights_sha256": result.upstream.weights_sha256[:12],
                 "date": result.provenance.date,
                 "file": str(root / result.path),
             }
@@ -146,7 +146,7 @@ def spaces(cache: FeatureCache) -> list[dict[str, Any]]:
             {
                 "upstream": about.get("upstream"),
                 "version": about.get("version"),
-                "weights": str(about.get("weights"))[:12],
+                "weights_sha256": str(about.get("weights"))[:12],
                 "precision": about.get("precision"),
                 "windows": about.get("windows"),
                 "state": "older: marble cache gc removes it" if space.is_older else "current",

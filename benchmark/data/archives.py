@@ -128,7 +128,7 @@ def _damage_explained(archive: Path) -> Generator[None]:
         raise
     except Exception as error:
         raise MarbleError(
-            f"The archive {archive} is damaged ({error or type(error).__name__}): remove it and fetch it anew."
+            f"The archive {archive} is damaged ({error or type(error).__name__}): remove it and fetch it again."
         ) from error
 
 

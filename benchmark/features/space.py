@@ -74,7 +74,7 @@ def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slic
     rate = info.sample_rate
     length = round(windows.seconds * rate) if windows.seconds else None
     tail = max(round(windows.tail * rate), shortest_input(info))
-    return audio.windows(samples, length, round((windows.hop or 1) * rate), tail)
+    return audio.window_slices(samples, length, round((windows.hop or 1) * rate), tail)
 
 
 def shortest_input(info: UpstreamInfo) -> int:

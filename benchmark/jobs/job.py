@@ -281,7 +281,7 @@ def _make_ready(upstream: Upstream, options: JobOptions, reporter: Reporter) -> 
     elif precision not in ("auto", upstream.precision) or device not in ("auto", str(upstream.device)):
         raise MarbleError(
             f"{upstream.info.name} is prepared for {upstream.device} in {upstream.precision}, not {device} in {precision}: "
-            "load it anew."
+            "load it again."
         )
 
 

@@ -161,7 +161,7 @@ def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
         "metrics": {name: "higher is better" if METRICS[name].higher_is_better else "lower is better" for name in task.metrics},
         "tracks": {split: len(names) for split, names in inputs.tracks.items()},
         "limit": job.data.limit,
-        "data": job.data.content[:12],
+        "data_sha256": job.data.content[:12],
         "synthetic": task.synthetic,
         "licence": task.licence,
         "citation": task.citation,

@@ -95,7 +95,7 @@ class MaskedPrediction(nn.Module):
         """Return the masks ``BoolTensor[B, T]`` of segments by their numbers: the same in any batch and process."""
         return torch.cat([self.mask.draw(1, self.tokens, self._generator("mask", number)) for number in numbers])
 
-    def weights(self, mask: Tensor) -> Tensor:
+    def token_weights(self, mask: Tensor) -> Tensor:
         """Return the weight of each token of masks ``BoolTensor[B, T]`` in the loss, ``float64[B, T]``."""
         return torch.where(mask, 1.0, torch.tensor(self.unmasked, dtype=torch.float64, device="cpu"))
 
@@ -104,7 +104,7 @@ class MaskedPrediction(nn.Module):
 
     def forward(self, waveform: Tensor, mask: Tensor, numbers: list[int]) -> Losses:
         """Return the losses of waveforms ``Tensor[B, N]`` under masks ``BoolTensor[B, T]`` on the CPU."""
-        weights = self.weights(mask).flatten()
+        weights = self.token_weights(mask).flatten()
         positions = weights.nonzero()[:, 0].to(waveform.device)
         weights = weights.to(waveform.device, torch.float32)[positions]
 
@@ -170,7 +170,7 @@ class QuantiserTraining(nn.Module):
         """Return ``BoolTensor[B, T]`` of ones."""
         return torch.ones(len(numbers), self.tokens, dtype=torch.bool)
 
-    def weights(self, mask: Tensor) -> Tensor:
+    def token_weights(self, mask: Tensor) -> Tensor:
         """Return the weight of each token of masks ``BoolTensor[B, T]``, ``float64[B, T]``: 1."""
         return mask.double()
 

@@ -181,7 +181,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate(state.step)
         masks = self.objective.draw_masks(batch.numbers)
-        weight = self.objective.weights(masks).sum()
+        weight = self.objective.token_weights(masks).sum()
         before = {name: tensor.clone() for name, tensor in self._changing()}
         counter = FlopCounterMode(display=False) if state.flops is None else nullcontext()
         with counter:

@@ -32,6 +32,6 @@ def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:
             stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
         group = groups.setdefault(stem, {})
         before = group.get(result.task.name)
-        if not before or before.task.data != result.task.data or len(before.layers) <= len(result.layers):
+        if not before or before.task.data_sha256 != result.task.data_sha256 or len(before.layers) <= len(result.layers):
             group[result.task.name] = result
     return {stem: list(group.values()) for stem, group in sorted(groups.items())}

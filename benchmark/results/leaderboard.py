@@ -16,7 +16,7 @@ from marble.results.schema import Result
 FORMS = ("csv", "md", "latex", "html")
 _COLUMNS = [
     "task", "protocol", "metric", "upstream", "layer", "layer_name", "test_mean", "test_std", "test_low", "test_high",
-    "validation_mean", "seeds", "test_tracks", "bad_clips", "data", "weights", "identity", "source", "note",
+    "validation_mean", "seeds", "test_tracks", "bad_clips", "data_sha256", "weights_sha256", "identity", "source", "note",
 ]  # fmt: skip
 # A row that begins with a bracket or a star would be read as an argument of the line break before it.
 _LATEX = str.maketrans(
@@ -114,8 +114,8 @@ def _row(result: Result, metric: str) -> dict[str, object]:
         "seeds": len(result.layers[0].runs),
         "test_tracks": result.task.tracks["test"],
         "bad_clips": len(result.bad_clips),
-        "data": result.task.data,
-        "weights": result.upstream.weights_sha256[:12],
+        "data_sha256": result.task.data_sha256,
+        "weights_sha256": result.upstream.weights_sha256[:12],
         "identity": result.identity[:12],
         "source": "measured",
         "note": "",

@@ -25,7 +25,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from marble.errors import MarbleError, reason
 from marble.files import atomic_write, digest, file_hash
@@ -78,7 +78,7 @@ class TaskRecord(_Record):
         metrics: the direction of each metric, by name; the main one is among them.
         tracks: how many were used of each split.
         limit: at most this many tracks of each split, where that left any out.
-        data: the first 12 digits of the hash of all clips with their audio, splits and targets.
+        data_sha256: the first 12 digits of the hash of all clips with their audio, splits and targets.
         labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
     """
 
@@ -90,7 +90,7 @@ class TaskRecord(_Record):
     metrics: dict[str, Literal["higher is better", "lower is better"]]
     tracks: dict[str, int]
     limit: int | None = None
-    data: str | None = None
+    data_sha256: str | None = Field(default=None, validation_alias=AliasChoices("data_sha256", "data"))
     synthetic: bool
     licence: str
     citation: str

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marble.audio.decode import windows
+from marble.audio.decode import window_slices
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from marble.audio.decode import windows
     ],
 )
 def test_the_rest_is_a_window_from_the_length_of_the_tail_on(samples, hop, tail, starts):
-    cuts = windows(samples, 10, hop, tail)
+    cuts = window_slices(samples, 10, hop, tail)
     assert [cut.start for cut in cuts] == starts
     assert cuts[-1].stop == (samples if cuts[-1].start + 10 > samples else cuts[-1].start + 10)
 
@@ -34,7 +34,7 @@ def test_the_rest_is_a_window_from_the_length_of_the_tail_on(samples, hop, tail,
     tail=st.integers(0, 120),
 )
 def test_windows_cover_the_waveform(samples, length, hop, tail):
-    cuts = windows(samples, length, hop, tail)
+    cuts = window_slices(samples, length, hop, tail)
     assert cuts
     assert all(0 <= cut.start < cut.stop <= samples for cut in cuts)
     assert [cut.start for cut in cuts] == [number * hop for number in range(len(cuts))]

@@ -139,7 +139,7 @@ def test_an_archive_of_something_else_is_refused(written, tmp_path):
 def test_a_truncated_archive_is_refused(written, tmp_path, share):
     archive = written(FILES.items())
     archive.write_bytes(archive.read_bytes()[: int(share * archive.stat().st_size)])
-    refused(archive, tmp_path, "is damaged .*: remove it and fetch it anew")
+    refused(archive, tmp_path, "is damaged .*: remove it and fetch it again")
 
 
 def test_an_encrypted_archive_is_refused(tmp_path):

@@ -50,7 +50,7 @@ def test_losses_are_weighted_sums_over_tokens(in_memory, small, heard):
     torch.testing.assert_close(found.parts["regression"], regression.detach(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.loss.detach(), (entropy + regression).detach(), rtol=1e-4, atol=1e-4)
     assert (float(found.correct), found.counts[0].tolist()) == (pytest.approx(correct), used.tolist())
-    assert float(trained.weights(masks).sum()) == pytest.approx(float(masks.sum() + heard * (~masks).sum()))
+    assert float(trained.token_weights(masks).sum()) == pytest.approx(float(masks.sum() + heard * (~masks).sum()))
 
 
 def test_autocast_rounds_no_sum(in_memory, small):

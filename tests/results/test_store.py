@@ -40,9 +40,10 @@ def test_a_document_from_before_the_seal_is_read_without_a_word(result, saved):
     for key in ("seal", "predictions_sha256"):
         del document[key]
     del document["task"]["labels_without_roc_auc"]
+    document["task"]["data"] = document["task"].pop("data_sha256")
     path.write_text(json.dumps(document))
     (old,) = read_all(saved)
-    assert (old.seal, old.layers) == (None, result.layers)
+    assert (old.seal, old.layers, old.task.data_sha256) == (None, result.layers, result.task.data_sha256)
     assert find(saved, result.identity) == old
     assert len(old.predictions(saved)) == len(result.predictions(saved))
 
