@@ -6,7 +6,7 @@ from marble.results.choose import choose_results
 def test_a_look_at_one_layer_replaces_no_scan(changed):
     results = []
     for number, (date, count, data) in enumerate((("1", 3, "x"), ("2", 3, "x"), ("3", 1, "x"), ("4", 1, "y"))):
-        copy = changed(data=data)
+        copy = changed(data_sha256=data)
         copy.layers, copy.identity, copy.provenance.date = copy.layers[:count], f"{number}{copy.identity}", date
         results.append(copy)
         ((shown,),) = choose_results(results).values()
