@@ -18,6 +18,7 @@ from marble.jobs.summary import build_result, write_predictions
 from marble.machine import memory_peak, reset_memory_peak
 from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
+from marble.probe.near import audit
 from marble.probe.train import BankMaker
 from marble.progress import Reporter
 from marble.results.schema import Cost, Result
@@ -98,6 +99,9 @@ def run_job(
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
     inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
+    near = audit(inputs)
+    if near and (caution := near.caution):
+        reporter.say(f"{job.title}: {caution}")
     maker = maker or BankMaker(job.protocol.probe, job.cache_root, f"{job.title}: probing")
     answers = maker(inputs, job.groups, reporter)
     cost = Cost(
@@ -109,7 +113,7 @@ def run_job(
         peak_memory_bytes=memory_peak(),
         cache_bytes=job.space.size()[2],
     )
-    result = build_result(job, inputs, answers, cost)
+    result = build_result(job, inputs, answers, cost, near)
     result.predictions_sha256 = write_predictions(result, inputs, answers, results)
     path = result.save(results)
     result = read(path)

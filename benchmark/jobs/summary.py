@@ -21,12 +21,12 @@ from marble.probe.answers import Answers, Group
 from marble.probe.bootstrap import bootstrap_interval
 from marble.probe.inputs import Examples, Inputs
 from marble.probe.metrics import METRICS, Metric, undefined_labels
-from marble.results.schema import Cost, GridPoint, LayerResult, Result, Run, Scores, Selected, Summary
+from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
 from marble.task import Task
 
 
-def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost) -> Result:
-    """Return the result of a job from its answers."""
+def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost, near: NearDuplicates | None) -> Result:
+    """Return the result of a job from its answers, its cost and the audit of its splits."""
     layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
     protocol = job.protocol.model_dump(mode="json")
     protocol |= {"label": job.protocol.label, "windows": job.windows.model_dump(), "precision": job.upstream.precision}
@@ -39,6 +39,7 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: 
         "layers": layers,
         "selected": Selected.model_validate(select(layers, job.task), from_attributes=True),
         "bad_clips": job.data.bad,
+        "near_duplicates": near,
         "provenance": provenance(job.upstream.device) | {"space": job.space.description, "date": date},
         "cost": cost,
     })  # fmt: skip

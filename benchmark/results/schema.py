@@ -181,6 +181,42 @@ class BadClip(_Part):
     reason: str
 
 
+class NearPair(_Part):
+    """A validation or test track, its split, and the train track that it is near to."""
+
+    track: str
+    split: str
+    near: str
+
+
+class NearDuplicates(_Part):
+    """The audit of near-duplicates across splits; `marble.probe.near` gives the method.
+
+    Attributes:
+        layer: whose features were compared.
+        valid, test: share of the tracks of the split that are near a train track; by chance it is 0.001.
+        train_tracks: how many were compared with; fewer than there are only in very large tasks.
+        pairs: the nearest of all.
+    """
+
+    layer: int
+    valid: float
+    test: float
+    train_tracks: int
+    pairs: list[NearPair]
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence where the share of a split is worth a warning: fifty times what chance gives."""
+        if max(self.valid, self.test) < 0.05:
+            return None
+        pairs = ", ".join(f"{pair.track} and {pair.near}" for pair in self.pairs[:3])
+        return (
+            f"{self.test:.0%} of the test tracks and {self.valid:.0%} of the validation tracks are near-duplicates of a train "
+            f"track ({pairs}): their scores tell what was remembered; keep what belongs together in one split with --group."
+        )
+
+
 class Cost(_Part):
     """The cost of this run: times in seconds, audio in hours, memory (on a CPU of the whole process) and cache in bytes."""
 
@@ -204,6 +240,7 @@ class Result(_Part):
     layers: list[LayerResult]
     selected: Selected
     bad_clips: list[BadClip]
+    near_duplicates: NearDuplicates | None = None
     provenance: Provenance
     cost: Cost
     predictions_sha256: str | None = None
