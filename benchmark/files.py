@@ -29,6 +29,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from marble.cores import usable_cores
 from marble.errors import MarbleError, reason
 
 _T = TypeVar("_T")
@@ -72,7 +73,7 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
     known = _remembered()
     fresh: list[tuple[str, ...]] = []
     hashes = {}
-    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    threads = ThreadPoolExecutor(min(8, usable_cores()))
     try:
         for path, answer in zip(paths, threads.map(lambda path: _hash(path, known, fresh), paths), strict=True):
             hashes[path] = answer

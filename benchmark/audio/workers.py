@@ -30,6 +30,7 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from marble.audio.decode import BadAudioError, blocks
+from marble.cores import usable_cores
 from marble.errors import MarbleError, one_line
 from marble.files import readable
 
@@ -50,8 +51,7 @@ class Request(NamedTuple):
 
 def spare_cores() -> int:
     """Return the number of cores for workers: those this process may use, shared with its siblings under torchrun, less one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(32, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return max(1, min(32, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 class WorkerPool:

@@ -17,7 +17,6 @@ Note
 from __future__ import annotations
 
 import json
-import os
 import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from random import Random
 import numpy as np
 from filelock import FileLock
 
+from marble.cores import usable_cores
 from marble.errors import MarbleError
 from marble.files import atomic_folder, writing
 from marble.task import SPLITS, Clip, Split, Task
@@ -112,7 +112,7 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Pa
 
     splits = [split for split in SPLITS for _ in range(sizes[split])]
     numbers = [number for split in SPLITS for number in range(sizes[split])]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+    with ThreadPoolExecutor(min(usable_cores(), 8)) as threads:
         lines = list(threads.map(line, splits, numbers))
     (folder / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

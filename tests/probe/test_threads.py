@@ -1,0 +1,39 @@
+"""The number of threads follows the speed of the steps, and changes no number."""
+
+import pytest
+
+from marble.probe.threads import ThreadChoice
+
+
+def counts(choice, seconds, steps):
+    """The number of threads of each of some steps that take `seconds(threads)`."""
+    taken = []
+    for _ in range(steps):
+        taken.append(choice.count)
+        choice.note(seconds(choice.count))
+    return taken
+
+
+@pytest.mark.parametrize(("most", "tried"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16])])
+def test_each_count_is_tried_once(most, tried):
+    assert list(dict.fromkeys(counts(ThreadChoice(most), lambda threads: 1e-3, 100))) == tried
+
+
+def test_the_fastest_goes_on_until_the_machine_changes():
+    choice = ThreadChoice(8)
+    assert counts(choice, lambda threads: 1 / threads, 40)[-1] == 8
+    busy = counts(choice, lambda threads: 5.0 * threads, 26)
+    assert busy[-1] == 1
+
+
+def test_a_trial_costs_a_small_share():
+    taken = counts(ThreadChoice(4), lambda threads: 0.01 * threads, 3000)
+    assert taken.count(1) > 0.95 * len(taken)
+
+
+def test_one_slow_step_decides_nothing():
+    times = iter([9.0, *[1.0] * 4, *[2.0] * 5, *[1.0] * 10])
+    choice = ThreadChoice(2)
+    for seconds in times:
+        choice.note(seconds)
+    assert choice.count == 1
