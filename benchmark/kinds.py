@@ -59,8 +59,13 @@ class Kind(ABC):
         """Return the target in the values of a file; None where they hold none."""
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each probe, ``Tensor[K]``, from outputs ``Tensor[K, B, C]`` and targets [K, B] or [K, B, C]."""
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the errors, ``Tensor[K, B, E]``, of outputs ``Tensor[K, B, C]`` for targets [K, B] or [K, B, C]."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the loss of each probe, ``Tensor[K]``: the mean error, rows having weights ``Tensor[K, B]`` where given."""
+        errors = self.errors(outputs, targets)
+        return errors.mean(dim=(1, 2)) if weights is None else (errors.mean(dim=2) * weights).sum(dim=1) / weights.sum(dim=1)
 
     def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and scale that standardise training targets and restore answers; 0 and 1 by default."""
@@ -92,9 +97,9 @@ class Multiclass(Kind):
         names = _known(values, labels)
         return names[0] if names is not None and len(names) == 1 else None
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy."""
-        return -outputs.log_softmax(dim=2).gather(2, targets[:, :, None]).mean(dim=(1, 2))
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy, ``Tensor[K, B, 1]``."""
+        return -outputs.log_softmax(dim=2).gather(2, targets[:, :, None])
 
     def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
         """Return the label of the highest logit."""
@@ -112,12 +117,12 @@ class Ordinal(Multiclass):
     name = "ordinal"
     metrics = ("ordinal_mse", "ordinal_balanced_accuracy", "kendall_tau")
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean squared error against ones up to the true grade and zeros beyond."""
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared errors against ones up to the true grade and zeros beyond, ``Tensor[K, B, C]``."""
         import torch
 
         steps = (torch.arange(outputs.shape[2], device=outputs.device) <= targets[:, :, None]).to(outputs)
-        return (outputs - steps).square().mean(dim=(1, 2))
+        return (outputs - steps).square()
 
     def decode(self, answers: Tensor, labels: tuple[str, ...]) -> list[str | None]:
         """Return the label of each grade; None below the lowest."""
@@ -145,12 +150,12 @@ class Multilabel(Kind):
         """Return the tags."""
         return _known(values, labels)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy."""
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the binary cross-entropy of each tag, ``Tensor[K, B, C]``."""
         import torch
 
         both = torch.stack([torch.zeros_like(outputs), outputs], dim=3).log_softmax(dim=3)
-        return -torch.lerp(both[..., 0], both[..., 1], targets).mean(dim=(1, 2))
+        return -torch.lerp(both[..., 0], both[..., 1], targets)
 
 
 class Regression(Kind):
@@ -179,9 +184,9 @@ class Regression(Kind):
             return None
         return numbers if len(numbers) == len(labels) and all(map(math.isfinite, numbers)) else None
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean squared error."""
-        return (outputs - targets).square().mean(dim=(1, 2))
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared errors, ``Tensor[K, B, C]``."""
+        return (outputs - targets).square()
 
     def scale(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the deviation of each dimension; the deviation of a constant one is 1."""

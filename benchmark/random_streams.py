@@ -19,11 +19,13 @@ def stream_seed(*identity: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def order_generator(task: str, seed: int) -> torch.Generator:
-    """Return the stream that orders the training rows: one `torch.randperm` an epoch."""
-    return torch.Generator().manual_seed(stream_seed(task, seed, "order"))
+def generator(task: str, seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return the random stream of a task and seed for a purpose.
 
-
-def dropout_generator(task: str, seed: int, device: torch.device) -> torch.Generator:
-    """Return the stream of dropout: one float32 `torch.rand` [B, H] a step, kept where it is at least the rate."""
-    return torch.Generator(device).manual_seed(stream_seed(task, seed, "dropout"))
+    - ``order``: the training rows, one `torch.randperm` an epoch.
+    - ``dropout``, ``input dropout``: one float32 `torch.rand` [B, H] a step and hidden layer, or [B, D] a step; what is at
+      least the rate is kept.
+    - ``windows``: the window of each track, one float64 `torch.rand` [tracks] an epoch.
+    - ``weights``, ``layers``: the beginning of a head, and of a weighted sum. ``grid``: the points of a grid.
+    """
+    return torch.Generator(device).manual_seed(stream_seed(task, seed, purpose))

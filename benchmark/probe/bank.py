@@ -2,16 +2,17 @@
 
 Conventions
 -----------
-- A *group* is (layer, seed); its *members* are the learning rates. A group whose layer is ``"weighted"`` reads the sum of
-  all layers with softmax weights, zero-initialised and learned with the probe.
-- A probe is a head (`marble.probe.heads`) on the rows of its layer, trained by the loss of the task's kind
-  (`marble.kinds`); the answer for a track is the mean over its rows.
+- A *group* is (layer, seed); its *members* are the learning rates. A group whose layer is ``"weighted"`` reads a learned sum of
+  all layers (`marble.probe.layer_sums`), by default with softmax weights that begin equal.
+- A probe is a head (`marble.probe.heads`) on the rows of its layer, trained by the loss of the task's kind (`marble.kinds`)
+  with an optimiser (`marble.probe.optimiser`) on batches (`marble.probe.batches`), all as the settings of the probe say
+  (`marble.probe.settings`). The answer for a track is the mean over its rows, by default of their logits.
 - All members of a seed see the same minibatches and the same dropout masks; initial weights depend on (task, seed) and the
   width only. So a probe does not change when other layers, seeds or rates are added or removed.
-- Arithmetic: one batched matrix product over all members and a fused Adam (Kingma & Ba 2015, betas .9 and .999, eps 1e-8)
-  for each learning rate. In float64 it agrees with one `torch.optim.Adam` for each probe to 1e-10 (tests/probe).
-- After each epoch the main metric is computed over all validation tracks; the best epoch of each member is kept, a member
-  stops `patience` epochs after it, and finished members leave the stack.
+- Arithmetic: one batched matrix product over all members and a fused Adam for each learning rate. In float64 it agrees with one
+  `torch.optim` optimiser for each probe to 1e-10, whatever the settings (tests/probe).
+- After each epoch (or as the settings say) the main metric is computed over all validation tracks; the best epoch of each
+  member is kept, a member stops `patience` validations after it, and finished members leave the stack.
 - The learning rate of a group is the one with the best validation metric. Only then, and only for this rate, is the
   test split evaluated.
 
@@ -24,15 +25,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
+from torch.nn.functional import one_hot
 
-from marble.kinds import kind_of
-from marble.probe.answers import Answers, Group, Training
+from marble.kinds import KINDS, kind_of
+from marble.probe.answers import COMBINATIONS, Answers, Group, Training, combined
+from marble.probe.batches import Batches, largest_batch
 from marble.probe.heads import make_head, padded
 from marble.probe.inputs import Examples, ProbeData
+from marble.probe.layer_sums import LayerSum
 from marble.probe.metrics import METRICS
-from marble.probe.protocol import Probe
-from marble.random_streams import dropout_generator, order_generator
+from marble.probe.optimiser import Optimiser
+from marble.probe.rate_search import find_rates
+from marble.probe.settings import Probe
+from marble.random_streams import generator
 
 VERSION = 2
 # Numbers that an evaluation holds at once; a CPU is fastest while they stay in its caches and need no fresh pages.
@@ -51,196 +56,279 @@ def train_probes(
 
     Args:
         features: ``Tensor[L, R, D]``, the rows; its device and type are those of the whole computation.
-        layers: the layer of each of the L slices.
-        groups: to train; single layers must be among `layers`, "weighted" sums over all of them.
+        layers: the layer of each of the L slices, ascending.
+        groups: to train; single layers must be among `layers`, "weighted" sums over all of them. Of one seed where batches are
+            of whole tracks.
         data: the task and its splits.
-        settings: the probe of the protocol.
+        settings: the probe of the protocol, without a grid.
         on_epochs: called with the number of epochs done: 1 after each, and all that are left when the last member has stopped.
     """
-    bank = _Bank(features, layers, groups, data, settings)
-    for epoch in range(1, settings.epochs + 1):
-        bank.train_epoch()
-        bank.validate(epoch)
+    bank = Bank(features, layers, groups, data, settings)
+    if settings.find_rate:
+        bank = Bank(features, layers, groups, data, settings, find_rates(bank, settings.learning_rates[0]))
+    epochs = epochs_of(settings, data.train)
+    for epoch in range(1, epochs + 1):
+        bank.train_epoch(epoch)
         if not len(bank.member):
-            on_epochs(settings.epochs - epoch + 1)
+            on_epochs(epochs - epoch + 1)
             break
         on_epochs(1)
+    if not bank.validations:
+        bank.validate(epochs)
     return bank.choose()
 
 
-def bytes_per_member(width: int, data: ProbeData, settings: Probe) -> int:
-    """Return the memory that one member of a bank needs while it learns, in bytes."""
+def epochs_of(settings: Probe, train: Examples) -> int:
+    """Return the epochs that a probe trains at most, the last of them perhaps in part."""
+    by_steps = -(-settings.steps // Batches("", [], train, settings).steps) if settings.steps else None
+    return min(limit for limit in (settings.epochs, by_steps) if limit is not None)
+
+
+def bytes_per_member(width: int, data: ProbeData, settings: Probe, summed: Sequence[int] = ()) -> int:
+    """Return the memory that one member of a bank needs while it learns, in bytes; `summed` are the layers of its sum."""
     rows = max(len(data.valid.rows), len(data.test.rows))
-    return make_head(settings, data.outputs).bytes_per_member(width, settings.batch_size) + 4 * rows * data.outputs
+    batch = largest_batch(data.train.track.bincount(), settings)
+    size = make_head(settings, data.outputs).bytes_per_member(width, batch) + 4 * rows * data.outputs
+    size += 8 * batch * width if settings.input_dropout else 0
+    return size + (LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0)
 
 
-class _Bank:
-    """The stacked members, sorted by learning rate and then by group."""
+class Bank:
+    """The stacked members, sorted by learning rate and then by group; arguments as in `train_probes`.
 
-    def __init__(self, features: Tensor, layers: Sequence[int], groups: Sequence[Group], data: ProbeData, settings: Probe):
+    Attributes:
+        member: the number of each member that still learns, ``int64[K]``.
+        rates: the learning rate of every member, ``float64``.
+        validations: how often it was validated.
+    """
+
+    def __init__(
+        self, features: Tensor, layers: Sequence[int], groups: Sequence[Group], data: ProbeData, settings: Probe,
+        rates: Tensor | None = None,
+    ):  # fmt: skip
         self.features, self.groups, self.data, self.settings = features, list(groups), data, settings
-        self.kind, self.head = kind_of(data.kind), make_head(settings, data.outputs)
+        self.head = make_head(settings, data.outputs)
+        self.kind = KINDS["multilabel"] if settings.loss == "binary" else kind_of(data.kind)
         device, dtype = features.device, features.dtype
         self.seeds = sorted({group.seed for group in groups})
         position = {layer: number for number, layer in enumerate(layers)}
         self.slice_of_group = torch.tensor([position.get(group.layer, -1) for group in groups], device=device)
-        self.sums = any(group.layer == "weighted" for group in groups)
+        self.sum = LayerSum(settings, layers, features.shape[2]) if any(group.layer == "weighted" for group in groups) else None
         self.seed_of_group = torch.tensor([self.seeds.index(group.seed) for group in groups], device=device)
         count = len(groups) * len(settings.learning_rates)
         self.member = torch.arange(count, device=device)
-        layer_logits = padded(torch.zeros(1, len(layers)))
-        drawn = {seed: [*self.head.initial(data.task, seed, features.shape[2]), layer_logits] for seed in self.seeds}
-        stacked = [torch.stack(weights) for weights in zip(*(drawn[group.seed] for group in groups), strict=True)]
-        self.weights = [values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1) for values in stacked]
+        own = {seed: self.head.initial(data.task, seed, features.shape[2]) for seed in self.seeds}
+        sums = {seed: self.sum.initial(data.task, seed) if self.sum else [] for seed in self.seeds}
+        self.own = len(own[self.seeds[0]])
+
+        def stacked(of_seed: dict[int, list[Tensor]]) -> list[Tensor]:
+            """Return the weights of all members from those of each seed."""
+            of_groups = [torch.stack(weights) for weights in zip(*(of_seed[group.seed] for group in groups), strict=True)]
+            return [values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1) for values in of_groups]
+
+        self.weights = stacked(own) + stacked(sums)
+        self.statistics = stacked({seed: self.head.statistics() for seed in self.seeds})
         self._learn()
         self.gradient = torch.empty_like(self.weights[0])
-        self.moments = [[torch.zeros_like(values) for values in self.weights] for _ in range(2)]
-        self.step_counters = [[torch.zeros((), device=device) for _ in self.weights] for _ in settings.learning_rates]
-        self.parts = self._rate_parts()
-        self.kept = [values.detach().clone() for values in self.weights]
-        self.best = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
-        self.best_epoch = torch.zeros(count, dtype=torch.int64, device=device)
-        self.orders = [order_generator(data.task, seed) for seed in self.seeds]
-        self.dropouts = [dropout_generator(data.task, seed, device) for seed in self.seeds]
+        base = torch.tensor(settings.learning_rates, dtype=torch.float64).repeat_interleave(len(groups))
+        self.optimiser = Optimiser(settings, self.weights, base if rates is None else rates)
+        self.rates = self.optimiser.rates
+        self.kept = [values.detach().clone() for values in self.weights + self.statistics]
+        self.kept_score = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
+        self.kept_epoch = torch.zeros(count, dtype=torch.int64, device=device)
+        self.kept_combination = torch.zeros(count, dtype=torch.int64, device=device)
+        self.best = self.kept_score.clone()
+        self.best_at = self.kept_epoch.clone()
+        self.validations = 0
+        self.batches = Batches(data.task, self.seeds, data.train, settings)
+        self.dropouts = [generator(data.task, seed, "dropout", device) for seed in self.seeds]
+        self.input_dropouts = [generator(data.task, seed, "input dropout", device) for seed in self.seeds]
         self.train_targets, self.target_mean, self.target_scale = self._training_targets()
 
-    def train_epoch(self) -> None:
-        """Let every member see every training row once."""
-        rows, size = self.data.train.rows, self.settings.batch_size
-        order = torch.stack([torch.randperm(len(rows), generator=generator) for generator in self.orders]).to(rows.device)
+    def train_epoch(self, epoch: int) -> None:
+        """Let every member see every batch of an epoch, and validate as often as the settings say."""
+        every, by_steps = self.settings.validate_every, self.settings.validate_unit == "steps"
+        for number, rows in enumerate(self.batches.epoch(), 1):
+            self.train_step(rows).sum().backward()
+            self.step()
+            due = self.optimiser.done % every == 0 if by_steps else number == self.batches.steps and epoch % every == 0
+            if due:
+                self.validate(epoch)
+            if self.optimiser.done == self.settings.steps or not len(self.member):
+                break
+
+    def train_step(self, chosen: Tensor) -> Tensor:
+        """Return the loss of each member, ``Tensor[K]``, on training rows ``int64[S, B]`` of each seed."""
         group = self.member % len(self.groups)
         seed = self.seed_of_group[group]
-        for begin in range(0, len(rows), size):
-            chosen = order[:, begin : begin + size]
-            outputs = self._outputs(self.weights, group, rows[chosen], self._dropout_masks(chosen.shape[1]))
-            self.kind.loss(outputs, self.train_targets[chosen][seed]).sum().backward()
-            self._step()
+        masks = self._dropout_masks(chosen.shape[1])
+        outputs = self._outputs(self.weights, self.statistics, group, self.data.train.rows[chosen], masks, learning=True)
+        weights = self.batches.weights
+        row_weights = [] if weights is None else [weights[chosen][seed].to(outputs)]
+        return self.kind.loss(outputs, self.train_targets[chosen][seed], *row_weights)
+
+    def step(self) -> None:
+        """Take one step of the optimiser."""
+        small = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.weights[1:]]
+        self.optimiser.step(self.weights, [self.gradient, *small])
+        for values in self.weights:
+            values.grad = None
 
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
-        """Score all members on the validation split, keep the weights that improved, and drop finished members."""
-        valid = self.data.valid
-        total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
-        for part, answers in self._answers(self.weights, self.member % len(self.groups), valid):
-            total.index_add_(1, valid.track[part], answers)
+        """Score all members on the validation split, keep the weights that are wanted, and drop finished members."""
+        self.validations += 1
         metric = METRICS[self.data.metric]
-        score = metric(total / valid.rows_of_tracks(total), valid.targets).to(self.best)
-        score *= 1 if metric.higher_is_better else -1
-        improved = score.nan_to_num(nan=-torch.inf) > self.best[self.member]
-        members = self.member[improved]
-        self.best[members], self.best_epoch[members] = score[improved], epoch
-        for kept, values in zip(self.kept, self.weights, strict=True):
-            kept[members] = values[improved]
-        learning = epoch - self.best_epoch[self.member] < self.settings.patience
-        if not learning.all():
-            self._compact(learning)
+        score, combination = self._validation_scores()
+        better = score.nan_to_num(nan=-torch.inf) > self.best[self.member]
+        members = self.member[better]
+        self.best[members], self.best_at[members] = score[better], self.validations
+        kept = better if self.settings.selection == "best" else torch.ones_like(better)
+        members = self.member[kept]
+        self.kept_score[members], self.kept_epoch[members] = score[kept].nan_to_num(nan=-torch.inf), epoch
+        self.kept_combination[members] = combination[kept]
+        for values, now in zip(self.kept, self.weights + self.statistics, strict=True):
+            values[members] = now[kept]
+        self.optimiser.observe(score, higher_is_better=metric.higher_is_better)
+        if self.settings.patience:
+            learning = self.validations - self.best_at[self.member] < self.settings.patience
+            if not learning.all():
+                self._compact(learning)
 
     @torch.no_grad()
     def choose(self) -> list[Answers]:
         """Choose the learning rate of each group on validation, and only then evaluate the test split."""
-        scores = self.best.view(-1, len(self.groups)).T
+        scores = self.kept_score.view(-1, len(self.groups)).T
         chosen = scores.argmax(dim=1)
         group = torch.arange(len(self.groups), device=chosen.device)
-        weights = [values[chosen * len(self.groups) + group] for values in self.kept]
+        member = chosen * len(self.groups) + group
+        kept = [values[member] for values in self.kept]
+        weights, statistics = kept[: len(self.weights)], kept[len(self.weights) :]
         validation, test = (
-            torch.cat([answers.cpu() for _, answers in self._answers(weights, group, split)], dim=1)
+            torch.cat([answers.cpu() for _, answers in self._answers(weights, statistics, group, split)], dim=1)
             for split in (self.data.valid, self.data.test)
         )
-        epochs = self.best_epoch.view(-1, len(self.groups)).T
+        combinations = [COMBINATIONS[number] for number in self.kept_combination[member].tolist()]
+        epochs = self.kept_epoch.view(-1, len(self.groups)).T
+        rates = self.rates.view(-1, len(self.groups)).T.tolist()
         sign = 1 if METRICS[self.data.metric].higher_is_better else -1
+        shares = self.sum.shares(weights[self.own :]).cpu() if self.sum else None
         return [
             Answers(
-                validation=validation[number],
-                test=test[number],
+                validation=self._combined(validation[number], self.data.valid, combinations[number]),
+                test=self._combined(test[number], self.data.test, combinations[number]),
                 training=Training(
-                    learning_rate=self.settings.learning_rates[chosen[number]],
+                    learning_rate=rates[number][chosen[number]],
                     epoch=int(epochs[number, chosen[number]]),
                     grid_scores=sign * scores[number].cpu(),
                     grid_epochs=epochs[number].cpu(),
+                    grid_rates=tuple(rates[number]),
                 ),
-                layer_weights=weights[-1][number, 0, : len(self.features)].softmax(dim=0).cpu()
-                if self.groups[number].layer == "weighted"
+                layer_weights=shares[number]
+                if shares is not None and self.groups[number].layer == "weighted"
                 else torch.empty(0),
             )
             for number in range(len(self.groups))
         ]
 
+    def _validation_scores(self) -> tuple[Tensor, Tensor]:
+        """Return the score of each member, ``float64[K]``, higher when better, and the number of its combination of rows."""
+        valid, metric = self.data.valid, METRICS[self.data.metric]
+        sign = 1 if metric.higher_is_better else -1
+        parts = self._answers(self.weights, self.statistics, self.member % len(self.groups), valid)
+        wanted, number = self.settings.track_answer, COMBINATIONS.index("logits")
+        none = torch.full_like(self.member, number)
+        if self.settings.validate_by == "window":
+            answers = torch.cat([answers for _, answers in parts], dim=1)
+            return sign * metric(answers, valid.targets[valid.track]).to(self.best), none
+        if wanted == "logits":
+            total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
+            for part, answers in parts:
+                total.index_add_(1, valid.track[part], answers)
+            return sign * metric(total / valid.rows_of_tracks(total), valid.targets).to(self.best), none
+        answers = torch.cat([answers for _, answers in parts], dim=1)
+        best, combination = torch.full_like(self.best[self.member], -torch.inf), none
+        for number, name in enumerate(COMBINATIONS):
+            if wanted in (name, "best"):
+                tracks = valid.by_track(combined(answers, valid, name))
+                score = sign * metric(tracks, valid.targets).to(best)
+                better = score > best
+                best, combination = torch.where(better, score, best), torch.where(better, number, combination)
+        return best, combination
+
+    @staticmethod
+    def _combined(answers: Tensor, examples: Examples, combination: str) -> Tensor:
+        examples = Examples(examples.rows, examples.track.cpu(), examples.targets.cpu())
+        return combined(answers[None], examples, combination)[0]
+
     def _training_targets(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the standardised targets of the training rows, and the mean and scale that restore answers."""
         targets, track = self.data.train.targets, self.data.train.track
+        if self.settings.loss == "binary":
+            targets = one_hot(targets, self.data.outputs).to(self.features)
         if not targets.is_floating_point():
             return targets[track], targets.new_zeros(1), targets.new_ones(1)
         targets = targets.to(self.features)
         mean, scale = self.kind.scale(targets)
         return ((targets - mean) / scale)[track], mean, scale
 
-    def _dropout_masks(self, size: int) -> Tensor | None:
-        """Return for each seed the factors of its hidden units, ``Tensor[S, B, H]``; None without dropout."""
-        rate, hidden = self.settings.dropout, self.head.hidden
-        if not rate or not hidden:
-            return None
+    def _dropout_masks(self, size: int) -> list[Tensor]:
+        """Return the factors of the units of each hidden layer for each seed, ``Tensor[S, B, H]``; none without dropout."""
+        rate = self.settings.dropout
+        return [padded(self._mask(self.dropouts, rate, size, units)) for units in self.head.hidden] if rate else []
+
+    def _mask(self, streams: list[torch.Generator], rate: float, size: int, units: int) -> Tensor:
+        """Return for each seed 0 for what is silenced and more than 1 for the rest, ``Tensor[S, B, H]``."""
         device = self.features.device
-        drawn = [torch.rand(size, hidden, generator=generator, device=device) for generator in self.dropouts]
-        return padded((torch.stack(drawn) >= rate).to(self.features.dtype) / (1 - rate))
+        drawn = [torch.rand(size, units, generator=stream, device=device) for stream in streams]
+        return (torch.stack(drawn) >= rate).to(self.features.dtype) / (1 - rate)
 
-    def _outputs(self, weights: list[Tensor], group: Tensor, rows: Tensor, masks: Tensor | None) -> Tensor:
+    def _outputs(
+        self, weights: list[Tensor], statistics: list[Tensor], group: Tensor, rows: Tensor, masks: list[Tensor],
+        *, learning: bool,
+    ) -> Tensor:  # fmt: skip
         """Return the outputs ``Tensor[K, B, C]`` of members of the given groups for rows ``int64[S, B]`` of each seed."""
-        *own, layer_logits = weights
-        inputs = self._inputs(layer_logits, group, rows)
-        return self.head.outputs(own, inputs, None if masks is None else masks[self.seed_of_group[group]], self.gradient)
+        seed = self.seed_of_group[group]
+        inputs = self._inputs(weights[self.own :], group, rows)
+        if learning and self.settings.input_dropout:
+            inputs = inputs * self._mask(self.input_dropouts, self.settings.input_dropout, *inputs.shape[1:])[seed]
+        masks = [mask[seed] for mask in masks]
+        return self.head.outputs(weights[: self.own], statistics, inputs, masks, self.gradient, learning=learning)
 
-    def _inputs(self, layer_logits: Tensor, group: Tensor, rows: Tensor) -> Tensor:
+    def _inputs(self, sums: list[Tensor], group: Tensor, rows: Tensor) -> Tensor:
         """Return the inputs of each member, ``Tensor[K, B, D]``: its layer, or its weighted sum of all layers."""
         part, seed = self.slice_of_group[group], self.seed_of_group[group]
         inputs = self.features[part.clamp(min=0)[:, None], rows[seed]]
-        for number in range(len(self.seeds)) if self.sums else ():
+        for number in range(len(self.seeds)) if self.sum else ():
             summed = ((part < 0) & (seed == number)).nonzero()[:, 0]
-            layers = self.features[:, rows[number]].flatten(start_dim=1)
-            mixed = layer_logits[summed, 0, : len(layers)].softmax(dim=1) @ layers
-            inputs = inputs.index_copy(0, summed, mixed.view(len(summed), *inputs.shape[1:]))
+            mixed = self.sum.mix([values[summed] for values in sums], self.features[:, rows[number]])
+            inputs = inputs.index_copy(0, summed, mixed)
         return inputs
 
-    def _answers(self, weights: list[Tensor], group: Tensor, split: Examples) -> Iterator[tuple[slice, Tensor]]:
+    def _answers(
+        self, weights: list[Tensor], statistics: list[Tensor], group: Tensor, split: Examples
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Yield stretches of the rows of a split and the answers to them, ``Tensor[K, B, C]``, in the targets' own units."""
-        width = max(self.features.shape[2], self.head.hidden)
+        width = max(self.features.shape[2], *self.head.hidden, 0)
         size = max(1, _EVALUATION_ELEMENTS[self.features.device.type] // (len(group) * width))
         for begin in range(0, len(split.rows), size):
             part = slice(begin, begin + size)
-            outputs = self._outputs(weights, group, split.rows[part].expand(len(self.seeds), -1), None)
-            yield part, outputs * self.target_scale + self.target_mean
-
-    def _step(self) -> None:
-        """Take one step of Adam: members of one learning rate lie side by side, so each rate is one fused call."""
-        small = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.weights[1:]]
-        gradients = [self.gradient, *small]
-        with torch.no_grad():
-            for rate, part, steps in self.parts:
-                stacks = (self.weights, gradients, *self.moments)
-                weights, slopes, means, squares = ([values[part] for values in stack] for stack in stacks)
-                adam(
-                    weights, slopes, means, squares, [], steps, lr=rate, beta1=0.9, beta2=0.999, eps=1e-8,
-                    weight_decay=0.0, fused=True, amsgrad=False, maximize=False,
-                )  # fmt: skip
-        for values in self.weights:
-            values.grad = None
+            rows = split.rows[part].expand(len(self.seeds), -1)
+            yield (
+                part,
+                self._outputs(weights, statistics, group, rows, [], learning=False) * self.target_scale + self.target_mean,
+            )
 
     def _learn(self) -> None:
         """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""
         for values in self.weights[1:]:
             values.requires_grad_()
 
-    def _rate_parts(self) -> list[tuple[float, slice, list[Tensor]]]:
-        """Return each learning rate that has members, where they lie, and the step counters of its optimiser."""
-        counts = (self.member // len(self.groups)).bincount(minlength=len(self.settings.learning_rates))
-        ends = counts.cumsum(dim=0).tolist()
-        parts = zip(self.settings.learning_rates, [0, *ends], ends, self.step_counters, strict=False)
-        return [(rate, slice(begin, end), steps) for rate, begin, end, steps in parts if end > begin]
-
     def _compact(self, keep: Tensor) -> None:
         """Drop the members that have finished."""
         self.member = self.member[keep]
         self.weights = [values.detach()[keep] for values in self.weights]
+        self.statistics = [values[keep] for values in self.statistics]
         self.gradient = self.gradient[: len(self.member)]
         self._learn()
-        self.moments = [[values[keep] for values in moment] for moment in self.moments]
-        self.parts = self._rate_parts()
+        self.optimiser.keep(keep)

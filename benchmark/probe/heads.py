@@ -4,7 +4,8 @@ Conventions
 -----------
 - A head is the shape of a probe: its weights, how they begin, and the way from inputs ``Tensor[K, B, D]`` of K members to
   outputs ``Tensor[K, B, C]``. The loop that trains it (`marble.probe.bank`) knows nothing else of it.
-- ``mlp``: Linear(D, H) - ReLU - Dropout - Linear(H, C). ``linear``: Linear(D, C), without dropout.
+- ``mlp``: Linear(D, H) - ReLU - Dropout - Linear(H, C), or more hidden layers like the first, each with batch normalisation
+  before its ReLU if the probe says so. ``linear``: Linear(D, C), without a hidden layer.
 - The first weight is a matrix ``[D, .]`` of every member; its gradient is written to a tensor that the bank makes once
   (`first_layer`). Later weights are left to autograd.
 - Initial weights depend on (task, seed) and sizes alone, uniform as `torch.nn.Linear` draws them, in float64.
@@ -14,37 +15,50 @@ Conventions
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from marble.probe.protocol import Probe
-from marble.random_streams import stream_seed
+from marble.probe.settings import Probe
+from marble.random_streams import generator
+
+_NORM_EPS = 1e-5
+_NORM_MOMENTUM = 0.1
 
 
 class Head(Protocol):
     """The shape of a probe.
 
     Attributes:
-        hidden: units that dropout may silence; 0 where there are none.
+        hidden: units of each hidden layer, which dropout may silence.
     """
 
-    hidden: int
+    hidden: list[int]
 
     def initial(self, task: str, seed: int, width: int) -> list[Tensor]:
         """Return the weights of one member for inputs of some width, padded, in float64."""
         ...
 
-    def outputs(self, weights: list[Tensor], inputs: Tensor, masks: Tensor | None, gradient: Tensor) -> Tensor:
+    def statistics(self) -> list[Tensor]:
+        """Return what one member learns without a gradient, at its beginning: running means and variances."""
+        ...
+
+    def outputs(
+        self, weights: list[Tensor], statistics: list[Tensor], inputs: Tensor, masks: list[Tensor], gradient: Tensor,
+        *, learning: bool,
+    ) -> Tensor:  # fmt: skip
         """Return ``Tensor[K, B, C]`` of inputs ``Tensor[K, B, D]``.
 
         Args:
             weights: of K members, as `initial` gives them for one.
+            statistics: of K members; those of the batch are used, and change these, while the head is `learning`.
             inputs: the rows of each member.
-            masks: factors of the hidden units, ``Tensor[K, B, H]``; None without dropout.
+            masks: factors of the units of each hidden layer, ``Tensor[K, B, H]``; none without dropout.
             gradient: receives the gradient of the first weight.
+            learning: whether this is a step of training.
         """
         ...
 
@@ -54,46 +68,77 @@ class Head(Protocol):
 
 
 class MLP:
-    """One hidden layer."""
+    """Hidden layers of one size."""
 
     def __init__(self, settings: Probe, outputs: int):
-        self.hidden, self.classes = settings.hidden, outputs
+        self.settings, self.classes = settings, outputs
+        self.hidden = [settings.hidden] * settings.hidden_layers
+        self.normed = settings.norm == "batch"
 
     def initial(self, task: str, seed: int, width: int) -> list[Tensor]:
-        """Return weights [D, H], bias [1, H], weights [H, C], bias [1, C]."""
-        generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
-        first, first_bias = _linear(generator, width, self.hidden)
-        second, second_bias = _linear(generator, self.hidden, self.classes)
-        return [padded(first), padded(first_bias), padded(second, rows=True), padded(second_bias)]
+        """Return weights [D, H], bias [1, H], the scale and shift [1, H] of a norm, and so on; weights [H, C], bias [1, C]."""
+        stream, weights, gain = generator(task, seed, "weights"), [], 1.0
+        for level, (fan_in, units) in enumerate(zip([width, *self.hidden], [*self.hidden, self.classes], strict=True)):
+            weight, bias = _linear(stream, fan_in, units, self.settings.initial, gain)
+            weights += [padded(weight, rows=level > 0), padded(bias)]
+            if self.normed and level < len(self.hidden):
+                weights += [
+                    padded(torch.ones(1, units, dtype=torch.float64)),
+                    padded(torch.zeros(1, units, dtype=torch.float64)),
+                ]
+            gain = 2**0.5 if self.settings.activation else 1.0
+        return weights
 
-    def outputs(self, weights: list[Tensor], inputs: Tensor, masks: Tensor | None, gradient: Tensor) -> Tensor:
-        """Return the outputs of the second layer."""
-        first, first_bias, second, second_bias = weights
-        hidden = first_layer(inputs, first, first_bias, gradient).relu()
-        if masks is not None:
-            hidden = hidden * masks
-        return torch.baddbmm(second_bias, hidden, second)[:, :, : self.classes]
+    def statistics(self) -> list[Tensor]:
+        """Return the running mean and variance [1, H] of each norm."""
+        return [padded(start(1, units)) for units in self.hidden for start in (torch.zeros, torch.ones) if self.normed]
+
+    def outputs(
+        self, weights: list[Tensor], statistics: list[Tensor], inputs: Tensor, masks: list[Tensor], gradient: Tensor,
+        *, learning: bool,
+    ) -> Tensor:  # fmt: skip
+        """Return the outputs of the last layer."""
+        first, bias, *rest = weights
+        hidden = first_layer(inputs, first, bias, gradient)
+        for level in range(len(self.hidden)):
+            if self.normed:
+                scale, shift, *rest = rest
+                hidden = batch_norm(hidden, *statistics[2 * level : 2 * level + 2], learning=learning) * scale + shift
+            if self.settings.activation:
+                hidden = hidden.relu()
+            if masks:
+                hidden = hidden * masks[level]
+            weight, bias, *rest = rest
+            hidden = torch.baddbmm(bias, hidden, weight)
+        return hidden[:, :, : self.classes]
 
     def bytes_per_member(self, width: int, batch: int) -> int:
         """Return five times the weights, and the activations."""
-        weights = width * self.hidden + self.hidden * (self.classes + 1) + self.classes
-        return 4 * (5 * weights + batch * (2 * width + 6 * self.hidden))
+        sizes = [width, *self.hidden, self.classes]
+        weights = sum((before + 1) * after for before, after in pairwise(sizes))
+        return 4 * (5 * weights + batch * (2 * width + 6 * sum(self.hidden)))
 
 
 class Linear:
     """No hidden layer."""
 
-    hidden = 0
-
     def __init__(self, settings: Probe, outputs: int):
-        self.classes = outputs
+        self.settings, self.classes = settings, outputs
+        self.hidden: list[int] = []
 
     def initial(self, task: str, seed: int, width: int) -> list[Tensor]:
         """Return weights [D, C] and bias [1, C]."""
-        generator = torch.Generator().manual_seed(stream_seed(task, seed, "weights"))
-        return [padded(values) for values in _linear(generator, width, self.classes)]
+        stream = generator(task, seed, "weights")
+        return [padded(values) for values in _linear(stream, width, self.classes, self.settings.initial)]
 
-    def outputs(self, weights: list[Tensor], inputs: Tensor, masks: Tensor | None, gradient: Tensor) -> Tensor:
+    def statistics(self) -> list[Tensor]:
+        """Return nothing."""
+        return []
+
+    def outputs(
+        self, weights: list[Tensor], statistics: list[Tensor], inputs: Tensor, masks: list[Tensor], gradient: Tensor,
+        *, learning: bool,
+    ) -> Tensor:  # fmt: skip
         """Return the outputs of the one layer."""
         return first_layer(inputs, *weights, gradient)[:, :, : self.classes]
 
@@ -141,8 +186,36 @@ class _FirstLayer(torch.autograd.Function):
         return lower, None, upper[0].sum(dim=1, keepdim=True), None
 
 
-def _linear(generator: torch.Generator, width: int, outputs: int) -> tuple[Tensor, Tensor]:
+def batch_norm(values: Tensor, mean: Tensor, variance: Tensor, *, learning: bool) -> Tensor:
+    """Return ``values[K, B, H]`` shifted and scaled to mean 0 and variance 1 over B while learning, else by running statistics.
+
+    Learning moves the running ``mean[K, 1, H]`` and ``variance[K, 1, H]`` a tenth of the way to those of the batch, the latter
+    unbiased, in place; a batch of one row leaves the variance as it is.
+    """
+    if not learning:
+        return (values - mean) / (variance + _NORM_EPS).sqrt()
+    average, spread = values.mean(dim=1, keepdim=True), values.var(dim=1, correction=0, keepdim=True)
+    count = values.shape[1]
+    with torch.no_grad():
+        mean.lerp_(average, _NORM_MOMENTUM)
+        if count > 1:
+            variance.lerp_(spread * (count / (count - 1)), _NORM_MOMENTUM)
+    return (values - average) / (spread + _NORM_EPS).sqrt()
+
+
+def uniform_linear(stream: torch.Generator, width: int, outputs: int) -> tuple[Tensor, Tensor]:
     """Return weights [D, C] and bias [1, C], uniform from -1 to 1 over the root of the number of inputs."""
-    weight = 2 * torch.rand(width, outputs, generator=generator, dtype=torch.float64) - 1
-    bias = 2 * torch.rand(1, outputs, generator=generator, dtype=torch.float64) - 1
+    weight = 2 * torch.rand(width, outputs, generator=stream, dtype=torch.float64) - 1
+    bias = 2 * torch.rand(1, outputs, generator=stream, dtype=torch.float64) - 1
     return weight / width**0.5, bias / width**0.5
+
+
+def _linear(stream: torch.Generator, width: int, outputs: int, initial: str, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return weights [D, C], uniform or with the variance of Glorot and Bengio, and bias [1, C], uniform."""
+    weight, bias = uniform_linear(stream, width, outputs)
+    deviation = gain * (2 / (width + outputs)) ** 0.5
+    if initial == "xavier-uniform":
+        weight = weight * (width**0.5 * 3**0.5 * deviation)
+    elif initial == "xavier-normal":
+        weight = torch.randn(width, outputs, generator=stream, dtype=torch.float64) * deviation
+    return weight, bias

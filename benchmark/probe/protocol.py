@@ -6,37 +6,21 @@ benchmark (one hidden layer of 512, Adam, six learning rates) with the selection
     train -> fit;  validation -> epoch, learning rate, layer;  test -> once.
 
 A protocol is data: `--set probe.hidden=256` changes one value, is recorded in the result and changes its identity.
-
-The other protocols are presets, as near to published protocols as this harness can come. They differ from ``marble`` only in
-values that their sources state, some of them for single tasks; the description lists what the harness cannot express. The
-selection rule above holds for all.
+Other people's protocols are presets (`marble.probe.presets`), made of the values that their sources state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows
+from marble.probe.settings import Probe
 from marble.registry import protocols
-from marble.settings import STRICT, Positive, change, validated
-
-
-class Probe(BaseModel):
-    """The head that is trained on frozen features, and its training; `hidden` and `dropout` are those of the ``mlp``."""
-
-    model_config = STRICT
-    kind: Literal["mlp", "linear"] = "mlp"
-    hidden: Annotated[int, Field(gt=0)] = 512
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
-    batch_size: Annotated[int, Field(gt=0)] = 64
-    epochs: Annotated[int, Field(gt=0)] = 100
-    patience: Annotated[int, Field(gt=0)] = 20
-    standardise: bool = True
+from marble.settings import STRICT, change, validated
 
 
 def _known_pooling(name: str) -> str:
