@@ -9,6 +9,7 @@ Conventions
   (`marble.probe.settings`). The answer for a track is the mean over its rows, by default of their logits.
 - All members of a seed see the same minibatches and the same dropout masks; initial weights depend on (task, seed) and the
   width only. So a probe does not change when other layers, seeds or rates are added or removed.
+- Each step takes the number of threads that is fastest at the time (`marble.probe.threads`), which changes no number.
 - Arithmetic: one batched matrix product over all members and a fused Adam for each learning rate. In float64 it agrees with one
   `torch.optim` optimiser for each probe to 1e-10, whatever the settings (tests/probe).
 - After each epoch (or as the settings say) the main metric is computed over all validation tracks; the best epoch of each
@@ -30,6 +31,7 @@ from torch.nn.functional import one_hot
 from marble.kinds import KINDS, kind_of
 from marble.probe.answers import COMBINATIONS, Answers, Group, Training, combined
 from marble.probe.batches import Batches, largest_batch
+from marble.probe.checkpoint import Checkpoint
 from marble.probe.heads import make_head, padded
 from marble.probe.inputs import Examples, ProbeData
 from marble.probe.layer_sums import LayerSum
@@ -37,6 +39,7 @@ from marble.probe.metrics import METRICS
 from marble.probe.optimiser import Optimiser
 from marble.probe.rate_search import find_rates
 from marble.probe.settings import Probe
+from marble.probe.threads import ThreadChoice
 from marble.random_streams import generator
 
 VERSION = 2
@@ -51,6 +54,7 @@ def train_probes(
     data: ProbeData,
     settings: Probe,
     on_epochs: Callable[[int], object] = lambda epochs: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Answers]:
     """Train all groups together and return their answers in their order.
 
@@ -62,17 +66,22 @@ def train_probes(
         data: the task and its splits.
         settings: the probe of the protocol, without a grid.
         on_epochs: called with the number of epochs done: 1 after each, and all that are left when the last member has stopped.
+        checkpoint: of the same groups, data and settings, to go on from and to write.
     """
     bank = Bank(features, layers, groups, data, settings)
     if settings.find_rate:
         bank = Bank(features, layers, groups, data, settings, find_rates(bank, settings.learning_rates[0]))
     epochs = epochs_of(settings, data.train)
-    for epoch in range(1, epochs + 1):
+    done = checkpoint.restore(bank) if checkpoint else 0
+    on_epochs(done)
+    for epoch in range(done + 1, epochs + 1):
         bank.train_epoch(epoch)
         if not len(bank.member):
             on_epochs(epochs - epoch + 1)
             break
         on_epochs(1)
+        if checkpoint:
+            checkpoint.save(bank, epoch)
     if not bank.validations:
         bank.validate(epochs)
     return bank.choose()
@@ -143,14 +152,16 @@ class Bank:
         self.batches = Batches(data.task, self.seeds, data.train, settings)
         self.dropouts = [generator(data.task, seed, "dropout", device) for seed in self.seeds]
         self.input_dropouts = [generator(data.task, seed, "input dropout", device) for seed in self.seeds]
+        self.threads = ThreadChoice(torch.get_num_threads() if device.type == "cpu" else 1)
         self.train_targets, self.target_mean, self.target_scale = self._training_targets()
 
     def train_epoch(self, epoch: int) -> None:
         """Let every member see every batch of an epoch, and validate as often as the settings say."""
         every, by_steps = self.settings.validate_every, self.settings.validate_unit == "steps"
         for number, rows in enumerate(self.batches.epoch(), 1):
-            self.train_step(rows).sum().backward()
-            self.step()
+            with self.threads.step():
+                self.train_step(rows).sum().backward()
+                self.step()
             due = self.optimiser.done % every == 0 if by_steps else number == self.batches.steps and epoch % every == 0
             if due:
                 self.validate(epoch)
@@ -318,6 +329,12 @@ class Bank:
                 part,
                 self._outputs(weights, statistics, group, rows, [], learning=False) * self.target_scale + self.target_mean,
             )
+
+    def resume(self) -> None:
+        """Make a bank ready whose members, weights and optimiser were replaced."""
+        self.gradient = self.gradient[: len(self.member)]
+        self._learn()
+        self.optimiser.set_rates(self.optimiser.rates)
 
     def _learn(self) -> None:
         """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""

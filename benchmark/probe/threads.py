@@ -7,7 +7,12 @@ half a minute the trial is repeated. The bank computes the same bytes with any n
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from statistics import median
+
+import torch
 
 _STEPS_OF_TRIAL = 5
 _SECONDS_BETWEEN_TRIALS = 30.0
@@ -26,6 +31,18 @@ class ThreadChoice:
     def __init__(self, most: int):
         self._candidates = sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
         self._begin()
+
+    @contextmanager
+    def step(self) -> Generator[None]:
+        """Run a step with `count` threads and take notice of its time."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(self.count, before))
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+        self.note(time.perf_counter() - begin)
 
     def note(self, seconds: float) -> None:
         """Take notice of the time of a step with `count` threads."""
