@@ -45,6 +45,8 @@ from marble.random_streams import generator
 VERSION = 2
 # Numbers that an evaluation holds at once; a CPU is fastest while they stay in its caches and need no fresh pages.
 _EVALUATION_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
+# What a bank holds of every member, beside weights.
+_OF_MEMBERS = ("member", "rates", "kept_score", "kept_epoch", "kept_combination", "best", "best_at")
 
 
 def train_probes(
@@ -330,11 +332,36 @@ class Bank:
                 self._outputs(weights, statistics, group, rows, [], learning=False) * self.target_scale + self.target_mean,
             )
 
-    def resume(self) -> None:
-        """Make a bank ready whose members, weights and optimiser were replaced."""
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the next epoch depends on, by name."""
+        parts = {name: getattr(self, name) for name in _OF_MEMBERS}
+        parts |= {f"{name}.{number}": part for name, stack in self._stacks().items() for number, part in enumerate(stack)}
+        parts |= {f"stream.{number}": stream.get_state() for number, stream in enumerate(self._streams())}
+        optimiser = self.optimiser
+        parts["counts"] = torch.tensor([self.validations, optimiser.done])
+        return parts | {"best_on_plateau": optimiser.best, "idle": optimiser.idle, "rates_now": optimiser.rates}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over a state of a bank of the same groups, data and settings."""
+        for name in _OF_MEMBERS:
+            setattr(self, name, state[name].to(getattr(self, name).device))
+        for name, stack in self._stacks().items():
+            stack[:] = [state[f"{name}.{number}"].to(self.features.device) for number in range(len(stack))]
+        for number, stream in enumerate(self._streams()):
+            stream.set_state(state[f"stream.{number}"])
+        optimiser = self.optimiser
+        self.validations, optimiser.done = state["counts"].tolist()
+        optimiser.best, optimiser.idle = state["best_on_plateau"], state["idle"]
+        optimiser.set_rates(state["rates_now"])
         self.gradient = self.gradient[: len(self.member)]
         self._learn()
-        self.optimiser.set_rates(self.optimiser.rates)
+
+    def _stacks(self) -> dict[str, list[Tensor]]:
+        means, squares = self.optimiser.moments
+        return {"weights": self.weights, "statistics": self.statistics, "kept": self.kept, "means": means, "squares": squares}
+
+    def _streams(self) -> list[torch.Generator]:
+        return [*self.batches.orders, *self.batches.windows, *self.dropouts, *self.input_dropouts]
 
     def _learn(self) -> None:
         """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""
