@@ -31,6 +31,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU. [default: what the process may use]")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
@@ -40,8 +41,8 @@ def run(
     """Probe the layers of upstreams on tasks. The same command continues a run that was stopped."""
     options: dict[str, Any] = {
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
-        "cache_dir": cache_dir, "device": device, "precision": precision, "limit": limit, "offline": offline,
-        "manifest": manifest, "plan": plan, "workers": workers, "skip_bad": skip_bad, "results": results,
+        "cache_dir": cache_dir, "device": device, "precision": precision, "threads": threads, "limit": limit,
+        "offline": offline, "manifest": manifest, "plan": plan, "workers": workers, "skip_bad": skip_bad, "results": results,
     }  # fmt: skip
     try:
         from marble import registry

@@ -92,7 +92,9 @@ class FeatureCache:
         return [damage for damage in _damaged(self.root.glob("probes/*/*.safetensors")) if damage[0] not in older]
 
     def collect(self, older_than_days: float | None = None) -> list[tuple[Path, str]]:
-        """Remove interrupted writes, damaged files, files of an older format and, on request, spaces long unused.
+        """Remove interrupted writes, damaged files, files of an older format, old checkpoints and, on request, unused spaces.
+
+        Checkpoints are those of probing that was stopped a week ago.
 
         Args:
             older_than_days: remove spaces not used for this long, in days; None keeps all.
@@ -105,6 +107,9 @@ class FeatureCache:
         """
         removed = [(path, "damaged") for path in sorted(self.root.glob("features/*/*.damaged"))]
         removed += self.damaged_probes() + _older_probes(self.root)
+        for stopped in sorted(self.root.glob("probes/*/*.stopped")):
+            if time.time() - stopped.stat().st_mtime > 7 * 86400:
+                removed.append((stopped, "stopped a week ago"))
         for part in sorted(self.root.glob("**/.*.part")):
             if time.time() - part.stat().st_mtime > 3600:
                 removed.append((part, "interrupted write"))

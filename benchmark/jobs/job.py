@@ -16,6 +16,7 @@ import torch
 
 from marble import registry
 from marble.audio.decode import promised_formats
+from marble.cores import usable_cores
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
@@ -50,6 +51,7 @@ class JobOptions:
         cache_dir: folder of features and trained probes; None is ``$MARBLE_HOME/cache``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
+        threads: of torch on a CPU; None is as many as the process may use.
         limit: use at most this many tracks of each split, for a quick look.
         offline: never use the network.
     """
@@ -62,6 +64,7 @@ class JobOptions:
     cache_dir: Path | str | None = None
     device: str = "auto"
     precision: str = "auto"
+    threads: int | None = None
     limit: int | None = None
     offline: bool = False
 
@@ -273,6 +276,7 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
 
 def _make_ready(upstream: Upstream, options: JobOptions, reporter: Reporter) -> None:
     """Prepare an upstream, or check that it was prepared as the options ask."""
+    torch.set_num_threads(options.threads or min(torch.get_num_threads(), usable_cores()))
     device, precision = options.device, options.precision
     if upstream.precision is None:
         upstream.prepare(choose_device(device), "fp32" if precision == "auto" else precision)

@@ -440,6 +440,15 @@ def test_collecting_removes_what_nobody_can_use(tmp_path, filled):
     assert cache.spaces() == []
 
 
+def test_collecting_keeps_a_young_checkpoint(tmp_path):
+    young, old = (tmp_path / f"probes/ab/{name}.stopped" for name in ("young", "old"))
+    for path, days in ((young, 6), (old, 8)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    assert FeatureCache(tmp_path).collect() == [(old, "stopped a week ago")]
+
+
 def test_using_a_space_keeps_it_young(small_net, tmp_path, filled):
     paths, space, _, _ = filled
     os.utime(space.folder / "space.json", (0, 0))

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 import marble
+from marble.cores import usable_cores
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
 from marble.features.checked import write_checked
@@ -218,3 +219,16 @@ def test_a_task_with_an_impossible_metric_is_told_at_once(tones, metrics, senten
     task = dataclasses.replace(load_task(f"folder:{tones}"), metrics=metrics)
     with pytest.raises(MarbleError, match=sentence):
         prepare("constant", task)
+
+
+def test_threads_are_those_that_were_asked_for(tones):
+    before = torch.get_num_threads()
+    try:
+        for threads in (3, 1):
+            prepare("constant", f"folder:{tones}", threads=threads)
+            assert torch.get_num_threads() == threads
+        torch.set_num_threads(64)
+        prepare("constant", f"folder:{tones}")
+        assert torch.get_num_threads() == usable_cores()
+    finally:
+        torch.set_num_threads(before)
