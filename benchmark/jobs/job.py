@@ -30,6 +30,7 @@ from marble.probe import bank
 from marble.probe.answers import Group
 from marble.probe.metrics import METRICS
 from marble.probe.protocol import Protocol, load_protocol
+from marble.probe.settings import Probe
 from marble.progress import Reporter
 from marble.results.schema import BadClip
 from marble.task import SPLITS, Clip, Task
@@ -174,7 +175,7 @@ class Job:
                 "space": self.space.description,
                 "task": [self.task.name, self.task.version, self.task.kind, self.task.labels, self.task.metrics],
                 "clips": self.data.content,
-                "protocol": self.protocol.model_dump(mode="json"),
+                "protocol": self.protocol.identity(),
                 "layers": [self.layers, self.weighted],
                 "seeds": self.seeds,
                 "probes": bank.VERSION,
@@ -216,8 +217,9 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         raise MarbleError(f"--seeds {options.seeds} trains nothing: ask for at least one seed.")
     if isinstance(task, str):
         task = registry.load_task(task)
-    _refuse_unknown_metrics(task)
+    _refuse_impossible_metrics(task)
     protocol = load_protocol(options.protocol, options.settings, task.name.partition("@")[0])
+    _refuse_other_kinds(task, protocol)
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
     clips = _limited(everything, options.limit)
@@ -251,6 +253,8 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
         raise MarbleError(
             f"A weighted sum needs layers of one width, but those of {info.name} have {widths}: leave out 'weighted'."
         )
+    if weighted and protocol.probe.first_layer >= len(info.layers):
+        raise MarbleError(f"probe.first_layer={protocol.probe.first_layer} leaves no layer of {info.name} to sum: lower it.")
     _make_ready(upstream, options, reporter)
     windows = resolve_windows(protocol.windows, data.task.window, upstream)
     reduction = REDUCTIONS[protocol.pooling]
@@ -332,13 +336,27 @@ def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
         )
 
 
-def _refuse_unknown_metrics(task: Task) -> None:
+def _refuse_impossible_metrics(task: Task) -> None:
     unknown = [f"the metric '{name}'" for name in task.metrics if name not in METRICS]
     if unknown or not task.metrics:
         has = unknown[0] if unknown else "no metric"
         raise MarbleError(f"The task {task.name} has {has}: name some of {', '.join(METRICS)}.")
+    for name in task.metrics:
+        if task.kind not in METRICS[name].kinds:
+            known = ", ".join(metric.name for metric in METRICS.values() if task.kind in metric.kinds)
+            raise MarbleError(f"{name} does not score {task.kind} tasks such as {task.name}: name some of {known}.")
     if METRICS[task.main_metric].of_windows:
         raise MarbleError(f"{task.main_metric} scores windows, so it cannot choose tracks of {task.name}: name it second.")
+
+
+def _refuse_other_kinds(task: Task, protocol: Protocol) -> None:
+    for _, probe in protocol.probe.points() if task.kind != "multiclass" else ():
+        for name in ("loss", "track_answer"):
+            if getattr(probe, name) != Probe.model_fields[name].default:
+                raise MarbleError(
+                    f"probe.{name}={getattr(probe, name)} is for tasks with one class a clip, and {task.name} is {task.kind}: "
+                    f"leave it out."
+                )
 
 
 def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> list[str]:

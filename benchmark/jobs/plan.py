@@ -17,8 +17,9 @@ from marble.features.encode import Excerpt, reduced_layers
 from marble.features.space import cut_windows, shortest_input
 from marble.jobs.job import Job
 from marble.probe.answers import Group
-from marble.probe.bank import train_probes
+from marble.probe.bank import epochs_of, train_probes
 from marble.probe.inputs import Examples, ProbeData
+from marble.probe.settings import Probe
 
 _SAMPLES = 2
 
@@ -41,7 +42,7 @@ def make_plan(job: Job) -> dict[str, object]:
         "upstream": job.upstream.info.name,
         "task": job.task.name,
         "layers": len(job.layers) + job.weighted,
-        "probes": len(job.groups) * len(job.protocol.probe.learning_rates),
+        "probes": len(job.groups) * _probes_of_group(job.protocol.probe),
         "clips": len(excerpts),
         "cached": len(excerpts) - len(absent),
         "audio_hours": seconds / 3600,
@@ -50,6 +51,11 @@ def make_plan(job: Job) -> dict[str, object]:
         "encode_minutes": _encoder_speed(job, readable[:_SAMPLES]) * seconds / 60,
         "probe_minutes": _probe_seconds(job) * len(job.groups) / 60,
     }
+
+
+def _probes_of_group(probe: Probe) -> int:
+    points = [len(point.learning_rates) for _, point in probe.points()]
+    return sum(points[: probe.grid_points])
 
 
 def _length(excerpt: Excerpt) -> float | None:
@@ -91,8 +97,12 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
 
 
 def _probe_seconds(job: Job) -> float:
-    """Return the seconds that one group would take if its probes used all epochs, from one epoch on random features."""
-    settings = job.protocol.probe
+    """Return the seconds that one group would take if its probes used all epochs, from one epoch on random features.
+
+    All points of a grid count as the first.
+    """
+    points = [probe for _, probe in job.protocol.probe.points()]
+    settings = points[0]
     clips = {split: [clip for clip in job.data.clips if clip.split == split] for split in ("train", "valid")}
     sample = min(len(clips["train"]), 8 * settings.batch_size)
     features = torch.randn(1, sample, max(job.widths.values()), device=job.upstream.device)
@@ -100,10 +110,12 @@ def _probe_seconds(job: Job) -> float:
     rows = torch.arange(sample, device=features.device)
     train, few = Examples(rows, rows, targets), Examples(rows[:64], rows[:64], targets[:64])
     data = ProbeData("plan", job.task.kind, len(job.task.labels), job.task.main_metric, train, few, few)
-    once = settings.model_copy(update={"epochs": 1})
+    once = settings.model_copy(update={"epochs": 1, "find_rate": False})
     spent = 0.0
     for _ in range(2):
         begin = time.perf_counter()
         train_probes(features, [0], [Group(0, 0)], data, once)
         spent = time.perf_counter() - begin
-    return spent * settings.epochs * (len(clips["train"]) + len(clips["valid"]) / 3) / sample
+    rows = torch.arange(len(clips["train"]))
+    epochs = epochs_of(settings, Examples(rows, rows, rows)) * (job.protocol.probe.grid_points or len(points))
+    return spent * epochs * (len(clips["train"]) + len(clips["valid"]) / 3) / sample

@@ -98,11 +98,12 @@ def run_job(
     _refuse_empty_splits(job)
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
-    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
+    probe = job.protocol.probe
+    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device, probe)
     near = audit(inputs)
     if near and (caution := near.caution):
         reporter.say(f"{job.title}: {caution}")
-    maker = maker or BankMaker(job.protocol.probe, job.cache_root, f"{job.title}: probing")
+    maker = maker or BankMaker(probe, job.cache_root, f"{job.title}: probing")
     answers = maker(inputs, job.groups, reporter)
     cost = Cost(
         encoder_seconds=extraction.encoder_seconds,

@@ -87,7 +87,7 @@ def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer
             seed=seed,
             validation=_metrics(answer.validation, valid, job.task),
             test=_metrics(answer.test, test, job.task),
-            **_training(job, answer),
+            **_training(answer),
         )
         for seed, answer in zip(job.seeds, of_seeds, strict=True)
     ]
@@ -102,19 +102,23 @@ def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer
             name: _summary([run.test[name] for run in runs], _interval(stacked, test, METRICS[name]))
             for name in job.task.metrics
         },
-        weights=layer_weights.tolist() if layer == "weighted" else None,
+        weights=layer_weights.tolist() if len(layer_weights) else None,
     )
 
 
-def _training(job: Job, answer: Answers) -> dict[str, Any]:
-    """Return the chosen rate and epoch and the grid that they were chosen from, as `Run` has them."""
+def _training(answer: Answers) -> dict[str, Any]:
+    """Return the chosen rate, settings and epoch and the grid that they were chosen from, as `Run` has them."""
     training = answer.training
     if training is None:
         return {"learning_rate": None, "epoch": None, "grid": []}
-    rates = job.protocol.probe.learning_rates
-    points = zip(rates, training.grid_epochs, training.grid_scores, strict=True)
-    grid = [GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score))) for rate, epoch, score in points]
-    return {"learning_rate": training.learning_rate, "epoch": training.epoch, "grid": grid}
+    settings = training.grid_settings or ({},) * len(training.grid_rates)
+    points = zip(training.grid_rates, training.grid_epochs, training.grid_scores, settings, strict=True)
+    grid = [
+        GridPoint(learning_rate=rate, epoch=int(epoch), validation=_number(float(score)), settings=chosen)
+        for rate, epoch, score, chosen in points
+    ]
+    chosen = {"learning_rate": training.learning_rate, "epoch": training.epoch, "settings": training.settings}
+    return chosen | {"grid": grid}
 
 
 def _metrics(answers: Tensor, examples: Examples, task: Task) -> Scores:

@@ -41,7 +41,7 @@ class Batches:
         self.first = self.rows_of.cumsum(0) - self.rows_of
         self.count = len(self.rows_of) if settings.batch_of == "tracks" or settings.train_windows == "one" else len(track)
         self.steps = math.ceil(self.count / settings.batch_size)
-        self.weights = (1 / self.rows_of.double())[track].to(self.device) if settings.weight == "track" else None
+        self.weights = train.weights() if settings.weight == "track" else None
 
     def epoch(self) -> Iterator[Tensor]:
         """Yield the rows of each batch of an epoch, ``int64[S, B]``."""

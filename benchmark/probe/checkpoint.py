@@ -23,7 +23,6 @@ from marble.features.checked import DAMAGE, read_checked, write_checked
 
 SECONDS = 30.0
 TIMES_THE_WRITING = 20
-SUFFIX = ".stopped"
 
 
 class Stoppable(Protocol):

@@ -1,7 +1,8 @@
 """Inputs: the features and targets of a task as tensors, for every maker of answers.
 
 A *row* is the output of a reduction for a window: with a pooling, one row a window. A track has one or more rows; the answer to
-a track is the mean of the answers to its rows.
+a track is the mean of the answers to its rows. Settings of the probe leave a track one row: the mean of its windows, or in
+validation and test its first window.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from marble.features.cache import Space
+from marble.probe.settings import Probe
 from marble.task import SPLITS, Clip, Split, Task
 
 
@@ -35,6 +37,10 @@ class Examples:
         """Return the mean of ``Tensor[..., R, C]`` over the rows of each track, ``Tensor[..., M, C]``, added in their order."""
         total = values.new_zeros(*values.shape[:-2], len(self.targets), values.shape[-1])
         return total.index_add_(-2, self.track.to(values.device), values) / self.rows_of_tracks(values)
+
+    def weights(self) -> Tensor:
+        """Return weights of the rows with sum 1 that let every track weigh the same, ``float64[R]``."""
+        return 1 / (len(self.targets) * self.track.bincount(minlength=len(self.targets)).double()[self.track])
 
     def rows_of_tracks(self, like: Tensor) -> Tensor:
         """Return the number of rows of each track, ``Tensor[M, 1]`` of the type and device of another tensor."""
@@ -64,6 +70,7 @@ class Inputs:
         space: the cache space of their features.
         widths: of the rows of each layer that the cache holds for all clips, ascending.
         device: of the tensors.
+        probe: whose settings decide the rows of a track.
 
     Attributes:
         data: rows, tracks and targets of the splits.
@@ -72,10 +79,11 @@ class Inputs:
     """
 
     def __init__(
-        self, task: Task, clips: Sequence[Clip], keys: Sequence[str], space: Space, widths: dict[int, int], device: torch.device
-    ):
+        self, task: Task, clips: Sequence[Clip], keys: Sequence[str], space: Space, widths: dict[int, int],
+        device: torch.device, probe: Probe | None = None,
+    ):  # fmt: skip
         self.task, self.clips, self.keys, self.space = task, clips, keys, space
-        self.widths, self.device = widths, device
+        self.widths, self.device, self.probe = widths, device, probe or Probe()
         _, self.rows = space.read(keys, self.layers[0])
         self.tracks: dict[Split, list[str]] = {
             split: list(dict.fromkeys(clip.track for clip in clips if clip.split == split)) for split in SPLITS
@@ -101,10 +109,20 @@ class Inputs:
         Raises:
             MarbleError: they are no longer in the cache, or damaged.
         """
-        stacked = torch.empty(len(layers), int(self.rows.sum()), self.widths[layers[0]], device=self.device)
+        count = sum(map(len, self.tracks.values())) if self.probe.average_windows else int(self.rows.sum())
+        stacked = torch.empty(len(layers), count, self.widths[layers[0]], device=self.device)
         for rows, layer in zip(stacked, layers, strict=True):
-            rows.copy_(torch.from_numpy(self.space.read(self.keys, layer)[0]))
+            windows = torch.from_numpy(self.space.read(self.keys, layer)[0])
+            rows.copy_(self._averaged(windows) if self.probe.average_windows else windows)
         return stacked
+
+    def _averaged(self, windows: Tensor) -> Tensor:
+        """Return the mean over the windows of each track, ``Tensor[tracks, D]``, split after split, of ``windows[R, D]``."""
+        keys = [(split, name) for split, names in self.tracks.items() for name in names]
+        number = {key: index for index, key in enumerate(keys)}
+        track = torch.from_numpy(np.repeat([number[clip.split, clip.track] for clip in self.clips], self.rows))
+        total = windows.new_zeros(len(number), windows.shape[1]).index_add_(0, track, windows)
+        return total / track.bincount(minlength=len(number))[:, None]
 
     def _examples(self, split: Split) -> Examples:
         own = np.array([clip.split == split for clip in self.clips])
@@ -114,4 +132,11 @@ class Inputs:
         rows = np.flatnonzero(np.repeat(own, self.rows))
         track = np.repeat([number[clip.track] for clip in clips], self.rows[own])
         targets = self.task.encode([first[name] for name in self.tracks[split]])
+        if self.probe.average_windows:
+            before = sum(len(self.tracks[other]) for other in SPLITS[: SPLITS.index(split)])
+            track = np.arange(len(targets))
+            rows = before + track
+        elif self.probe.test_windows == "first" and split != "train":
+            track, position = np.unique(track, return_index=True)
+            rows = rows[position]
         return Examples(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))

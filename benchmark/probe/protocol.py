@@ -51,6 +51,10 @@ class Protocol(BaseModel):
     probe: Probe = Probe()
     changes: dict[str, Any] = {}
 
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides numbers; see `Probe.identity`."""
+        return self.model_dump(mode="json") | {"probe": self.probe.identity()}
+
     @property
     def label(self) -> str:
         """The name with its changes, to print beside every number."""

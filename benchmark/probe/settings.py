@@ -33,6 +33,8 @@ _NEEDS = {
     "warm_up": ("schedule", "cosine"),
     "final_rate": ("schedule", "cosine"),
 }
+# Settings that all points of a grid share, since they decide the rows.
+_SHARED = {"grid", "grid_points", "average_windows", "test_windows"}
 # Settings of rows that mean nothing where each track has one row.
 _ROWS = ("weight", "train_windows", "test_windows", "track_answer", "batch_of", "validate_by")
 
@@ -175,11 +177,11 @@ class Probe(BaseModel):
         if not self.grid:
             return [({}, self)]
         document = self.model_dump() | {"grid": (), "grid_points": None}
-        fields = ", ".join(name for name in document if not name.startswith("grid"))
+        fields = ", ".join(name for name in document if name not in _SHARED)
         entries = []
         for entry in self.grid:
             names, equals, values = entry.partition("=")
-            if not (equals and set(names.split("+")) <= set(document) - {"grid", "grid_points"} and values):
+            if not (equals and set(names.split("+")) <= set(document) - _SHARED and values):
                 raise MarbleError(f"probe.grid: '{entry}' sets nothing: write FIELD=VALUE/VALUE with a field among {fields}.")
             entries.append([[f"probe.{name}={value}" for name in names.split("+")] for value in values.split("/")])
         points = []

@@ -4,8 +4,9 @@ Conventions
 -----------
 - The answers of a trained group are kept beside the feature cache, one checked file each (`marble.features.checked`), named
   after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command
-  continues a killed run with the finished groups; more seeds or layers train only the new ones. A damaged file counts as
+  continues a killed run with the finished groups and the checkpoint of the others (`marble.probe.checkpoint`); more seeds or layers train only the new ones. A damaged file counts as
   missing.
+- Each point of a grid (`marble.probe.grid`) has files of its own. Batches of whole tracks train one seed at a time.
 - A lock per group keeps two processes from training the same group: the answers of another process are awaited and read.
 """
 
@@ -29,12 +30,15 @@ from marble.files import digest, locked
 from marble.machine import free_memory, is_out_of_memory
 from marble.probe import bank
 from marble.probe.answers import Answers, Group, Training
-from marble.probe.bank import bytes_per_member, train_probes
+from marble.probe.bank import bytes_per_member, epochs_of, train_probes
+from marble.probe.checkpoint import Checkpoint
+from marble.probe.grid import better_of, drawn_points
 from marble.probe.inputs import Inputs
-from marble.probe.protocol import Probe
+from marble.probe.metrics import METRICS
+from marble.probe.settings import Probe
 from marble.progress import Reporter
 
-# On a CPU larger stacks are not faster, and a killed run loses the stack that it was training.
+# On a CPU larger stacks are not faster.
 _CPU_STACK_BYTES = 2**29
 # Each group of a stack holds an open lock file.
 _STACK_GROUPS = 64
@@ -60,50 +64,85 @@ class BankMaker:
         Raises:
             MarbleError: a group does not fit into memory, or a file of the cache cannot be read or written.
         """
-        paths = {group: self._path(inputs, group) for group in groups}
-        answers = {group: kept for group, path in paths.items() if (kept := _load(path))}
-        missing = [group for group in groups if group not in answers]
-        epochs = len(self.probe.learning_rates) * self.probe.epochs
-        with reporter.stage(self.title, len(missing) * epochs, "probe epochs") as advance:
-            waiting = deque(self._stacks(inputs, missing))
-            busy = 0
-            while waiting:
-                stack = waiting.popleft()
-                ready = self._claim(inputs, stack, paths, advance, wait=busy > len(waiting))
-                answers |= ready
-                busy = 0 if ready else busy + 1
-                if others := [group for group in stack if group not in ready]:
-                    waiting.append(others)
-        return {group: answers[group] for group in groups}
+        drawn = {seed: drawn_points(self.probe, inputs.task.name, seed) for seed in {group.seed for group in groups}}
+        points = [
+            (settings, _Point(probe, self.root, inputs, [group for group in groups if number in drawn[group.seed]]))
+            for number, (settings, probe) in enumerate(self.probe.points())
+        ]
+        higher = METRICS[inputs.task.main_metric].higher_is_better
+        best: dict[Group, Answers] = {}
+        with reporter.stage(self.title, sum(point.work() for _, point in points), "probe epochs") as advance:
+            for settings, point in points:
+                for group, answers in point.answers(advance).items():
+                    best[group] = better_of(best.get(group), answers, settings, higher_is_better=higher)
+        return {group: best[group] for group in groups}
 
-    def _claim(
-        self, inputs: Inputs, stack: list[Group], paths: dict[Group, Path], advance: Callable[[float], None], *, wait: bool
-    ) -> dict[Group, Answers]:
+
+class _Point:
+    """The probes of some groups with settings that have no grid, or one point of it."""
+
+    def __init__(self, probe: Probe, root: Path, inputs: Inputs, groups: Sequence[Group]):
+        self.probe, self.root, self.inputs, self.groups = probe, root, inputs, groups
+        self.paths = {group: self._path(group) for group in groups}
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of all rates of one group."""
+        return len(self.probe.learning_rates) * epochs_of(self.probe, self.inputs.data.train)
+
+    def work(self) -> int:
+        """Return the epochs of all probes that are not in the cache."""
+        return self.epochs * sum(not path.exists() for path in self.paths.values())
+
+    def answers(self, advance: Callable[[float], None]) -> dict[Group, Answers]:
+        """Return the answers of every group, trained now or kept from before."""
+        answers = {group: kept for group in self.groups if (kept := self._load(group))}
+        waiting = deque(self._stacks([group for group in self.groups if group not in answers]))
+        busy = 0
+        while waiting:
+            stack = waiting.popleft()
+            ready = self._claim(stack, advance, wait=busy > len(waiting))
+            answers |= ready
+            busy = 0 if ready else busy + 1
+            if others := [group for group in stack if group not in ready]:
+                waiting.append(others)
+        return answers
+
+    def _claim(self, stack: list[Group], advance: Callable[[float], None], *, wait: bool) -> dict[Group, Answers]:
         """Return the answers of those groups of a stack that no other process trains, trained now unless another was faster.
 
         With `wait` the first of them is waited for.
         """
         with ExitStack() as locks:
-            mine = [group for group in stack if locks.enter_context(locked(paths[group], wait=wait and group == stack[0]))]
-            ready = {group: kept for group in mine if (kept := _load(paths[group]))}
-            rates = len(self.probe.learning_rates)
-            advance(len(ready) * rates * self.probe.epochs)
+            mine = [group for group in stack if locks.enter_context(locked(self.paths[group], wait=wait and group == stack[0]))]
+            ready = {group: kept for group in mine if (kept := self._load(group))}
+            advance(len(ready) * self.epochs)
             new = [group for group in mine if group not in ready]
             if new:
-                trained = self._train(inputs, new, lambda epochs: advance(epochs * len(new) * rates))
+                rates = len(self.probe.learning_rates)
+                checkpoint = self._checkpoint(new)
+                trained = self._train(new, lambda epochs: advance(epochs * len(new) * rates), checkpoint)
                 for group, answer in zip(new, trained, strict=True):
-                    _save(paths[group], answer)
+                    _save(self.paths[group], answer)
                     ready[group] = answer
+                checkpoint.remove()
         return ready
 
-    def _train(self, inputs: Inputs, groups: list[Group], on_epochs: Callable[[int], object]) -> list[Answers]:
+    def _checkpoint(self, groups: list[Group]) -> Checkpoint:
+        """Return the checkpoint of groups that are trained together."""
+        key = digest(sorted(self.paths[group].name for group in groups))
+        return Checkpoint(self.root / "probes" / key[:2] / f"{key[:40]}.stopped")
+
+    def _train(self, groups: list[Group], on_epochs: Callable[[int], object], checkpoint: Checkpoint) -> list[Answers]:
         """Train groups together and return their answers in their order."""
+        inputs = self.inputs
         layers = inputs.layers if groups[0].layer == "weighted" else sorted({int(group.layer) for group in groups})
         try:
             features = inputs.features(layers)
             if self.probe.standardise:
-                standardise(features, inputs.data.train.rows)
-            return train_probes(features, layers, groups, inputs.data, self.probe, on_epochs)
+                train = inputs.data.train
+                standardise(features, train.rows, train.weights() if self.probe.weight == "track" else None)
+            return train_probes(features, layers, groups, inputs.data, self.probe, on_epochs, checkpoint)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -112,21 +151,25 @@ class BankMaker:
                 "train fewer learning rates (probe.learning_rates), or fewer --layers at a time."
             ) from error
 
-    def _stacks(self, inputs: Inputs, groups: Sequence[Group]) -> Iterator[list[Group]]:
+    def _stacks(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
         """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
+        inputs = self.inputs
+        of_seed = self.probe.batch_of == "tracks"
 
-        def alike(group: Group) -> tuple[bool, int]:
-            """Return the common traits of one stack: whether they are weighted sums, and the width of their rows."""
+        def alike(group: Group) -> tuple[int, bool, int]:
+            """Return the common traits of one stack: the seed if need be, whether they are weighted sums, and their width."""
             weighted = group.layer == "weighted"
-            return weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
+            return group.seed * of_seed, weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
 
-        for (weighted, width), members in groupby(groups, alike):
+        groups = sorted(groups, key=lambda group: group.seed * of_seed)
+        for (_, weighted, width), members in groupby(groups, alike):
             waiting = list(members)
             seeds = len({group.seed for group in waiting})
             while waiting:
                 free = free_memory(inputs.device)
                 budget = min(free // 2, _CPU_STACK_BYTES) if inputs.device.type == "cpu" else free // 2
-                group_bytes = bytes_per_member(width, inputs.data, self.probe) * len(self.probe.learning_rates)
+                member_bytes = bytes_per_member(width, inputs.data, self.probe, inputs.layers if weighted else ())
+                group_bytes = member_bytes * len(self.probe.learning_rates)
                 if group_bytes > 2 * free:
                     raise MarbleError(
                         f"The probes of one layer and seed need {group_bytes / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
@@ -138,9 +181,9 @@ class BankMaker:
                 yield waiting[:size]
                 waiting = waiting[size:]
 
-    def _path(self, inputs: Inputs, group: Group) -> Path:
+    def _path(self, group: Group) -> Path:
         """Return the path of the answers of a group."""
-        task = inputs.task
+        inputs, task = self.inputs, self.inputs.task
         key = digest(
             {
                 "space": inputs.space.description,
@@ -150,35 +193,39 @@ class BankMaker:
                     [key, clip.split, clip.track, clip.target] for clip, key in zip(inputs.clips, inputs.keys, strict=True)
                 ],
                 "task": [task.name, task.kind, task.labels, task.main_metric],
-                "probe": self.probe.model_dump(mode="json"),
+                "probe": self.probe.identity(),
                 "version": bank.VERSION,
             }
         )
         return self.root / "probes" / key[:2] / f"{key[:40]}.safetensors"
 
-
-def _load(path: Path) -> Answers | None:
-    """Return the answers in a file, or None if it is missing or damaged."""
-    try:
-        metadata, arrays = read_checked(path)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        about = json.loads(metadata["about"])
-        training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"])
-        return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
-    except FileNotFoundError:
-        return None
-    except DAMAGE:
-        with suppress(OSError):  # in a read-only folder
-            path.unlink()
-        return None
-    except OSError as error:
-        raise MarbleError(f"Cannot read {path} of the cache ({reason(error)}): make it readable or remove it.") from error
+    def _load(self, group: Group) -> Answers | None:
+        """Return the answers in a file, or None if it is missing or damaged."""
+        path = self.paths[group]
+        try:
+            metadata, arrays = read_checked(path)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            about = json.loads(metadata["about"])
+            # Files of the first release, whose rates were those of the protocol always, do not state them.
+            rates = tuple(about.get("grid_rates", self.probe.learning_rates))
+            training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"], rates)
+            return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
+        except FileNotFoundError:
+            return None
+        except DAMAGE:
+            with suppress(OSError):  # in a read-only folder
+                path.unlink()
+            return None
+        except OSError as error:
+            raise MarbleError(f"Cannot read {path} of the cache ({reason(error)}): make it readable or remove it.") from error
 
 
 def _save(path: Path, answers: Answers) -> None:
     training = answers.training
     assert training is not None
-    about = {"format": FORMAT, "learning_rate": training.learning_rate, "epoch": training.epoch}
+    about = {
+        "format": FORMAT, "learning_rate": training.learning_rate, "epoch": training.epoch, "grid_rates": training.grid_rates
+    }  # fmt: skip
     tensors = {
         "validation": answers.validation,
         "test": answers.test,
@@ -189,14 +236,19 @@ def _save(path: Path, answers: Answers) -> None:
     write_checked(path, json.dumps(about), {name: tensor.numpy(force=True) for name, tensor in tensors.items()})
 
 
-def standardise(features: Tensor, rows: Tensor) -> Tensor:
+def standardise(features: Tensor, rows: Tensor, weights: Tensor | None = None) -> Tensor:
     """Shift and scale each dimension of ``Tensor[L, R, D]`` to mean 0 and deviation 1 over the given rows, in place.
 
-    A dimension that is constant there (deviation below 1e-6 of its size) becomes 0 on those rows and is not scaled.
+    A dimension that is constant there (deviation below 1e-6 of its size) becomes 0 on those rows and is not scaled. The rows
+    may have weights, ``float64`` with sum 1.
     """
     for layer in features:
         chosen = layer[rows].double()
-        mean, deviation = chosen.mean(dim=0), chosen.std(dim=0, correction=0)
+        if weights is None:
+            mean, deviation = chosen.mean(dim=0), chosen.std(dim=0, correction=0)
+        else:
+            mean = weights @ chosen
+            deviation = (weights @ (chosen - mean).square()).sqrt()
         deviation[deviation <= 1e-6 * chosen.abs().amax(dim=0)] = 1.0
         layer.sub_(mean.to(layer)).div_(deviation.to(layer))
     return features

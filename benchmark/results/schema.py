@@ -122,15 +122,16 @@ class Provenance(_Record):
 
 
 class GridPoint(_Part):
-    """A learning rate, its best epoch and the main metric on validation there."""
+    """A learning rate, with the settings of the protocol's grid; its best epoch and the main metric on validation there."""
 
     learning_rate: float
     epoch: int
     validation: float | None
+    settings: dict[str, Any] = {}
 
 
 class Run(_Part):
-    """One seed of one layer at the learning rate and epoch that validation chose; all rates in `grid`.
+    """One seed of one layer at the learning rate, settings and epoch that validation chose; all in `grid`.
 
     Answers that nothing was trained for have neither rate nor epoch, and an empty grid.
     """
@@ -140,6 +141,7 @@ class Run(_Part):
     epoch: int | None = None
     validation: Scores
     test: Scores
+    settings: dict[str, Any] = {}
     grid: list[GridPoint] = []
 
 

@@ -10,7 +10,7 @@ import torch
 from marble.errors import MarbleError
 from marble.probe.answers import Group
 from marble.probe.protocol import Probe
-from marble.probe.train import BankMaker, standardise
+from marble.probe.train import _Point, standardise
 
 
 def test_standardise_uses_the_given_rows_and_leaves_constants_alone():
@@ -30,4 +30,4 @@ def test_a_stack_that_memory_does_not_hold_is_told_in_a_sentence():
     with pytest.raises(
         MarbleError, match=r"^Training the probes of 2 layers needs more memory than there is: lower probe\.hidden"
     ):
-        BankMaker(Probe(), Path(), "probes")._train(inputs, [Group(0, 0), Group(1, 0)], lambda epochs: None)
+        _Point(Probe(), Path(), inputs, [])._train([Group(0, 0), Group(1, 0)], lambda epochs: None)
