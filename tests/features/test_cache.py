@@ -369,7 +369,8 @@ def test_a_file_that_may_not_grow_is_one_sentence_and_the_same_command_continues
         path.rename(label / path.name)
     folder = tmp_path / "run"
     assert processes.wait(processes.start(folder, tmp_path / "sounds", largest_file=3000)) == 1
-    (said,) = (folder / "says").read_text().splitlines()
+    # A slow machine notes the hashes of its files as well, and warns that it cannot.
+    (said,) = [line for line in (folder / "says").read_text().splitlines() if line.startswith("error")]
     assert said.startswith("error: Cannot write ")
     assert said.endswith("then run the same command again; what was finished is kept.")
     assert_clean(folder)
