@@ -68,10 +68,13 @@ def run(options: dict) -> None:
 
     from marble.features import encode as extract
     from marble.jobs.run import run
+    from marble.probe import checkpoint
     from marble.probe import train as probing
 
     os.environ.update(options["environment"])
     extract.SHARD_CLIPS = options["shard_clips"]
+    checkpoint.SECONDS = options.get("checkpoint_seconds", checkpoint.SECONDS)
+    checkpoint.TIMES_THE_WRITING = 0
     probing._CPU_STACK_BYTES = options.get("stack_bytes", probing._CPU_STACK_BYTES)
     if "largest_file" in options:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options["largest_file"], resource.RLIM_INFINITY))

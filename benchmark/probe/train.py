@@ -3,9 +3,9 @@
 Conventions
 -----------
 - The answers of a trained group are kept beside the feature cache, one checked file each (`marble.features.checked`), named
-  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command
-  continues a killed run with the finished groups and the checkpoint of the others (`marble.probe.checkpoint`); more seeds or layers train only the new ones. A damaged file counts as
-  missing.
+  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command continues
+  a killed run with the finished groups and a checkpoint of the others (`marble.probe.checkpoint`); more seeds or layers train
+  only the new ones. A damaged file counts as missing.
 - Each point of a grid (`marble.probe.grid`) has files of its own. Batches of whole tracks train one seed at a time.
 - A lock per group keeps two processes from training the same group: the answers of another process are awaited and read.
 """

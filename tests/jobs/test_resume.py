@@ -105,6 +105,28 @@ def test_a_killed_probing_continues(processes, task, tmp_path, undisturbed, luck
     assert kept.items() <= {path: path.stat().st_mtime_ns for path in probe_files(tmp_path)}.items()
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "home/cache/probes").rglob("*.stopped"))
+
+
+def test_a_killed_stack_continues_from_its_checkpoint(processes, task, tmp_path, undisturbed):
+    longer = {"settings": ["probe.epochs=400", "probe.patience=400", "probe.hidden=16"]}
+    whole = tmp_path / "whole"
+    assert processes.wait(processes.start(whole, task, how=longer)) == 0
+    folder = tmp_path / "killed"
+    written = []
+    for _ in range(3):
+        process = processes.start(folder, task, how=longer, checkpoint_seconds=0)
+        before = [path.stat().st_mtime_ns for path in checkpoints(folder)]
+        wait_for(lambda before=before: [path.stat().st_mtime_ns for path in checkpoints(folder)] > before, process)
+        assert kill(processes, process)
+        written += [path.stat().st_size for path in checkpoints(folder)]
+    assert written
+    assert processes.wait(processes.start(folder, task, how=longer)) == 0, (folder / "says").read_text()
+    assert predictions(folder) == predictions(whole)
+    assert not checkpoints(folder)
+
+
 def test_an_interrupt_is_one_sentence_and_the_same_command_continues(task, tmp_path, small_net):
     log = tmp_path / "log"
     environment = {**os.environ, "SMALL_NET_LOG": str(log), "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
