@@ -55,6 +55,8 @@ class UpstreamInfo:
         source: where the weights come from.
         max_seconds: longest window, in seconds, as a rule the longest in training; longer clips are cut into windows. None:
             any length can be encoded; windows are 30 s long where protocol and task state nothing else.
+        trained_seconds: length of the waveforms that it was trained on, where that is shorter than `max_seconds`: its windows
+            last no longer where the protocol states no length.
         min_seconds: shortest waveform that can be encoded, in seconds; shorter clips are extended with zeros.
         precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
     """
@@ -70,6 +72,7 @@ class UpstreamInfo:
     paper: str = "not stated"
     source: str = "not stated"
     max_seconds: float | None = None
+    trained_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: tuple[str, ...] = ("fp32",)
 

@@ -16,12 +16,13 @@ import torch
 
 from marble import registry
 from marble.audio.decode import promised_formats
+from marble.data.excerpts import represent
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
-from marble.features.space import Windows, describe_space, resolve_windows
+from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
 from marble.files import digest, file_hashes, home, readable
 from marble.kinds import kind_of
 from marble.machine import choose_device, computes_bfloat16
@@ -217,7 +218,10 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
     protocol = load_protocol(options.protocol, options.settings, task.name.partition("@")[0])
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
-    clips = _limited(everything, options.limit)
+    kept = _limited(everything, options.limit)
+    most = protocol.windows.most or task.most_windows or "all"
+    protocol = protocol.model_copy(update={"windows": protocol.windows.model_copy(update={"most": most})})
+    clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS)
     refuse_undefined_metric(task, clips)
     with reporter.stage(f"{task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
@@ -231,7 +235,7 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
     for caution in _cautions(task, good, contents):
         reporter.say(f"{task.name}: {caution}")
-    limit = options.limit if len(clips) < len(everything) else None
+    limit = options.limit if len(kept) < len(everything) else None
     return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit)
 
 

@@ -66,6 +66,7 @@ class UpstreamRecord(_Record):
     paper: str
     source: str
     max_seconds: float | None = None
+    trained_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: list[str] = []
     weights_sha256: str

@@ -88,13 +88,13 @@ def of_task(name, task):
 
 
 def test_presets_change_for_a_task_what_their_sources_state_for_it():
-    fewer = {"probe.patience": 10}
+    fewer, long = {"probe.patience": 10}, {"windows.seconds": 30.0}
     first = {
-        "gtzan": {"probe.learning_rates": (5e-3,)},
-        "giantsteps-key": {"windows.tail": 30.0},
+        "gtzan": {"probe.learning_rates": (5e-3,)} | long,
+        "giantsteps-key": {"windows.tail": 30.0} | long,
         "vocalset-singer": {"windows.tail": 3.0},
         "vocalset-technique": {"windows.tail": 3.0} | fewer,
-        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer),
+        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer | long),
         **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), {"probe.epochs": 50} | fewer),
     }
     muq = first | {
