@@ -90,7 +90,10 @@ _MARBLE_V1_BY_TASK = {
     **dict.fromkeys(
         ("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), ("windows.seconds=30", "probe.patience=10")
     ),
-    **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), ("probe.patience=10", "probe.epochs=50")),
+    **dict.fromkeys(
+        ("nsynth-instrument", "nsynth-pitch", "nsynth-instrument-clean", "nsynth-pitch-clean"),
+        ("probe.patience=10", "probe.epochs=50"),
+    ),
 }
 
 _PRESETS = (
@@ -135,7 +138,10 @@ _PRESETS = (
         windows=Windows(seconds=30.0),
         probe=Probe(learning_rates=(1e-4,), epochs=84, patience=84, standardise=False),
         by_task={
-            "nsynth-pitch": ("probe.learning_rates=1e-3", "probe.dropout=0", "probe.batch_size=32", "probe.epochs=11"),
+            **dict.fromkeys(
+                ("nsynth-pitch", "nsynth-pitch-clean"),
+                ("probe.learning_rates=1e-3", "probe.dropout=0", "probe.batch_size=32", "probe.epochs=11"),
+            ),
             **{f"piano-difficulty{split}": ("windows.hop=15",) for split in ("", "-1", "-2", "-3", "-4")},
         },
         description=(
