@@ -98,6 +98,8 @@ class Task:
         window: length in seconds that clips are cut into before encoding; None leaves it to the upstream.
         most_windows: how many windows represent a longer clip where the protocol states nothing; None is all.
         split_sizes: tracks in each split, asserted when the clips are read; None where the data decides.
+        audio_from: the collections of music that the audio comes from, by the names of `marble.data.leakage.COLLECTIONS`; none
+            where it was recorded for the data set.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
         resources: the files that it reads; a list precedes the files that it lists.
     """
@@ -115,6 +117,7 @@ class Task:
     window: float | None = None
     most_windows: int | None = None
     split_sizes: dict[Split, int] | None = None
+    audio_from: tuple[str, ...] = ()
     synthetic: bool = False
     resources: tuple[Resource, ...] = ()
 

@@ -102,6 +102,7 @@ def _task(name: str, subset: str, summary: str, labels: tuple[str, ...], sizes: 
         source=f"audio: {AUDIO}; splits: {LISTS}",
         window=30.0,
         most_windows=10,
+        audio_from=("Jamendo",),
         split_sizes=sizes,
         resources=_resources(subset),
     )

@@ -153,6 +153,7 @@ MERT_95M = Published(
         parameters=94_370_816,
         licence="CC-BY-NC-4.0 (weights)",
         training_data="20 000 h of music, 5 s clips",
+        trained_on=("unlisted recordings",),
         paper="Li et al. 2023, MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training "
         "(arXiv 2306.00107)",
         source="https://huggingface.co/m-a-p/MERT-v1-95M",

@@ -43,7 +43,8 @@ def _excerpts(clip: Clip, most: int, seconds: float) -> list[Clip]:
     step = (length - _MARGIN - seconds) / max(most - 1, 1)
     starts = [round(clip.start + number * step, 1) for number in range(most)]
     return [
-        replace(clip, id=f"{clip.id}@{start:g}", start=start, stop=round(start + seconds, 1), group=clip.track) for start in starts
+        replace(clip, id=f"{clip.id}@{start:g}", start=start, stop=round(start + seconds, 1), group=clip.track)
+        for start in starts
     ]
 
 

@@ -78,6 +78,7 @@ class TaskData:
         keys: their keys in the cache.
         bad: clips whose file could not be read.
         limit: tracks of each split at most; None if no track was left out.
+        cautions: sentences about the clips, each a reason to trust the scores less.
     """
 
     task: Task
@@ -86,6 +87,7 @@ class TaskData:
     keys: list[str]
     bad: list[BadClip]
     limit: int | None
+    cautions: list[str]
 
     @property
     def content(self) -> str:
@@ -233,10 +235,11 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    for caution in _cautions(task, good, contents):
+    cautions = _cautions(task, good, contents)
+    for caution in cautions:
         reporter.say(f"{task.name}: {caution}")
     limit = options.limit if len(kept) < len(everything) else None
-    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit)
+    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, cautions=cautions)
 
 
 def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: Reporter) -> Job:
@@ -347,12 +350,12 @@ def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         cautions.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
-            "their scores tell what was remembered."
+            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
+            f"remembered (first {readable(crossing[0])})."
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        cautions.append(f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them.")
+        cautions.append(f"{len(unknown)} labels have no clip to train on: nothing can find them (first '{unknown[0]}').")
     return cautions
 
 

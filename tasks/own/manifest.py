@@ -62,9 +62,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
             )
         return listed
 
-    return replace(
-        task, name=f"{task.name}@{manifest.name}", clips=clips, source=source, split_sizes=None, most_windows=None
-    )
+    return replace(task, name=f"{task.name}@{manifest.name}", clips=clips, source=source, split_sizes=None, most_windows=None)
 
 
 def _clip(task: Task, row: Row) -> Clip:

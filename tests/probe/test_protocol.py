@@ -95,7 +95,11 @@ def test_presets_change_for_a_task_what_their_sources_state_for_it():
         "vocalset-singer": {"windows.tail": 3.0},
         "vocalset-technique": {"windows.tail": 3.0} | fewer,
         **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer | long),
-        **{f"nsynth-{label}{kept}": {"probe.epochs": 50} | fewer for label in ("instrument", "pitch") for kept in ("", "-clean")},
+        **{
+            f"nsynth-{label}{kept}": {"probe.epochs": 50} | fewer
+            for label in ("instrument", "pitch")
+            for kept in ("", "-clean")
+        },
     }
     muq = first | {
         "gtzan": {"windows.seconds": 10.0, "probe.learning_rates": (5e-3,)},

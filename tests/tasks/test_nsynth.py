@@ -33,7 +33,9 @@ def test_the_clean_variant_leaves_out_the_notes_that_are_noise_and_nothing_else(
     every, clean = load_task(f"nsynth-{label}"), load_task(f"nsynth-{label}-clean")
     kept = clean.read(tmp_path)
     left_out = [clip.id for clip in every.clips(tmp_path) if clip not in kept]
-    assert left_out == [f"brass_acoustic_046-{pitch}-{velocity}" for pitch in ("084", "099", "108") for velocity in ("025", "127")]
+    assert left_out == [
+        f"brass_acoustic_046-{pitch}-{velocity}" for pitch in ("084", "099", "108") for velocity in ("025", "127")
+    ]
     assert (clean.labels, clean.metrics, clean.kind) == (every.labels, every.metrics, every.kind)
     assert "without the notes that are noise" in clean.description.splitlines()[0]
 
