@@ -12,9 +12,10 @@ Rules
 - *Epoch*: for a seed, validation is best at the last epoch that the protocol allows, so training was cut off.
 - *Layer*: in more than 5 % of 1000 resamples of the validation tracks, and of the seeds with them, the next best single layer
   is as good as the selected one or better. Both layers answer the same tracks and seeds, so their scores are compared within
-  each resample (a paired bootstrap: Efron and Tibshirani 1993, Chapter 16), with what is hard in common taken out. One side
-  is enough, since the selected layer is ahead by construction; as the best of many it is a little too far ahead, so the rule
-  errs towards silence. The resamples are the same for every run.
+  each resample (a paired bootstrap: Efron and Tibshirani 1993, Chapter 16), which takes out what is hard in common. One side is
+  enough, since the selected layer is ahead by construction. The resamples are the same for every run. In simulations of 115 to
+  1,825 tracks the rule speaks for two layers of equal worth in 93 to 98 % of cases, for thirteen in all; for a layer that is
+  .13 of accuracy ahead of twelve others, in none.
 - *Contamination*: what the upstream was trained on and the audio of the task draw on one collection
   (`marble.data.leakage.contamination`).
 - What was said of the clips before the run (`TaskData.cautions`).
