@@ -31,7 +31,8 @@ class Clip:
     """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id.
 
     `artist` names the performer (an artist, a singer, an instrument) where a split keeps performers of training out of the
-    other splits; no number depends on it, ``marble data verify`` checks it.
+    other splits; no number depends on it, ``marble data verify`` checks it. `seconds` is the length that the tables of a data
+    set state for a clip without `stop`.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Clip:
     stop: float | None = None
     group: str | None = None
     artist: str | None = None
+    seconds: float | None = None
 
     @property
     def track(self) -> str:
@@ -94,7 +96,10 @@ class Task:
         licence: of the audio and of the annotations.
         source: where the data comes from.
         window: length in seconds that clips are cut into before encoding; None leaves it to the upstream.
+        most_windows: how many windows represent a longer clip where the protocol states nothing; None is all.
         split_sizes: tracks in each split, asserted when the clips are read; None where the data decides.
+        audio_from: the collections of music that the audio comes from, by the names of `marble.data.leakage.COLLECTIONS`; none
+            where it was recorded for the data set.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
         resources: the files that it reads; a list precedes the files that it lists.
     """
@@ -110,7 +115,9 @@ class Task:
     licence: str
     source: str
     window: float | None = None
+    most_windows: int | None = None
     split_sizes: dict[Split, int] | None = None
+    audio_from: tuple[str, ...] = ()
     synthetic: bool = False
     resources: tuple[Resource, ...] = ()
 

@@ -50,11 +50,15 @@ class UpstreamInfo:
         version: raised whenever the hidden states change for the same weights and audio.
         parameters: number of weights that the hidden states depend on; None if not counted.
         licence: of the weights (and of the code where that differs).
-        training_data: of the weights; a contamination check needs it.
+        training_data: of the weights, in words.
+        trained_on: the collections of music that the training data comes from, by the names of
+            `marble.data.leakage.COLLECTIONS`; a result says where a task draws on the same ones.
         paper: the paper that describes the model.
         source: where the weights come from.
         max_seconds: longest window, in seconds, as a rule the longest in training; longer clips are cut into windows. None:
             any length can be encoded; windows are 30 s long where protocol and task state nothing else.
+        trained_seconds: length of the waveforms that it was trained on, where that is shorter than `max_seconds`: its windows
+            last no longer where the protocol states no length.
         min_seconds: shortest waveform that can be encoded, in seconds; shorter clips are extended with zeros.
         precisions: which of "fp32" and "bf16" `Upstream.prepare` accepts.
     """
@@ -67,9 +71,11 @@ class UpstreamInfo:
     parameters: int | None = None
     licence: str = "not stated"
     training_data: str = "not stated"
+    trained_on: tuple[str, ...] = ()
     paper: str = "not stated"
     source: str = "not stated"
     max_seconds: float | None = None
+    trained_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: tuple[str, ...] = ("fp32",)
 

@@ -22,6 +22,8 @@ TASKS = {
     "mtg-mood": "marble.tasks.mtg_jamendo:MTG_MOOD",
     "nsynth-instrument": "marble.tasks.nsynth:NSYNTH_INSTRUMENT",
     "nsynth-pitch": "marble.tasks.nsynth:NSYNTH_PITCH",
+    "nsynth-instrument-clean": "marble.tasks.nsynth:NSYNTH_INSTRUMENT_CLEAN",
+    "nsynth-pitch-clean": "marble.tasks.nsynth:NSYNTH_PITCH_CLEAN",
     "piano-difficulty": "marble.tasks.piano_difficulty:DIFFICULTY_0",
     "piano-difficulty-1": "marble.tasks.piano_difficulty:DIFFICULTY_1",
     "piano-difficulty-2": "marble.tasks.piano_difficulty:DIFFICULTY_2",

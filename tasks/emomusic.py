@@ -95,6 +95,7 @@ EMOMUSIC = Task(
     licence="annotations CC BY-NC, audio from the Free Music Archive under the licence of each track",
     source=f"{ADDRESS}/clips_45sec.tar.gz and {ADDRESS}/annotations.tar.gz (http: the certificate of https is not valid)",
     window=5.0,
+    audio_from=("the Free Music Archive",),
     split_sizes={"train": 504, "valid": 115, "test": 125},
     resources=(
         Resource(

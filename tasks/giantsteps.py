@@ -148,6 +148,7 @@ GIANTSTEPS_KEY = Task(
     licence="not stated for annotations and audio, which is of commercial recordings; research use",
     source=f"annotations: {MTG} and {TEST}; audio: {AUDIO}/mtg_key_backup and {AUDIO}/backup",
     window=30.0,
+    audio_from=("commercial releases",),
     split_sizes={"train": 923, "valid": 236, "test": 604},
     resources=(
         _table("annotations.txt", 26_694),

@@ -61,6 +61,7 @@ GTZAN = Task(
     source="audio: Kaggle (andradaolteanu/gtzan-dataset-music-genre-classification), Hugging Face (marsyas/gtzan); split: "
     + LISTS,
     window=30.0,
+    audio_from=("commercial releases",),
     split_sizes={"train": 442, "valid": 197, "test": 290},
     resources=(
         *(

@@ -121,6 +121,7 @@ MTT = Task(
     licence="CC BY-NC-SA 3.0 (annotations), CC BY-NC-SA 1.0 (audio, Magnatune)",
     source=f"{ADDRESS}; clean lists: {LISTS}",
     window=30.0,
+    audio_from=("Magnatune",),
     split_sizes={"train": 18_706, "valid": 1_825, "test": 5_329},
     resources=RESOURCES,
 )

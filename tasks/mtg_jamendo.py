@@ -13,7 +13,8 @@ Labels
     the filter of the splits). The number of columns varies from row to row.
 Window
     30 s. Tracks last 30 s to 69 min; a track of more than 10 windows is represented by 10, evenly spaced from its beginning
-    to its end, any other by all. The mean of the logits is the track's answer.
+    to its end, any other by all (``--set windows.most=all``: all windows of every track, as MARBLE has them). The mean of the
+    logits is the track's answer.
 Metrics
     macro ROC-AUC (main) and macro average precision.
 """
@@ -48,9 +49,6 @@ SIZES = {
     "instrument": (1_620_241, 739_141, 591_244),
     "moodtheme": (994_295, 367_846, 421_306),
 }
-WINDOW, MOST_WINDOWS = 30.0, 10
-# Seconds before the end that are not used: the lists have rounded durations of another encoding.
-MARGIN = 1.0
 GENRES = (
     "60s", "70s", "80s", "90s", "acidjazz", "alternative", "alternativerock", "ambient", "atmospheric", "blues", "bluesrock",
     "bossanova", "breakbeat", "celtic", "chanson", "chillout", "choir", "classical", "classicrock", "club", "contemporary",
@@ -102,7 +100,9 @@ def _task(name: str, subset: str, summary: str, labels: tuple[str, ...], sizes: 
         citation="Bogdanov et al., The MTG-Jamendo dataset for automatic music tagging, ML4MD workshop at ICML 2019",
         licence="audio: the Creative Commons licence of each track; metadata: CC BY-NC-SA 4.0",
         source=f"audio: {AUDIO}; splits: {LISTS}",
-        window=WINDOW,
+        window=30.0,
+        most_windows=10,
+        audio_from=("Jamendo",),
         split_sizes=sizes,
         resources=_resources(subset),
     )
@@ -111,7 +111,7 @@ def _task(name: str, subset: str, summary: str, labels: tuple[str, ...], sizes: 
 def _clips(home: Path, subset: str) -> list[Clip]:
     lists = {split: _rows(home, subset, split) for split in SPLITS}
     audio = existing_folder([home / "audio"], "the tracks as <NN>/<id>.low.mp3 or <NN>/<id>.mp3", AUDIO)
-    return [clip for split, rows in lists.items() for row in rows for clip in _excerpts(audio, subset, split, row)]
+    return [_clip(audio, subset, split, row) for split, rows in lists.items() for row in rows]
 
 
 def _list(subset: str, split: Split) -> str:
@@ -137,18 +137,13 @@ def _rows(home: Path, subset: str, split: Split) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()[1:]]
 
 
-def _excerpts(audio: Path, subset: str, split: Split, row: list[str]) -> list[Clip]:
-    """Return the clips of one track: the whole, or `MOST_WINDOWS` excerpts."""
+def _clip(audio: Path, subset: str, split: Split, row: list[str]) -> Clip:
+    """Return the clip of a row: the whole track."""
     track, artist, _, path, duration, *tags = row
     full = audio / path
     low = full.with_suffix(".low.mp3")
-    file = low if low.is_file() else full
     target = tuple(tags if subset == "top50tags" else [tag.split("---")[1] for tag in tags])
-    if float(duration) <= MOST_WINDOWS * WINDOW + 1.0:
-        return [Clip(track, file, split, target, artist=artist)]
-    step = (float(duration) - MARGIN - WINDOW) / (MOST_WINDOWS - 1)
-    starts = [round(number * step, 1) for number in range(MOST_WINDOWS)]
-    return [Clip(f"{track}@{start:g}", file, split, target, start, round(start + WINDOW, 1), track, artist) for start in starts]
+    return Clip(track, low if low.is_file() else full, split, target, artist=artist, seconds=float(duration))
 
 
 MTG_TOP50 = _task(

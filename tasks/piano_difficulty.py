@@ -94,6 +94,7 @@ def _task(name: str, number: str) -> Task:
         licence="on request, research use only",
         source=ADDRESS,
         window=30.0,
+        audio_from=("YouTube",),
         split_sizes={"train": 4_736, "valid": 1_576, "test": 1_589},
         resources=(
             Resource("psyllabus/split_audio.json", "on request, research use", by_hand=f"ask for access at {ADDRESS}"),

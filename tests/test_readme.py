@@ -81,11 +81,11 @@ def test_the_example_task_runs(tmp_path):
 
 
 def test_the_python_example_runs(tmp_path):
-    found = re.search(r"```python\n(import marble\n.*?)```", README, re.DOTALL)
-    assert found
-    done = subprocess.run([sys.executable, "-c", found[1]], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run, compare = re.findall(r"```python\n((?:import marble\n|from marble.results).*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", run + compare], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "mean=" in done.stdout
+    assert "task.name: synth-instrument against gtzan" in done.stdout
 
 
 def test_every_name_in_the_readme_exists():

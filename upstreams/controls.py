@@ -57,6 +57,7 @@ def random_init(argument: str, *, offline: bool = False) -> Upstream:
         name=f"random-init:{argument}",
         licence="that of the code; the weights are drawn",
         training_data="none (random weights)",
+        trained_on=(),
         source="drawn from a fixed seed",
     )
     return upstream.eval().requires_grad_(False)

@@ -8,6 +8,9 @@ Conventions
   is the last block under the final layer norm, so its scale differs from that of layer L - 1.
 - The waveform is normalised to zero mean and unit variance per clip, as the preprocessor of the published model does.
 - Clips of a batch must be equally long: the first convolution is normed over the time of the clip.
+- Both were trained on clips of 5 s (330M: 5.12 s), so they hear 5 s at once where a protocol states no length. MARBLE v1, which
+  the published scores of MERT come from, gives it the windows of the task, as a rule 30 s; the protocols ``marble-v1`` and
+  ``muq`` state them. OMAR-RQ lists 5 s as what MERT hears (its Table 4).
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ class Mert(NetworkUpstream):
         frame_rate=75.0,
         layers=(),
         max_seconds=30.0,
+        trained_seconds=5.0,
         precisions=("fp32", "bf16"),
     )
 
@@ -149,6 +153,7 @@ MERT_95M = Published(
         parameters=94_370_816,
         licence="CC-BY-NC-4.0 (weights)",
         training_data="20 000 h of music, 5 s clips",
+        trained_on=("unlisted recordings",),
         paper="Li et al. 2023, MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training "
         "(arXiv 2306.00107)",
         source="https://huggingface.co/m-a-p/MERT-v1-95M",

@@ -110,7 +110,8 @@ MUSICFM_MSD = Published(
         layers=block_layers("stem", CONFIGS["musicfm-msd"].depth, CONFIGS["musicfm-msd"].width),
         parameters=316_343_296,
         licence="MIT by its model card (no licence text; training music not cleared)",
-        training_data="Million Song Dataset, 30 s clips",
+        training_data="the Million Song Dataset, 30 s clips",
+        trained_on=("commercial releases",),
         paper=PAPERS["musicfm"],
         source="https://huggingface.co/minzwon/MusicFM",
         max_seconds=30.0,
@@ -128,7 +129,12 @@ MUSICFM_MSD = Published(
 )
 MUSICFM_FMA = replace(
     MUSICFM_MSD,
-    info=replace(MUSICFM_MSD.info, name="musicfm-fma", training_data="Free Music Archive, 30 s clips"),
+    info=replace(
+        MUSICFM_MSD.info,
+        name="musicfm-fma",
+        training_data="the Free Music Archive, 30 s clips",
+        trained_on=("the Free Music Archive",),
+    ),
     files={
         "pretrained_fma.pt": "68392eee13d34c2941b3761934abb6b1e67b2e9df498695bda2ea5c1087d4b96",
         "fma_stats.json": "5416e468018bae68c6231d4cbb2b11f0d11c04e6437881505ae427a3f8344904",

@@ -32,7 +32,7 @@ class NetworkUpstream(Upstream):
 
     def attribute_to(self, info: UpstreamInfo) -> Self:
         """Copy name, version and origin from another `info`, keep the counted values, and return self."""
-        facts = ("name", "version", "licence", "training_data", "paper", "source")
+        facts = ("name", "version", "licence", "training_data", "trained_on", "paper", "source")
         self.info = replace(self.info, **{fact: getattr(info, fact) for fact in facts})
         return self
 

@@ -273,6 +273,7 @@ def _published(name: str, parameters: int) -> Published:
             layers=block_layers("embedding", config.sizes.depth, config.sizes.width),
             licence="CC-BY-NC-SA-4.0 (weights)",
             training_data="330 000 h of music (6.6 M YouTube tracks matched with Discogs), 30 s clips",
+            trained_on=("commercial releases", "YouTube", "unlisted recordings"),
             source=f"https://huggingface.co/mtg-upf/{name}",
             **_rates(config.patches),
         ),

@@ -23,9 +23,11 @@ def result_table(result: Result) -> Table:
     tracks = result.task.tracks["test"]
     seeds = f"{len(result.layers[0].runs)} seed{'s' * (len(result.layers[0].runs) > 1)}"
     direction = result.task.metrics[metric]
+    caption = f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks"
     table = Table(
         title=printable(f"{result.upstream.name} on {result.task.name}: {metric} of {tracks} test tracks, {direction}"),
-        caption=printable(f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks"),
+        caption="\n".join(map(printable, [caption, *result.doubts])),
+        caption_justify="left",
     )
     table.add_column("layer")
     others = [name for name in result.task.metrics if name != metric]

@@ -1,11 +1,31 @@
-"""Recordings that are in more than one split."""
+"""Leakage: recordings that are in more than one split, and music that an upstream may have heard in training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from marble.task import Clip
+from marble.task import Clip, Task
+from marble.upstream import UpstreamInfo
+
+# Training data of which nobody has published the list of recordings.
+UNLISTED = "unlisted recordings"
+# The names in `UpstreamInfo.trained_on` and `Task.audio_from`. The Million Song Dataset is of commercial releases, and so are
+# GTZAN (Sturm 2013, arXiv 1306.1461) and the previews of GiantSteps.
+COLLECTIONS = (
+    "commercial releases", "the Free Music Archive", "Jamendo", "Magnatune", "YouTube", "marble's synthesiser", UNLISTED,
+)  # fmt: skip
+
+
+def contamination(info: UpstreamInfo, task: Task) -> str | None:
+    """Return a sentence where the upstream may have been trained on the audio of the task, by the collections of both."""
+    about = f"The upstream may have heard this music: {info.name} was trained on {info.training_data}"
+    shared = [name for name in task.audio_from if name in info.trained_on]
+    if shared:
+        return f"{about}; this and {task.name} both draw on {' and '.join(shared)}."
+    if UNLISTED in info.trained_on and task.audio_from and not task.synthetic:
+        return f"{about}, and nobody has published which recordings these are."
+    return None
 
 
 def crossing_recordings(clips: Sequence[Clip], contents: Mapping[Path, str | OSError]) -> dict[str, list[Clip]]:

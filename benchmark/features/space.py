@@ -11,9 +11,9 @@ import math
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from marble.audio import decode as audio
 from marble.errors import MarbleError
@@ -31,19 +31,36 @@ if TYPE_CHECKING:
 DEFAULT_SECONDS = 30.0
 
 
+def _count_or_all(value: object) -> object:
+    if value not in (None, "all") and not (str(value).isascii() and str(value).isdigit() and int(str(value))):
+        raise ValueError("write all, or a whole number above 0")
+    return value
+
+
 class Windows(BaseModel):
-    """The windows of a clip, in seconds; None leaves them to the task, then to the upstream, then to `DEFAULT_SECONDS`."""
+    """The windows of a clip.
+
+    Attributes:
+        seconds: the length of a window; None leaves it to the task and the upstream, see `resolve_windows`.
+        hop: from the start of a window to that of the next, in seconds; None is the length.
+        tail: the shortest rest of a clip, in seconds, that is a window of its own.
+        most: how many windows of the task's length represent a longer clip (see `marble.data.excerpts`), or "all"; None leaves
+            it to the task. It decides which excerpts are clips, not what becomes of a clip, so it is no part of a cache key.
+    """
 
     model_config = STRICT
     seconds: Positive | None = None
     hop: Positive | None = None
     tail: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    most: Annotated[int | Literal["all"] | None, BeforeValidator(_count_or_all)] = None
 
 
 def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
     """Return the windows of a protocol, completed by the lengths of the task and the upstream, in seconds.
 
-    Where nobody wishes anything they last `DEFAULT_SECONDS`. A clip that is shorter than a window is one window.
+    A protocol that states no length leaves it to the task, but no upstream then hears more at once than it was trained on
+    (`trained_seconds`); where neither states one, it is the longest that the upstream takes, else `DEFAULT_SECONDS`. A clip
+    that is shorter than a window is one window.
 
     Raises:
         MarbleError: the windows are shorter than the upstream can encode, or their hop is less than a sample.
@@ -51,7 +68,8 @@ def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upst
     longest = upstream.info.max_seconds
     sample = 1 / upstream.info.sample_rate
     shortest = max(upstream.info.min_seconds, sample)
-    seconds = windows.seconds or task_seconds or longest or max(DEFAULT_SECONDS, shortest)
+    stated = [length for length in (task_seconds, upstream.info.trained_seconds) if length]
+    seconds = windows.seconds or min(stated, default=None) or longest or max(DEFAULT_SECONDS, shortest)
     seconds = min(seconds, longest) if longest else seconds
     if seconds < shortest:
         raise MarbleError(
@@ -60,7 +78,7 @@ def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upst
         )
     if windows.hop and windows.hop < sample:
         raise MarbleError(f"A hop of {windows.hop:g} s is less than a sample: use --set windows.hop with a larger number.")
-    return Windows(seconds=seconds, hop=windows.hop or seconds, tail=windows.tail)
+    return windows.model_copy(update={"seconds": seconds, "hop": windows.hop or seconds})
 
 
 def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slice]:
@@ -97,7 +115,7 @@ def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -
         "sample_rate": upstream.info.sample_rate,
         "min_seconds": upstream.info.min_seconds,
         "audio": audio.VERSION,
-        "windows": windows.model_dump(),
+        "windows": windows.model_dump(exclude={"most"}),
         "reduction": reduction.name,
         "precision": upstream.precision,
     }

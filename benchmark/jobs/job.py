@@ -17,12 +17,13 @@ import torch
 from marble import registry
 from marble.audio.decode import promised_formats
 from marble.cores import usable_cores
+from marble.data.excerpts import represent
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
-from marble.features.space import Windows, describe_space, resolve_windows
+from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
 from marble.files import digest, file_hashes, home, readable
 from marble.kinds import kind_of
 from marble.machine import choose_device, computes_bfloat16
@@ -81,6 +82,7 @@ class TaskData:
         keys: their keys in the cache.
         bad: clips whose file could not be read.
         limit: tracks of each split at most; None if no track was left out.
+        cautions: sentences about the clips, each a reason to trust the scores less.
     """
 
     task: Task
@@ -89,6 +91,7 @@ class TaskData:
     keys: list[str]
     bad: list[BadClip]
     limit: int | None
+    cautions: list[str]
 
     @property
     def content(self) -> str:
@@ -222,7 +225,10 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
     _refuse_other_kinds(task, protocol)
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
-    clips = _limited(everything, options.limit)
+    kept = _limited(everything, options.limit)
+    most = protocol.windows.most or task.most_windows or "all"
+    protocol = protocol.model_copy(update={"windows": protocol.windows.model_copy(update={"most": most})})
+    clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS)
     refuse_undefined_metric(task, clips)
     with reporter.stage(f"{task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))
@@ -234,10 +240,11 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    for caution in _cautions(task, good, contents):
+    cautions = _cautions(task, good, contents)
+    for caution in cautions:
         reporter.say(f"{task.name}: {caution}")
-    limit = options.limit if len(clips) < len(everything) else None
-    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit)
+    limit = options.limit if len(kept) < len(everything) else None
+    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, cautions=cautions)
 
 
 def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: Reporter) -> Job:
@@ -365,12 +372,12 @@ def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         cautions.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
-            "their scores tell what was remembered."
+            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
+            f"remembered (first {readable(crossing[0])})."
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        cautions.append(f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them.")
+        cautions.append(f"{len(unknown)} labels have no clip to train on: nothing can find them (first '{unknown[0]}').")
     return cautions
 
 

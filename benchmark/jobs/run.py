@@ -101,8 +101,6 @@ def run_job(
     probe = job.protocol.probe
     inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device, probe)
     near = audit(inputs)
-    if near and (caution := near.caution):
-        reporter.say(f"{job.title}: {caution}")
     maker = maker or BankMaker(probe, job.cache_root, f"{job.title}: probing")
     answers = maker(inputs, job.groups, reporter)
     cost = Cost(

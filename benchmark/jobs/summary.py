@@ -14,6 +14,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from marble.files import atomic_write, file_hash
+from marble.jobs.doubts import find_doubts
 from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.machine import provenance
@@ -31,22 +32,27 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: 
     protocol = job.protocol.model_dump(mode="json")
     protocol |= {"label": job.protocol.label, "windows": job.windows.model_dump(), "precision": job.upstream.precision}
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    ranked = rank(layers, job.task)
     return Result.model_validate({
         "identity": job.identity,
         "upstream": asdict(job.upstream.info) | {"weights_sha256": job.upstream.weights_sha256},
         "task": _describe_task(job, inputs),
         "protocol": protocol,
         "layers": layers,
-        "selected": Selected.model_validate(select(layers, job.task), from_attributes=True),
+        "selected": Selected.model_validate(ranked[0], from_attributes=True),
         "bad_clips": job.data.bad,
         "near_duplicates": near,
+        "doubts": find_doubts(job, inputs, answers, ranked) + ([near.caution] if near and near.caution else []),
         "provenance": provenance(job.upstream.device) | {"space": job.space.description, "date": date},
         "cost": cost,
     })  # fmt: skip
 
 
-def select(layers: list[LayerResult], task: Task) -> LayerResult:
-    """Return the single layer that is best on validation, the lowest of equal ones; the weighted sum only where it is alone."""
+def rank(layers: list[LayerResult], task: Task) -> list[LayerResult]:
+    """Return the single layers, best on validation first, equal ones in their order; the weighted sum only where it is alone.
+
+    The first is the selected one.
+    """
     sign = 1 if METRICS[task.main_metric].higher_is_better else -1
     single = [layer for layer in layers if layer.layer != "weighted"] or layers
 
@@ -55,7 +61,7 @@ def select(layers: list[LayerResult], task: Task) -> LayerResult:
         mean = layer.validation[task.main_metric].mean
         return float("-inf") if mean is None else sign * mean
 
-    return max(single, key=score)
+    return sorted(single, key=score, reverse=True)
 
 
 def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answers], results: Path) -> str:
@@ -168,6 +174,7 @@ def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
         "limit": job.data.limit,
         "data_sha256": job.data.content[:12],
         "synthetic": task.synthetic,
+        "audio_from": task.audio_from,
         "licence": task.licence,
         "citation": task.citation,
     }

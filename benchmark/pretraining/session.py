@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -173,7 +174,7 @@ def _checkpoint(folder: Path, resume: bool) -> Path | None:
     return checkpoint
 
 
-def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, settings: Sequence[str]) -> dict[str, str]:
+def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, settings: Sequence[str]) -> dict[str, Any]:
     changes = "".join(f" --set {setting}" for setting in settings)
     hours = "endless" if source.hours is None else f"{source.hours:.1f} h"
     name = upstream.info.name
@@ -182,5 +183,6 @@ def _about(upstream: SavedUpstream, data: str, source: Source, recipe: str, sett
         "name": f"{name}-retrained" if isinstance(registry.find_upstream(name), Published) else name,
         "recipe": f"marble pretrain {recipe} --data {data}{changes}",
         "training_data": f"{data} ({hours})",
+        "trained_on": ["marble's synthesiser"] if data in STREAMS else [],
         "licence": "that of the training data and of whoever trained it",
     }

@@ -68,15 +68,20 @@ class Protocol(BaseModel):
 # marble-v1: MARBLE, branch main-v1-archived at d9300e3, benchmark/models/probers.py and its configs: Linear-512, ReLU, dropout
 # .2, Linear on raw features; Adam at 1e-3, batch 64, at most 100 epochs, patience 20. By task, the configs and preprocessing of
 # benchmark/tasks: GTZAN at 5e-3; patience 10 for tags, NSynth (50 epochs) and vocal technique; GiantSteps and VocalSet are cut
-# into 30 s and 3 s and lose the rest.
+# into 30 s and 3 s and lose the rest. Windows of 30 s are stated where a task has them, since MERT hears them there, too.
 _MARBLE_V1 = Probe(learning_rates=(1e-3,), standardise=False)
 _MARBLE_V1_BY_TASK = {
-    "gtzan": ("probe.learning_rates=5e-3",),
-    "giantsteps-key": ("windows.tail=30",),
+    "gtzan": ("windows.seconds=30", "probe.learning_rates=5e-3"),
+    "giantsteps-key": ("windows.seconds=30", "windows.tail=30"),
     "vocalset-singer": ("windows.tail=3",),
     "vocalset-technique": ("windows.tail=3", "probe.patience=10"),
-    **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), ("probe.patience=10",)),
-    **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), ("probe.patience=10", "probe.epochs=50")),
+    **dict.fromkeys(
+        ("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), ("windows.seconds=30", "probe.patience=10")
+    ),
+    **dict.fromkeys(
+        ("nsynth-instrument", "nsynth-pitch", "nsynth-instrument-clean", "nsynth-pitch-clean"),
+        ("probe.patience=10", "probe.epochs=50"),
+    ),
 }
 
 _PRESETS = (
@@ -102,7 +107,7 @@ _PRESETS = (
         probe=_MARBLE_V1,
         by_task=_MARBLE_V1_BY_TASK
         | {
-            "gtzan": ("windows.seconds=10", *_MARBLE_V1_BY_TASK["gtzan"]),
+            "gtzan": (*_MARBLE_V1_BY_TASK["gtzan"], "windows.seconds=10"),
             "emomusic": ("windows.seconds=5",),
             "vocalset-technique": ("windows.seconds=3", *_MARBLE_V1_BY_TASK["vocalset-technique"]),
         },
@@ -121,7 +126,10 @@ _PRESETS = (
         windows=Windows(seconds=30.0),
         probe=Probe(learning_rates=(1e-4,), epochs=84, patience=84, standardise=False),
         by_task={
-            "nsynth-pitch": ("probe.learning_rates=1e-3", "probe.dropout=0", "probe.batch_size=32", "probe.epochs=11"),
+            **dict.fromkeys(
+                ("nsynth-pitch", "nsynth-pitch-clean"),
+                ("probe.learning_rates=1e-3", "probe.dropout=0", "probe.batch_size=32", "probe.epochs=11"),
+            ),
             **{f"piano-difficulty{split}": ("windows.hop=15",) for split in ("", "-1", "-2", "-3", "-4")},
         },
         description=(

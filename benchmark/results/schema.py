@@ -10,6 +10,8 @@ Conventions
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
   weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
+- ``doubts`` are reasons to trust the selected score less, in plain sentences; `marble.jobs.doubts` has the rules. The part of a
+  sentence before its first colon is its short form.
 - ``seal`` is the sha256 of the document's canonical JSON without the seal; ``predictions_sha256``, part of that, is the sha256
   of the Parquet file, which is written first. So a damaged document, damaged answers, and a pair that does not belong
   together are all noticed. Documents from before the seal have neither, and are read without this check.
@@ -63,9 +65,11 @@ class UpstreamRecord(_Record):
     parameters: int | None
     licence: str
     training_data: str
+    trained_on: list[str] = []
     paper: str
     source: str
     max_seconds: float | None = None
+    trained_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: list[str] = []
     weights_sha256: str
@@ -79,6 +83,7 @@ class TaskRecord(_Record):
         tracks: how many were used of each split.
         limit: at most this many tracks of each split, where that left any out.
         data_sha256: the first 12 digits of the hash of all clips with their audio, splits and targets.
+        audio_from: the collections of music that the audio comes from.
         labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
     """
 
@@ -92,6 +97,7 @@ class TaskRecord(_Record):
     limit: int | None = None
     data_sha256: str | None = Field(default=None, validation_alias=AliasChoices("data_sha256", "data"))
     synthetic: bool
+    audio_from: list[str] = []
     licence: str
     citation: str
     labels_without_roc_auc: int | None = None
@@ -243,6 +249,7 @@ class Result(_Part):
     selected: Selected
     bad_clips: list[BadClip]
     near_duplicates: NearDuplicates | None = None
+    doubts: list[str] = []
     provenance: Provenance
     cost: Cost
     predictions_sha256: str | None = None
@@ -253,6 +260,11 @@ class Result(_Part):
         """The path of the result below the folder of all results."""
         folder = Path(_slug(self.upstream.name)) / _slug(self.task.name)
         return folder / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
+
+    @property
+    def short_doubts(self) -> list[str]:
+        """The short form of each doubt."""
+        return [doubt.partition(":")[0] for doubt in self.doubts]
 
     def higher_is_better(self, metric: str | None = None) -> bool:
         """Return the direction of a metric, by default of the main one.

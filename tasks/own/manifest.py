@@ -1,7 +1,7 @@
 """Manifests: other people's lists of the clips of a task, ``--task gtzan --manifest SOURCE``.
 
-A manifest replaces clips, splits and targets; kind, labels, metrics and window stay. The task is then called ``gtzan@NAME``. A
-warning is given if its splits do not have the official sizes.
+A manifest replaces clips, splits and targets; kind, labels, metrics and window stay, and every window of a clip is heard. The
+task is then called ``gtzan@NAME``. A warning is given if its splits do not have the official sizes.
 
 Source
     A JSONL file, a folder, or ``hf:NAME``; see `marble.tasks.own.manifest_rows`.
@@ -62,7 +62,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
             )
         return listed
 
-    return replace(task, name=f"{task.name}@{manifest.name}", clips=clips, source=source, split_sizes=None)
+    return replace(task, name=f"{task.name}@{manifest.name}", clips=clips, source=source, split_sizes=None, most_windows=None)
 
 
 def _clip(task: Task, row: Row) -> Clip:

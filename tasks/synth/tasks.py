@@ -139,6 +139,7 @@ def _task(
         licence=LICENCE,
         source="rendered on first use",
         split_sizes=sizes,
+        audio_from=("marble's synthesiser",),
         synthetic=True,
     )
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from marble import registry
 from marble.errors import MarbleError
 from marble.features import encode as extraction
 from marble.features.cache import FeatureCache, clip_key
@@ -17,6 +18,7 @@ from marble.features.encode import Excerpt, extract, reduced_layers
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, cut_windows, describe_space, resolve_windows
 from marble.files import file_hash
+from marble.probe.protocol import load_protocol
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]
@@ -272,6 +274,30 @@ def test_windows_follow_protocol_task_and_upstream(net):
     assert cut_windows(60 * RATE + 1, default, free.info) == [slice(0, 30 * RATE), slice(30 * RATE, 60 * RATE)]
     free.info = replace(free.info, min_seconds=40.0)
     assert resolve_windows(Windows(), None, free) == Windows(seconds=40.0, hop=40.0)
+
+
+@pytest.mark.parametrize("name", ["mert-95m", "mert-330m"])
+def test_mert_hears_what_it_was_trained_on_where_the_protocol_states_nothing(name, small_net):
+    """5 s, or less where the windows of the task are shorter; a protocol that states a length is followed."""
+    mert = small_net.Net()
+    mert.info = registry.upstream_info(name)
+    seconds = {task: resolve_windows(Windows(), task, mert).seconds for task in (None, 3.0, 5.0, 30.0)}
+    assert seconds == {None: 5.0, 3.0: 3.0, 5.0: 5.0, 30.0: 5.0}
+    assert resolve_windows(Windows(seconds=30.0), 30.0, mert) == Windows(seconds=30.0, hop=30.0)
+    for task in ("gtzan", "giantsteps-key", "mtt", "mtg-top50"):
+        assert resolve_windows(load_protocol("marble-v1", task=task).windows, 30.0, mert).seconds == 30.0
+
+
+def test_no_other_upstream_hears_less_than_its_longest_window():
+    others = [registry.find_upstream(name).info for name in registry.complete_upstream_names() if "mert" not in name]
+    assert len(others) > 10
+    assert {info.trained_seconds for info in others} == {None}
+
+
+@pytest.mark.parametrize("most", [None, 3, "all"])
+def test_the_number_of_windows_that_represent_a_clip_changes_no_key(net, most):
+    """It decides which excerpts are clips; features of a clip stay where they are."""
+    assert describe_space(net, windows(net, most=most), MEAN)["windows"] == {"seconds": 2.0, "hop": 2.0, "tail": 1.0}
 
 
 def test_windows_that_nobody_can_encode_are_refused(net):

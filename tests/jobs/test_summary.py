@@ -2,7 +2,7 @@
 
 import pytest
 
-from marble.jobs.summary import select
+from marble.jobs.summary import rank
 from marble.results.schema import LayerResult, Summary
 from marble.task import Task
 
@@ -14,7 +14,7 @@ def layer(number, validation, test, metric):
 
 def chosen(metric, *scores):
     task = Task("toy", 1, "", "regression", ("x",), (metric,), lambda _: [], "", "", "")
-    return select([layer(*score, metric) for score in scores], task).layer
+    return rank([layer(*score, metric) for score in scores], task)[0].layer
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("r2", 1), ("mse", 0)])

@@ -102,7 +102,10 @@ def test_what_was_trained_is_not_called_as_what_was_published():
 
         with torch.device("meta"):
             upstream = find_upstream(name).random()
-        assert _about(upstream, "synth", Stream("module:function", 1.0, 24_000), "recipe", ())["name"] == called
+        source = Stream("module:function", 1.0, 24_000)
+        assert _about(upstream, "synth", source, "recipe", ())["name"] == called
+        assert _about(upstream, "synth", source, "recipe", ())["trained_on"] == ["marble's synthesiser"]
+        assert _about(upstream, "my-music", source, "recipe", ())["trained_on"] == []
 
 
 def test_a_calibrated_training_is_resumed_as_it_was(music, tmp_path):

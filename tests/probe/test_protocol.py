@@ -88,14 +88,18 @@ def of_task(name, task):
 
 
 def test_presets_change_for_a_task_what_their_sources_state_for_it():
-    fewer = {"probe.patience": 10}
+    fewer, long = {"probe.patience": 10}, {"windows.seconds": 30.0}
     first = {
-        "gtzan": {"probe.learning_rates": (5e-3,)},
-        "giantsteps-key": {"windows.tail": 30.0},
+        "gtzan": {"probe.learning_rates": (5e-3,)} | long,
+        "giantsteps-key": {"windows.tail": 30.0} | long,
         "vocalset-singer": {"windows.tail": 3.0},
         "vocalset-technique": {"windows.tail": 3.0} | fewer,
-        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer),
-        **dict.fromkeys(("nsynth-instrument", "nsynth-pitch"), {"probe.epochs": 50} | fewer),
+        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer | long),
+        **{
+            f"nsynth-{label}{kept}": {"probe.epochs": 50} | fewer
+            for label in ("instrument", "pitch")
+            for kept in ("", "-clean")
+        },
     }
     muq = first | {
         "gtzan": {"windows.seconds": 10.0, "probe.learning_rates": (5e-3,)},
@@ -104,7 +108,7 @@ def test_presets_change_for_a_task_what_their_sources_state_for_it():
     }
     pitch = {"probe.learning_rates": (1e-3,), "probe.dropout": 0.0, "probe.batch_size": 32, "probe.epochs": 11}
     piano = {f"piano-difficulty{split}": {"windows.hop": 15.0} for split in ("", "-1", "-2", "-3", "-4")}
-    stated = {"marble-v1": first, "muq": muq, "omar": {"nsynth-pitch": pitch} | piano}
+    stated = {"marble-v1": first, "muq": muq, "omar": dict.fromkeys(("nsynth-pitch", "nsynth-pitch-clean"), pitch) | piano}
     for name, protocol in PROTOCOLS.items():
         assert {task: of_task(name, task) for task in protocol.by_task} == stated.get(name, {})
         assert set(protocol.by_task) <= set(TASKS)

@@ -32,6 +32,18 @@ def test_any_name_of_a_task_upstream_or_layer_gives_a_valid_figure(changed, tmp_
     ElementTree.fromstring(svg.read_text(encoding="utf-8"))
 
 
+def test_the_doubts_about_a_frame_stand_above_with_their_tasks(result, changed):
+    other = changed(name="other")
+    result.doubts = ["The layer is within noise of another: layer 3.", "The epoch is at its limit: 3."]
+    other.doubts = ["The layer is within noise of another: layer 9."]
+    lines = heatmap([result, other]).get_suptitle().split("\n")
+    after = lines.index("red frame: layer chosen on validation")
+    assert lines[after + 1 :] == [
+        "The layer is within noise of another: folder:tones, other",
+        "The epoch is at its limit: folder:tones",
+    ]
+
+
 def test_a_layer_without_a_value_is_shown_as_such(result):
     result.layers[1].test["accuracy"] = Summary(mean=None, std=None, ci95=(None, None))
     (axes, _) = heatmap([result]).axes

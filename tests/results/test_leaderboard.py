@@ -29,6 +29,13 @@ def test_of_one_upstream_on_one_task_the_newest_result_is_ranked(changed):
     assert leaderboard([new, old]).test_mean.tolist() == [0.5]
 
 
+def test_the_note_of_a_measured_row_is_the_short_form_of_its_doubts(changed):
+    row = changed("a")
+    row.doubts = ["The layer is within noise of another: layer 3: so.", "The epoch is at its limit: 3."]
+    (note,) = leaderboard([row]).note
+    assert note == "The layer is within noise of another; The epoch is at its limit"
+
+
 def test_csv_keeps_all_digits_and_numbers_stay_numbers(changed):
     board = leaderboard([changed("a", -1 / 3), changed("b", None)])
     assert format_board(board, "csv") == board.to_csv(index=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-import marble.results
+import marble.results.store
 from marble.errors import MarbleError
 from marble.results.schema import Result, Run, Summary
 
@@ -23,6 +23,16 @@ def test_the_document_has_the_agreed_shape(result, saved):
     assert set(document["provenance"]) >= {"versions", "commit", "platform", "device", "date", "space"}
     assert set(document["cost"]) >= {"encoder_seconds", "probe_seconds", "audio_hours", "peak_memory_bytes", "cache_bytes"}
     assert document["upstream"]["licence"]
+
+
+def test_doubts_stand_in_the_document_and_a_result_from_before_them_has_none(result, saved):
+    path = saved / result.path
+    document = json.loads(path.read_text())
+    assert document["doubts"] == result.doubts
+    assert all(":" in doubt and doubt.endswith(".") for doubt in result.doubts)
+    del document["doubts"]
+    path.write_text(json.dumps(document | {"seal": None}))
+    assert marble.results.store.read(path).doubts == []
 
 
 def test_answers_that_nothing_was_trained_for_have_no_rate(result):

@@ -1,20 +1,22 @@
 """MTG-Jamendo: the published table on the real lists, and rows, files and places on the official format."""
 
 import shutil
-from itertools import pairwise
 
 import pytest
 
+from marble.data.excerpts import represent
 from marble.errors import MarbleError
+from marble.jobs.run import prepare
 from marble.registry import load_task
 from marble.task import SPLITS
 from marble.tasks import mtg_jamendo
 
+# Labels, tracks of each split, and clips of each split when a long track is heard at ten excerpts.
 PUBLISHED = {
-    "mtg-top50": (50, 32_136, 10_888, 11_356),
-    "mtg-genre": (87, 32_572, 11_043, 11_479),
-    "mtg-instrument": (40, 14_395, 5_466, 5_115),
-    "mtg-mood": (56, 9_949, 3_802, 4_231),
+    "mtg-top50": (50, 32_136, 10_888, 11_356, 99_060, 30_913, 32_992),
+    "mtg-genre": (87, 32_572, 11_043, 11_479, 100_216, 31_383, 33_358),
+    "mtg-instrument": (40, 14_395, 5_466, 5_115, 41_197, 14_502, 14_313),
+    "mtg-mood": (56, 9_949, 3_802, 4_231, 26_095, 9_328, 9_748),
 }
 
 
@@ -25,7 +27,9 @@ def test_the_published_split(name, tmp_path, shared):
     task = load_task(name)
     clips = task.read(tmp_path)
     sizes = [len({clip.track for clip in clips if clip.split == split}) for split in SPLITS]
-    assert (len(task.labels), *sizes) == PUBLISHED[name]
+    heard = represent(clips, task.most_windows, task.window)
+    excerpts = [sum(clip.split == split for clip in heard) for split in SPLITS]
+    assert (len(task.labels), *sizes, *excerpts) == PUBLISHED[name]
     assert list(task.labels) == sorted(task.labels)
     artists = [{clip.artist for clip in clips if clip.split == split} for split in SPLITS]
     assert sum(map(len, artists)) == len(set.union(*artists)) > 1000
@@ -47,23 +51,15 @@ def test_rows_of_any_number_of_tags_and_both_encodings_of_a_track(stand_in):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seconds", [301.1, 303.0, 4000.0])
-def test_a_long_track_is_heard_at_ten_excerpts(tmp_path, seconds):
-    row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", str(seconds), "genre---rock"]
-    places = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
-    assert len(places) == len({clip.id for clip in places}) == 10
-    assert {(clip.track, clip.path, clip.target) for clip in places} == {(row[0], tmp_path / row[3], ("rock",))}
-    starts = [clip.start for clip in places]
-    assert starts[0] == 0
-    assert starts[-1] + 30 == pytest.approx(seconds - 1)
-    assert all(later - earlier == pytest.approx((seconds - 31) / 9, abs=0.11) for earlier, later in pairwise(starts))
-    assert all(clip.stop - clip.start == pytest.approx(30) for clip in places)
-
-
-def test_a_track_of_ten_windows_is_heard_whole(tmp_path):
-    row = ["track_0000036", "artist_1", "album_1", "36/36.mp3", "301.0", "genre---rock"]
-    (clip,) = mtg_jamendo._excerpts(tmp_path, "genre", "test", row)
-    assert (clip.id, clip.start, clip.stop, clip.group) == (row[0], 0.0, None, None)
+def test_the_cap_of_a_long_track_is_a_setting_that_every_result_names(stand_in, tmp_path):
+    task, root = stand_in("mtg-mood")
+    assert load_task("mtg-mood").most_windows == 10
+    long = "track_0000036"
+    for settings, most, excerpts in (([], 2, 2), (["windows.most=all"], "all", 1), (["windows.most=1"], 1, 1)):
+        job = prepare("constant", task, data_root=root, cache_dir=tmp_path, settings=settings)
+        clips = [clip for clip in job.data.clips if clip.track == long]
+        assert (job.windows.most, job.protocol.windows.most, len(clips)) == (most, most, excerpts)
+        assert all(clip.stop - clip.start == 30 for clip in clips if most != "all")
 
 
 def test_an_edited_list_is_refused(stand_in, monkeypatch):

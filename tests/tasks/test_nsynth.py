@@ -1,5 +1,7 @@
 """NSynth: labels from the official table, splits from the folders."""
 
+import json
+
 import pytest
 
 from marble.errors import MarbleError
@@ -18,6 +20,24 @@ def test_labels_and_splits(stand_in):
     assert note.path == root / "nsynth/nsynth-test/audio/organ_acoustic_008-057-100.wav"
     assert len(pitch.labels) == 128
     assert pitch.encode([note]).tolist() == [57]
+
+
+@pytest.mark.parametrize("label", ["instrument", "pitch"])
+def test_the_clean_variant_leaves_out_the_notes_that_are_noise_and_nothing_else(tmp_path, label):
+    test = ["organ_acoustic_046-099-100", "brass_acoustic_045-099-100"]
+    test += [f"brass_acoustic_046-{pitch:03d}-{velocity:03d}" for pitch in (83, 84, 99, 108, 109) for velocity in (25, 127)]
+    for split, names in (("train", ["organ_acoustic_001-060-100"]), ("valid", ["organ_acoustic_002-060-100"]), ("test", test)):
+        (tmp_path / f"nsynth/nsynth-{split}/audio").mkdir(parents=True)
+        notes = {name: {"pitch": int(name.split("-")[1]), "instrument_family_str": name.split("_")[0]} for name in names}
+        (tmp_path / f"nsynth/nsynth-{split}/examples.json").write_text(json.dumps(notes))
+    every, clean = load_task(f"nsynth-{label}"), load_task(f"nsynth-{label}-clean")
+    kept = clean.read(tmp_path)
+    left_out = [clip.id for clip in every.clips(tmp_path) if clip not in kept]
+    assert left_out == [
+        f"brass_acoustic_046-{pitch}-{velocity}" for pitch in ("084", "099", "108") for velocity in ("025", "127")
+    ]
+    assert (clean.labels, clean.metrics, clean.kind) == (every.labels, every.metrics, every.kind)
+    assert "without the notes that are noise" in clean.description.splitlines()[0]
 
 
 def test_what_is_missing_or_damaged_is_said(tmp_path):

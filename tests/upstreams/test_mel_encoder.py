@@ -97,12 +97,14 @@ def test_bfloat16_stays_close(name):
 def test_a_saved_upstream_gives_the_same_bytes(name, tmp_path):
     upstream = tiny(name)
     upstream.info = find_upstream(name).info
-    upstream.save(tmp_path / "it", {"steps": 7, "licence": "MIT", "training_data": "noise", "recipe": "none"})
+    about = {"steps": 7, "licence": "MIT", "training_data": "noise", "trained_on": ["Jamendo"], "recipe": "none"}
+    upstream.save(tmp_path / "it", about)
     waveform = noise(1.5)
     expected = list(upstream.prepare("cpu").layers(waveform))
     for spec in (str(tmp_path / "it"), f"saved:{tmp_path / 'it'}", f"{name}:{tmp_path / 'it'}"):
         loaded = load_upstream(spec)
         assert (loaded.info.name, loaded.info.licence, loaded.info.training_data) == (name, "MIT", "noise")
+        assert loaded.info.trained_on == ("Jamendo",)
         assert loaded.info.parameters == upstream.info.parameters
         assert all(map(torch.equal, loaded.prepare("cpu").layers(waveform), expected))
         assert loaded.weights_sha256 == upstream.weights_sha256

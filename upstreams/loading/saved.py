@@ -46,7 +46,7 @@ class Manifest(BaseModel):
         name: of the upstream, as results call it.
         architecture: one of `ARCHITECTURES`.
         config: its sizes.
-        licence, training_data: of the weights.
+        licence, training_data, trained_on: of the weights.
         recipe: the command that trained them.
         steps: of training.
         sha256: of the weights file.
@@ -61,6 +61,7 @@ class Manifest(BaseModel):
     config: dict[str, Any]
     licence: str = "not stated"
     training_data: str = "not stated"
+    trained_on: tuple[str, ...] = ()
     recipe: str = "not stated"
     steps: NonNegativeInt = 0
     sha256: str
@@ -187,8 +188,13 @@ def _from_folder(folder: Path, manifest: Manifest) -> SavedUpstream:
 
 
 def _described(upstream: SavedUpstream, manifest: Manifest) -> SavedUpstream:
-    about = {"licence": manifest.licence, "training_data": manifest.training_data}
-    upstream.info = replace(upstream.info, source=f"{manifest.recipe}, {manifest.steps} steps", **about)
+    upstream.info = replace(
+        upstream.info,
+        source=f"{manifest.recipe}, {manifest.steps} steps",
+        licence=manifest.licence,
+        training_data=manifest.training_data,
+        trained_on=manifest.trained_on,
+    )
     return upstream
 
 
