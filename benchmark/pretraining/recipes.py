@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from marble.pretraining.masking import Fill, WindowMask
 from marble.registry import recipes
-from marble.settings import STRICT, change, validated
+from marble.settings import STRICT, Positive, change, validated
 
 
 class Mask(BaseModel):
@@ -53,6 +53,8 @@ class TargetSpec(BaseModel):
         weights: path of the trained quantiser.
         upstream: spec of the upstream whose latents are the feature.
         layer: of these latents.
+        mean, std: of a ``mel``, ``cqt`` or ``waveform``; None are those that OMAR-RQ has beside random projections, where the
+            waveform stays as it is.
     """
 
     model_config = STRICT
@@ -67,6 +69,8 @@ class TargetSpec(BaseModel):
     weights: str | None = None
     upstream: str | None = None
     layer: int = 10
+    mean: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    std: Positive | None = None
 
 
 class Optimiser(BaseModel):
@@ -267,7 +271,13 @@ _OMAR = Recipe(
 )
 _FOUR_FEATURES = tuple(TargetSpec(feature=name, codes=8196, seed=0) for name in ("cqt", "encodec", "mel", "waveform"))
 _FOUR_FSQ = tuple(
-    TargetSpec(feature=name, quantiser="fsq", dimensions=5, seed=0) for name in ("cqt", "encodec", "mel", "waveform")
+    TargetSpec(**feature, quantiser="fsq", dimensions=5, seed=0)
+    for feature in (
+        {"feature": "cqt", "mean": 5.175809567648937, "std": 1.9251926999183888},
+        {"feature": "encodec"},
+        {"feature": "mel", "mean": 1.860820794608335, "std": 1.2249547514586288},
+        {"feature": "waveform", "mean": 0.0, "std": 0.1908563740990311},
+    )
 )
 
 
@@ -283,7 +293,8 @@ def _omar(variant: str, window: int, targets: tuple[TargetSpec, ...], batch: int
     )
     if len(targets) == 4:
         assumptions += (
-            "the input is normalised as the published configuration of the upstream has it",
+            "input and targets are normalised as the published configuration of the upstream has it",
+            "mean and std of EnCodec are those of the code; the file that the configuration names is not published",
             "the order of the targets is cqt, encodec, mel, waveform",
         )
     mask = Mask(domain="patches", window=window, tail=True)
