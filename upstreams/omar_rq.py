@@ -47,6 +47,7 @@ STYLE = ConformerStyle(
     attention_bias=False,
     convolution_bias=True,
     branch_eps=6.1e-5,
+    attention_dropout=False,
 )
 
 NAMES = (
