@@ -85,17 +85,18 @@ class Files:
         self.seconds, self.sample_rate, self.seed, self.random_channel = seconds, sample_rate, seed, random_channel
         self.segments: list[Segment] = []
         self.refused: dict[str, str] = {}
-        short = []
+        short, unreadable = [], 0
         for path, length in zip(paths, _lengths(paths), strict=True):
             if isinstance(length, BadAudioError):
                 self.refused[str(path)] = str(length)
+                unreadable += 1
             elif pieces := int(length / seconds + TOLERANCE):
                 ends = [min(index * seconds, length) for index in range(pieces + 1)]
                 self.segments += [Segment(path, start, stop) for start, stop in pairwise(ends)]
             else:
                 self.refused[str(path)] = f"is {length:.2f} s long and holds no segment of {seconds:g} s"
                 short.append(length)
-        left_out = f"{len(short)} shorter than {(1 - TOLERANCE) * seconds:g} s, {len(self.refused) - len(short)} unreadable"
+        left_out = f"{len(short)} shorter than {(1 - TOLERANCE) * seconds:g} s, {unreadable} unreadable"
         if not self.segments:
             example = next((f": {path} {why}" for path, why in self.refused.items()), "")
             remedy = f": the longest has {max(short):.2f} s, so write a shorter --set seconds" if short else example
@@ -103,10 +104,8 @@ class Files:
         missing = [seconds - segment.stop + segment.start for segment in self.segments]
         filled = sum(length * sample_rate > 1 for length in missing)
         zeros = f", {filled} filled with up to {max(missing):.2f} s of zeros" if filled else ""
-        self.summary = (
-            f"{len(self.segments)} segments of {seconds:g} s from {len(paths) - len(self.refused)} of {len(paths)} files{zeros}; "
-            f"left out: {left_out}"
-        )
+        taken = f"{len(paths) - len(short) - unreadable} of {len(paths)} files{zeros}"
+        self.summary = f"{len(self.segments)} segments of {seconds:g} s from {taken}; left out: {left_out}"
         self.hours: float | None = (len(self.segments) * seconds - sum(missing)) / 3600
 
     def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
