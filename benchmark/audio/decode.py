@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged; soxr "HQ" resamples.
+- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged, or one is heard alone;
+  soxr "HQ" resamples.
 - A file is read and resampled in blocks, so memory holds its waveform at the wanted rate and little else. soxr's stream
   gives what it gives for the whole at once, bit by bit.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.

@@ -308,7 +308,7 @@ def _omar(variant: str, window: int, targets: tuple[TargetSpec, ...], batch: int
     )
     if len(targets) == 4:
         assumptions += (
-            "input and targets are normalised as the published configuration of the upstream has it",
+            "input and targets are normalised as the configuration at the head of the official code has it",
             "mean and std of EnCodec are those of the code; the file that the configuration names is not published",
             "the order of the targets is cqt, encodec, mel, waveform",
         )
