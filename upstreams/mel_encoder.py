@@ -4,7 +4,8 @@ Conventions
 -----------
 - 24 kHz, 128 mel bands in decibels at 100 Hz, the convolution stem of MusicFM, 25 frames a second: frame k is centred on
   sample 960 k. Mean and std of the decibels belong to the configuration.
-- Layer 0 is the input of the first block, layers 1 to L - 1 are block outputs, layer L is the last one under a layer norm.
+- Layer 0 is the input of the first block, layers 1 to L - 1 are block outputs, layer L is the last one under a layer norm,
+  whose eps is that of speechbrain (1e-6) after Branchformer blocks and that of transformers (1e-5) after Conformer blocks.
 - Attention turns the *projected* queries and keys by the rotary angles; SummaryMixing has no positions of its own.
 - MuQ and MusicFM are Conformers of this kind, but for attention that turns its input (`marble.upstreams.musicfm`).
 - `CONFIGS` holds the sizes of `marble.upstreams.sizes`.
@@ -143,7 +144,8 @@ class InHouse(SavedUpstream):
         self.config = config
         self.settings = (config.model_dump_json(),)
         paper = PAPERS.get(name.partition("-")[0], self.info.paper)
-        self.info = replace(self.info, name=name, min_seconds=config.min_seconds, paper=paper)
+        eps, version = (1e-6, 2) if config.family == "branchformer" else (1e-5, 1)
+        self.info = replace(self.info, name=name, version=version, min_seconds=config.min_seconds, paper=paper)
         sizes = config.sizes
         style = replace(WAV2VEC2_STYLE, rotate_input=config.rotate_input, dropout=config.dropout)
         summary = None
@@ -163,7 +165,7 @@ class InHouse(SavedUpstream):
             PositionalConvolution(config.width, _POSITION_KERNEL, _POSITION_GROUPS) if config.positional_convolution else None
         )
         self.blocks = nn.ModuleList(block() for _ in range(config.depth))
-        self.norm = LayerNorm(config.width)
+        self.norm = LayerNorm(config.width, eps=eps)
         self.head_width = config.width // config.heads
         self.count("stem", config.depth, config.width)
 

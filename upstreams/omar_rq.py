@@ -9,11 +9,13 @@ Conventions
   although the configuration says 5. Feed-forwards count four times; only the attention has DeepNorm.
 - Rotary positions are exact (float32), as in the official inference code; training ran under bfloat16, which rounds them.
 - The models saw audio band-limited to 8 kHz, at 24 kHz too.
-- Settings come from the ``config.gin`` of the checkpoint, sizes from its tensors; nothing is guessed.
+- Settings come from the ``config.gin`` of the checkpoint, sizes from its tensors; nothing is guessed. The rotary frequencies in
+  a checkpoint must be those that are computed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -35,7 +37,7 @@ from marble.upstreams.network import block_layers
 from marble.upstreams.nn.conformer import ConformerBlock, ConformerSizes, ConformerStyle
 from marble.upstreams.nn.patches import OMAR_MEL, MelInput, MelPatches, Strict, WaveformInput, WaveformPatches
 from marble.upstreams.nn.precision import Linear
-from marble.upstreams.nn.rotary import rotary_table
+from marble.upstreams.nn.rotary import rotary_frequencies, rotary_table
 
 STYLE = ConformerStyle(
     rotate_input=False,
@@ -47,6 +49,7 @@ STYLE = ConformerStyle(
     attention_bias=False,
     convolution_bias=True,
     branch_eps=6.1e-5,
+    attention_dropout=False,
 )
 
 NAMES = (
@@ -68,7 +71,7 @@ NAMES = (
     (".norm2.", ".norm."),
 )
 
-IGNORED = (r"blocks\.\d+\.attention\.rotary_emb\.freqs$",)  # rotary frequencies, recomputed
+FREQUENCIES = r"blocks\.\d+\.attention\.rotary_emb\.freqs$"
 
 
 class OmarRQConfig(Strict):
@@ -220,8 +223,22 @@ def from_checkpoint(info: UpstreamInfo, checkpoint: Checkpoint, settings: Settin
             f"{upstream.info.sample_rate} Hz instead of {info.frame_rate} at {info.sample_rate} Hz; "
             "use the upstream with the name of its repository."
         )
-    fill(upstream, named, IGNORED)
+    _compare_frequencies(named, upstream.head_width)
+    fill(upstream, named, ignored=(FREQUENCIES,))
     return upstream
+
+
+def _compare_frequencies(named: Checkpoint, head_width: int) -> None:
+    """Compare the rotary frequencies of a file with those that are computed in their place, up to the rounding of its type."""
+    ours = rotary_frequencies(head_width, torch.device("cpu"))
+    for name in filter(re.compile(FREQUENCIES).match, named):
+        stored = named[name]
+        tolerance = max(1e-5, torch.finfo(stored.dtype).eps) if stored.is_floating_point() else 0.0
+        if stored.shape != ours.shape or not torch.allclose(stored.float(), ours, rtol=tolerance, atol=0):
+            raise MarbleError(
+                f"{named.path} is no OMAR-RQ that marble implements: its rotary frequencies {named.official[name]} are not "
+                f"10000^(-2i / {head_width}); get the checkpoint as it was published."
+            )
 
 
 def _ours(checkpoint: Checkpoint) -> Checkpoint:

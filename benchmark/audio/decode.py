@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged; soxr "HQ" resamples.
+- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged, or one is heard alone;
+  soxr "HQ" resamples.
 - A file is read and resampled in blocks, so memory holds its waveform at the wanted rate and little else. soxr's stream
   gives what it gives for the whole at once, bit by bit.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.
@@ -85,8 +86,12 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
     return np.concatenate(list(blocks(path, sample_rate, start, stop)))
 
 
-def blocks(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> Iterator[np.ndarray]:
+def blocks(
+    path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None, channel: int | None = None
+) -> Iterator[np.ndarray]:
     """Yield the waveform of `load` in pieces, whose sum does not depend on where they are cut.
+
+    A `channel` is the number, modulo that of the channels, of the one that is heard instead of their mean.
 
     Raises:
         BadAudioError: with the reason, perhaps after some pieces, which then must not be used.
@@ -98,7 +103,7 @@ def blocks(path: Path, sample_rate: int, start: float = 0.0, stop: float | None 
         for samples in _read(file, begin, end):
             read += len(samples)
             with np.errstate(over="ignore", invalid="ignore"):
-                mono = samples.mean(axis=1, dtype=np.float32)
+                mono = samples.mean(axis=1, dtype=np.float32) if channel is None else samples[:, channel % file.channels].copy()
             peak = np.maximum(peak, np.abs(mono).max())  # NaN where one is NaN
             if stream:
                 mono = stream.resample_chunk(mono, last=read == end)
@@ -107,7 +112,8 @@ def blocks(path: Path, sample_rate: int, start: float = 0.0, stop: float | None 
     if not np.isfinite(peak):
         raise BadAudioError("holds samples that are not finite numbers")
     if peak < SILENCE:
-        raise BadAudioError("is silent (no sample of the mono mix above -100 dB)")
+        heard = "the mono mix" if channel is None else f"channel {channel % file.channels + 1}"
+        raise BadAudioError(f"is silent (no sample of {heard} above -100 dB)")
     if not length:
         raise BadAudioError(f"is too short: it holds {end - begin} samples at {rate} Hz, and none at {sample_rate} Hz")
 

@@ -41,12 +41,13 @@ WAITING_BYTES = 2**29
 
 
 class Request(NamedTuple):
-    """One excerpt to decode: times in seconds, rate in Hz."""
+    """One excerpt to decode: times in seconds, rate in Hz, `channel` as in `marble.audio.decode.blocks`."""
 
     path: Path
     sample_rate: int
     start: float
     stop: float | None
+    channel: int | None = None
 
 
 def spare_cores() -> int:
@@ -205,9 +206,9 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
-def decode(path: str, sample_rate: int, start: float, stop: float | None) -> Iterator[np.ndarray]:
+def decode(path: str, sample_rate: int, start: float, stop: float | None, channel: int | None) -> Iterator[np.ndarray]:
     """Answer a `Request`; see `marble.audio.decode.blocks`."""
-    return blocks(Path(path), sample_rate, start, stop)
+    return blocks(Path(path), sample_rate, start, stop, channel)
 
 
 def serve(function: str) -> None:

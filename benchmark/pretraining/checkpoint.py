@@ -20,6 +20,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from torch import Tensor
 
 from marble.errors import MarbleError
@@ -132,7 +133,8 @@ def restore(state: TrainingState, recipe: Recipe, folder: Path) -> None:
     """
     document, tensors = _read(folder, state.objective.prefix, state.objective.file)
     present = recipe.model_dump(mode="json", exclude={"source", "assumptions"})
-    if changed := [key for key, value in present.items() if document["recipe"].get(key) != value]:
+    known = _completed(document["recipe"])
+    if changed := [key for key, value in present.items() if known.get(key) != value]:
         raise MarbleError(
             f"{folder} was trained by another recipe ({', '.join(changed)} differ): give the same --set, or a new folder."
         )
@@ -163,6 +165,14 @@ def restore(state: TrainingState, recipe: Recipe, folder: Path) -> None:
     else:
         # The number of processes has changed: the new ones share the segments after the last round of the old ones.
         state.position, state.flops = max(positions) - len(positions) + 1 + rank, None
+
+
+def _completed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a checkpoint, with the defaults of settings that are younger than it."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _read(folder: Path, prefix: str, file: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from marble.pretraining.masking import Fill, WindowMask
 from marble.registry import recipes
-from marble.settings import STRICT, change, validated
+from marble.settings import STRICT, Positive, change, validated
 
 
 class Mask(BaseModel):
@@ -53,6 +53,8 @@ class TargetSpec(BaseModel):
         weights: path of the trained quantiser.
         upstream: spec of the upstream whose latents are the feature.
         layer: of these latents.
+        mean, std: of a ``mel``, ``cqt`` or ``waveform``; None are those that OMAR-RQ has beside random projections, where the
+            waveform stays as it is.
     """
 
     model_config = STRICT
@@ -67,6 +69,8 @@ class TargetSpec(BaseModel):
     weights: str | None = None
     upstream: str | None = None
     layer: int = 10
+    mean: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    std: Positive | None = None
 
 
 class Optimiser(BaseModel):
@@ -96,6 +100,7 @@ class Recipe(BaseModel):
     Attributes:
         upstream: architecture, a name of `marble ls upstreams`; of a Mel-RVQ, the upstream whose mel it quantises.
         seconds: length of a segment.
+        random_channel: whether a segment is one channel of its recording, drawn at random, instead of their mean.
         batch: clips of one optimiser step, over all processes.
         micro_batch: clips that one process encodes at once; the rest of its share is accumulated.
         precision: ``bf16`` computes under autocast with float32 weights, ``auto`` does so on a GPU.
@@ -122,6 +127,7 @@ class Recipe(BaseModel):
     frozen_stem: bool = False
     optimiser: Optimiser = Optimiser()
     seconds: Annotated[float, Field(ge=0.5, allow_inf_nan=False)] = 30.0
+    random_channel: bool = False
     batch: PositiveInt
     micro_batch: PositiveInt
     steps: PositiveInt
@@ -143,6 +149,7 @@ class Recipe(BaseModel):
 
 _SHARED_NORMS = "batch norms see the micro batches of all processes together"
 _NO_OVERLAP = "segments do not overlap, where the code crops at random"
+_FILLED = "a segment may lack up to 5 % of its audio, and then ends with zeros"
 _DROPOUT = "dropout is .1 in and after every branch as published; at the input of the first block, where .1 is published, none"
 _BRN = Recipe(
     name="",
@@ -159,6 +166,8 @@ _BRN = Recipe(
         "dropout is not stated: .1",
         _SHARED_NORMS,
         "the norm of the mel spectrogram is that of the Million Song Dataset",
+        _FILLED,
+        "channels are averaged",
     ),
     mask=Mask(probability=0.2, fill="zero"),
     regression=True,
@@ -176,6 +185,8 @@ _MUSICFM = Recipe(
         "optimiser, batch and steps are not published: those of MuQ, whose encoder is the same",
         _DROPOUT,
         _NO_OVERLAP,
+        _FILLED,
+        "channels are averaged",
         _SHARED_NORMS,
     ),
     targets=(TargetSpec(codes=4096),),
@@ -197,13 +208,14 @@ _MUSICFM = Recipe(
 _MEL_RVQ = Recipe(
     name="mel-rvq",
     upstream="muq",
-    source="Zhu et al. 2025, MuQ, and its code: 5 s clips, batches of 32, Adam at 1e-4, 4000 steps; 8 codebooks of 1024 codes "
-    "of 16 dimensions",
-    assumptions=(_NO_OVERLAP,),
+    source="Zhu et al. 2025, MuQ, and its code: 5 s clips of one channel, batches of 32, Adam at 1e-4, 4000 steps; 8 codebooks "
+    "of 1024 codes of 16 dimensions",
+    assumptions=(_NO_OVERLAP, _FILLED),
     mask=None,
     targets=(TargetSpec(quantiser="mel-rvq", codes=1024, codebooks=8),),
     optimiser=Optimiser(learning_rate=1e-4, decay="constant"),
     seconds=5.0,
+    random_channel=True,
     batch=32,
     micro_batch=32,
     steps=4000,
@@ -213,16 +225,18 @@ _MUQ = _MUSICFM.model_copy(
     update={
         "name": "muq",
         "upstream": "muq",
-        "source": "Zhu et al. 2025, MuQ, and its code: masks as MusicFM; 8 Mel-RVQ codebooks of 1024 codes; Adam (.9, .98), "
-        "eps 1e-6, weight decay .01, 5e-4 after 32 000 steps, linear to 0 at 400 000; clipping at 10; fp32; batch 192; "
-        "200 000 steps",
+        "source": "Zhu et al. 2025, MuQ, and its code: one channel of a clip; masks as MusicFM; 8 Mel-RVQ codebooks of 1024 "
+        "codes; Adam (.9, .98), eps 1e-6, weight decay .01, 5e-4 after 32 000 steps, linear to 0 at 400 000; clipping at 10; "
+        "fp32; batch 192; 200 000 steps",
         "assumptions": (
             "targets.0.weights is the Mel-RVQ that the recipe mel-rvq trains, or the published RVQ_4000.pth",
             _DROPOUT,
             _NO_OVERLAP,
+            f"{_FILLED}, where the code lets it lack 40 %",
             _SHARED_NORMS,
         ),
         "targets": (TargetSpec(quantiser="mel-rvq", codes=1024, codebooks=8),),
+        "random_channel": True,
     }
 )
 _LATENTS = TargetSpec(feature="latents", quantiser="mel-rvq", codes=1024, codebooks=8, upstream="muq")
@@ -233,6 +247,7 @@ _MUQ_ITER_RVQ = _MEL_RVQ.model_copy(
         "layer 10 of the first",
         "assumptions": (
             "its training code is not published: that of mel-rvq, on clips of 30 s, which the encoder was trained on",
+            _FILLED,
             "targets.0.upstream is the MuQ of the first iteration",
         ),
         "targets": (_LATENTS,),
@@ -247,7 +262,10 @@ _MUQ_ITER = _MUQ.model_copy(
         "assumptions": (
             "targets.0.weights is what muq-iter-rvq trained, targets.0.upstream the MuQ of the first iteration",
             "labels are computed in each step, where the code reads them from files",
-            *_MUQ.assumptions[1:],
+            _DROPOUT,
+            _NO_OVERLAP,
+            f"{_FILLED}, where the code leaves it out",
+            _SHARED_NORMS,
         ),
         "targets": (_LATENTS,),
         "steps": 150_000,
@@ -267,7 +285,13 @@ _OMAR = Recipe(
 )
 _FOUR_FEATURES = tuple(TargetSpec(feature=name, codes=8196, seed=0) for name in ("cqt", "encodec", "mel", "waveform"))
 _FOUR_FSQ = tuple(
-    TargetSpec(feature=name, quantiser="fsq", dimensions=5, seed=0) for name in ("cqt", "encodec", "mel", "waveform")
+    TargetSpec(**feature, quantiser="fsq", dimensions=5, seed=0)
+    for feature in (
+        {"feature": "cqt", "mean": 5.175809567648937, "std": 1.9251926999183888},
+        {"feature": "encodec"},
+        {"feature": "mel", "mean": 1.860820794608335, "std": 1.2249547514586288},
+        {"feature": "waveform", "mean": 0.0, "std": 0.1908563740990311},
+    )
 )
 
 
@@ -278,12 +302,14 @@ def _named(base: Recipe, name: str, **changes: Any) -> Recipe:
 def _omar(variant: str, window: int, targets: tuple[TargetSpec, ...], batch: int) -> Recipe:
     assumptions = (
         _NO_OVERLAP,
+        f"{_FILLED}, where the code fills any file",
         "batch norms see the micro batches of all processes together, where each GPU had its own",
         "rotary positions are exact, where bfloat16 rounded them",
     )
     if len(targets) == 4:
         assumptions += (
-            "the input is normalised as the published configuration of the upstream has it",
+            "input and targets are normalised as the configuration at the head of the official code has it",
+            "mean and std of EnCodec are those of the code; the file that the configuration names is not published",
             "the order of the targets is cqt, encodec, mel, waveform",
         )
     mask = Mask(domain="patches", window=window, tail=True)

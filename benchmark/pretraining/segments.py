@@ -3,8 +3,10 @@
 Conventions
 -----------
 - A source numbers its segments 0, 1, 2 …, all of one length and at one rate; segment n is always the same audio.
-- `Files` cuts every file into segments that do not overlap; a rest that is shorter is left out. Each epoch goes through all
-  segments in an order of its own, drawn from (seed, epoch).
+- `Files` cuts every file into segments that do not overlap. One that ends early by at most `TOLERANCE` of its length is filled
+  with zeros (30 s clips, as datasets have them, are of 29 to 30 s); a shorter file or rest is left out. Each epoch goes through
+  all segments in an order of its own, drawn from (seed, epoch).
+- The channels of a file are averaged, or one is drawn for each segment and epoch, from (seed, number of the segment).
 - `Stream` computes segment n, for example by the synthesiser.
 - Unusable audio is named with the reason when the source is made (`Source.refused`) or when it is decoded
   (`Loader.refused`); the batch takes the next segment.
@@ -18,7 +20,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import count, tee
+from itertools import count, pairwise, tee
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -29,9 +31,10 @@ from torch import Tensor
 from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
 from marble.audio.workers import Request, WorkerPool
-from marble.errors import MarbleError
+from marble.errors import MarbleError, one_line
 from marble.random_streams import stream_seed
 
+TOLERANCE = 0.05
 MAX_REFUSED = 1000  # in a row; a source without a good segment would otherwise be searched for ever
 
 Waveform = np.ndarray | BadAudioError
@@ -53,6 +56,14 @@ class Source(Protocol):
         ...
 
 
+class Segment(NamedTuple):
+    """A part of a file, times in seconds."""
+
+    path: Path
+    start: float
+    stop: float
+
+
 class Files:
     """Segments of audio files.
 
@@ -60,29 +71,42 @@ class Files:
         paths: of the files.
         seconds: length of a segment.
         sample_rate: in Hz.
-        seed: of the order.
+        seed: of the order and of the channels.
+        random_channel: whether a segment is one of its channels, drawn at random, instead of their mean.
+
+    Attributes:
+        summary: how many segments and files are taken, filled and left out, in words.
 
     Raises:
-        MarbleError: no file holds a segment.
+        MarbleError: no file holds a segment, or no thread can be started.
     """
 
-    def __init__(self, paths: Sequence[Path], seconds: float, sample_rate: int, seed: int):
-        self.seconds, self.sample_rate, self.seed = seconds, sample_rate, seed
-        self.segments: list[tuple[Path, float]] = []
+    def __init__(self, paths: Sequence[Path], seconds: float, sample_rate: int, seed: int, *, random_channel: bool = False):
+        self.seconds, self.sample_rate, self.seed, self.random_channel = seconds, sample_rate, seed, random_channel
+        self.segments: list[Segment] = []
         self.refused: dict[str, str] = {}
-        with ThreadPoolExecutor(16) as threads:
-            lengths = list(threads.map(_length, paths))
-        for path, length in zip(paths, lengths, strict=True):
+        short, unreadable = [], 0
+        for path, length in zip(paths, _lengths(paths), strict=True):
             if isinstance(length, BadAudioError):
                 self.refused[str(path)] = str(length)
-            elif length < seconds:
-                self.refused[str(path)] = f"is {length:.2f} s long and holds no segment of {seconds:g} s"
+                unreadable += 1
+            elif pieces := int(length / seconds + TOLERANCE):
+                ends = [min(index * seconds, length) for index in range(pieces + 1)]
+                self.segments += [Segment(path, start, stop) for start, stop in pairwise(ends)]
             else:
-                self.segments += [(path, index * seconds) for index in range(int(length / seconds))]
+                self.refused[str(path)] = f"is {length:.2f} s long and holds no segment of {seconds:g} s"
+                short.append(length)
+        left_out = f"{len(short)} shorter than {(1 - TOLERANCE) * seconds:g} s, {unreadable} unreadable"
         if not self.segments:
-            reason = next((f": {path} {why}" for path, why in self.refused.items()), "")
-            raise MarbleError(f"None of the {len(paths)} audio files holds a segment of {seconds:g} s{reason}.")
-        self.hours: float | None = len(self.segments) * seconds / 3600
+            example = next((f": {path} {why}" for path, why in self.refused.items()), "")
+            remedy = f": the longest has {max(short):.2f} s, so write a shorter --set seconds" if short else example
+            raise MarbleError(f"None of the {len(paths)} audio files holds a segment of {seconds:g} s ({left_out}){remedy}.")
+        missing = [seconds - segment.stop + segment.start for segment in self.segments]
+        filled = sum(length * sample_rate > 1 for length in missing)
+        zeros = f", {filled} filled with up to {max(missing):.2f} s of zeros" if filled else ""
+        taken = f"{len(paths) - len(short) - unreadable} of {len(paths)} files{zeros}"
+        self.summary = f"{len(self.segments)} segments of {seconds:g} s from {taken}; left out: {left_out}"
+        self.hours: float | None = (len(self.segments) * seconds - sum(missing)) / 3600
 
     def decoded(self, numbers: Iterator[int], workers: int | None, ahead: int) -> Generator[tuple[str, Waveform]]:
         """Yield for each number its file and start, and samples float32[N], or the reason why there are none, in order."""
@@ -91,15 +115,16 @@ class Files:
         def requests() -> Iterator[Request]:
             """Yield the requests to the workers, and note file and start of each."""
             for number in numbers:
-                path, start = self._segment(number)
-                waiting.append(f"{path} from {start:g} s")
-                yield Request(path, self.sample_rate, start, start + self.seconds)
+                segment = self._segment(number)
+                waiting.append(f"{segment.path} from {segment.start:g} s")
+                channel = stream_seed("channel", self.seed, number) if self.random_channel else None
+                yield Request(segment.path, self.sample_rate, segment.start, segment.stop, channel)
 
         with WorkerPool(workers) as pool:
             for waveform in pool.map(requests(), ahead):
                 yield waiting.popleft(), waveform
 
-    def _segment(self, number: int) -> tuple[Path, float]:
+    def _segment(self, number: int) -> Segment:
         epoch, index = divmod(number, len(self.segments))
         return self.segments[self._order(epoch)[index]]
 
@@ -193,11 +218,24 @@ class Loader:
 
 
 def _exactly(waveform: np.ndarray, samples: int) -> Tensor:
-    """Return the first `samples` samples; resampling may have left one too few, which a zero replaces."""
+    """Return the first `samples` samples, zeros where there are fewer."""
     clip = np.zeros(samples, np.float32)
     kept = waveform[:samples]
     clip[: len(kept)] = kept
     return torch.from_numpy(clip)
+
+
+def _lengths(paths: Sequence[Path]) -> list[float | BadAudioError]:
+    """Return the length of each file in seconds, or the reason why it has none."""
+    with ThreadPoolExecutor(16) as threads:
+        try:
+            lengths = threads.map(_length, paths)
+        except RuntimeError as error:
+            raise MarbleError(
+                f"A thread to read the lengths of the files cannot be started ({one_line(error)}), for want of memory or by a "
+                "limit on processes (ulimit -u): free memory or raise the limit, and run the same command again."
+            ) from error
+        return list(lengths)
 
 
 def _length(path: Path) -> float | BadAudioError:

@@ -125,7 +125,7 @@ def _prepare(
     upstream = _untrained(recipe.upstream)
     source = find_source(data, recipe, upstream.info.sample_rate)
     if isinstance(source, Files):
-        reporter.say(f"{len(source.segments)} segments of {recipe.seconds:g} s, {len(source.refused)} files refused")
+        reporter.say(source.summary)
     return make_objective(recipe, upstream), source, _about(upstream, data, source, recipe.name, settings)
 
 
@@ -162,7 +162,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
         paths = [path.parent / user_path(str(name)) for name in read_table(path)["path"]]
     else:
         raise MarbleError(f"There is no data '{data}': give a folder of audio, a table, or {' or '.join(STREAMS)}.")
-    return Files(paths, recipe.seconds, sample_rate, recipe.seed)
+    return Files(paths, recipe.seconds, sample_rate, recipe.seed, random_channel=recipe.random_channel)
 
 
 def _checkpoint(folder: Path, resume: bool) -> Path | None:

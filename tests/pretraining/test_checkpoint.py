@@ -163,6 +163,18 @@ def test_another_recipe_is_refused_by_what_differs(trained, make_trainer, small)
         other.train(checkpoint.latest(folder))
 
 
+def test_a_checkpoint_that_is_older_than_a_setting_goes_on(trained, make_trainer, small):
+    """Settings that it does not know have their defaults, inside targets, too."""
+    last = checkpoint.latest(trained("run"))
+    document = json.loads((last / "training.json").read_text())
+    del document["recipe"]["random_channel"], document["recipe"]["targets"][0]["mean"], document["recipe"]["targets"][0]["std"]
+    (last / "training.json").write_text(json.dumps(document))
+    assert make_trainer("musicfm-tiny", upstream=small()).train(last) == last
+    other = make_trainer("musicfm-tiny", "random_channel=true", upstream=small())
+    with pytest.raises(MarbleError, match=r"another recipe \(random_channel differ\)"):
+        other.train(last)
+
+
 def test_other_words_about_a_recipe_do_not_stop_it(trained, make_trainer, small):
     folder = trained("run")
     trainer = make_trainer("musicfm-tiny", upstream=small())

@@ -108,6 +108,7 @@ def test_an_untrained_head_guesses_about_uniformly(in_memory, small):
         ),
         ("muq-tiny", ["targets.0.weights=/nowhere"], "There is no quantiser at /nowhere"),
         ("musicfm-tiny", ["targets.0.feature=latents"], "The teacher of an iteration is not named"),
+        ("musicfm-tiny", ["targets.0.std=2"], "The target stacked-mel has a mean and a std of its own: leave out"),
         ("muq-iter-rvq-tiny", [], "The teacher of an iteration is not named"),
         (
             "muq-iter-rvq-tiny",

@@ -101,6 +101,12 @@ def test_targets_of_the_papers():
     assert tokens("omar-rq-multicodebook") == [("mel", "random-projection", 8192, 4, 16, 0)]
     features = ["cqt", "encodec", "mel", "waveform"]
     assert tokens("omar-rq-multifeature") == [(name, "random-projection", 8196, 1, 16, 0) for name in features]
+    assert {name.removesuffix("-tiny") for name, recipe in RECIPES.items() if recipe.random_channel} == {
+        "mel-rvq",
+        "muq",
+        "muq-iter-rvq",
+        "muq-iter",
+    }
     fsq = RECIPES["omar-rq-multifeature-25hz-fsq"].targets
     assert [(t.feature, t.quantiser, t.dimensions, t.levels, t.formula) for t in fsq] == [
         (f, "fsq", 5, 6, "code") for f in features

@@ -183,3 +183,4 @@ def test_the_command_line(music, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(out / "checkpoints" / "00000001")
+    assert "16 segments of 1 s from 2 of 5 files; left out: 0 shorter than 0.95 s, 3 unreadable" in done.stderr

@@ -173,7 +173,10 @@ ids = [name for name, *_ in PUBLISHED]
 
 
 def load(name, shapes, extra):
-    checkpoint = Checkpoint({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, NOWHERE)
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    # The values of these alone are read.
+    tensors |= {key: 10_000 ** -(torch.arange(64) / 64) for key in tensors if key.endswith("rotary_emb.freqs")}
+    checkpoint = Checkpoint(tensors, NOWHERE)
     info = find_upstream(name).info
     if isinstance(extra, tuple):
         upstream = musicfm_from_checkpoint(info, checkpoint, *extra)

@@ -84,6 +84,13 @@ def test_training_reaches_every_weight(name):
     assert [name for name in dead if not name.endswith(("conv1.bias", "conv2.bias", "conv3.bias", "key.bias"))] == []
 
 
+@pytest.mark.parametrize(("family", "eps"), [("branchformer", 1e-6), ("conformer", 1e-5)])
+def test_the_last_norm_has_the_eps_of_the_official_stack(family, eps):
+    x = 1e-3 * torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    expected = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + eps).sqrt()
+    torch.testing.assert_close(smallest(family=family).norm(x), expected)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_bfloat16_stays_close(name):
     waveform = noise(2.0)

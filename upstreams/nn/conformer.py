@@ -63,6 +63,7 @@ class ConformerStyle:
         attention_bias: whether query, key and value have a bias.
         convolution_bias: whether the convolutions have one.
         branch_eps: of the layer norms before feed-forwards and convolution, and of the batch norm; others have 1e-5.
+        attention_dropout: whether features are dropped after the attention, not its weights alone.
         dropout: share of the features dropped in training, in and after every branch, and of the attention weights.
     """
 
@@ -75,6 +76,7 @@ class ConformerStyle:
     attention_bias: bool
     convolution_bias: bool
     branch_eps: float
+    attention_dropout: bool
     dropout: float = 0.0
 
 
@@ -88,6 +90,7 @@ WAV2VEC2_STYLE = ConformerStyle(
     attention_bias=True,
     convolution_bias=False,
     branch_eps=1e-5,
+    attention_dropout=True,
 )
 
 
@@ -135,7 +138,7 @@ class Attention(nn.Module):
             key = rotate(heads(self.key(x)), table, self.style.pairing)
         dropout = self.style.dropout if self.training else 0.0
         x = self.out(attend(query, key, heads(self.value(x)), self.style.causal, dropout))
-        return functional.dropout(x, dropout, self.training)
+        return functional.dropout(x, dropout, self.training and self.style.attention_dropout)
 
     def branch(self, x: Tensor, table: Tensor) -> Tensor:
         """Return the attention of the normed stream ``Tensor[B, T, D]``, to be added to the stream."""

@@ -17,11 +17,15 @@ from torch import Tensor
 Pairing = Literal["halves", "interleaved"]
 
 
+def rotary_frequencies(dimensions: int, device: torch.device) -> Tensor:
+    """Return the angle between neighbouring positions for each pair of dimensions, ``Tensor[dimensions / 2]`` in float32."""
+    return 1.0 / 10_000.0 ** (torch.arange(0, dimensions, 2, dtype=torch.float32, device=device) / dimensions)
+
+
 def rotary_table(frames: int, dimensions: int, device: torch.device) -> Tensor:
     """Return cosines and sines of the angles, ``Tensor[2, frames, dimensions / 2]`` in float32."""
-    exponents = torch.arange(0, dimensions, 2, dtype=torch.float32, device=device) / dimensions
     positions = torch.arange(frames, dtype=torch.float32, device=device)
-    angles = torch.outer(positions, 1.0 / 10_000.0**exponents)
+    angles = torch.outer(positions, rotary_frequencies(dimensions, device))
     return torch.stack((angles.cos(), angles.sin()))
 
 

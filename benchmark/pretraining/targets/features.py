@@ -139,7 +139,7 @@ def _encodec_encoder(weights: Path | None) -> nn.Module:
 
 
 class CQTPatches(nn.Module):
-    """Tokens of `frames` frames of ``(log10(1 + 10000 CQT²) - mean) / std``; the statistics are OMAR-RQ's "all" by default."""
+    """Tokens of `frames` frames of ``(log10(1 + 10000 CQT²) - mean) / std``; `TargetSpec` tells whose the defaults are."""
 
     sample_rate = RATE
 

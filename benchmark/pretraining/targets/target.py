@@ -134,6 +134,9 @@ def check_length(seconds: float, upstream: Upstream) -> None:
 
 
 def _feature(spec: TargetSpec, upstream: SavedUpstream, seconds: float, rate: int, hop: int) -> Feature:
+    statistics = spec.model_dump(include={"mean", "std"}, exclude_none=True)
+    if statistics and spec.feature not in ("mel", "cqt", "waveform"):
+        raise MarbleError(f"The target {spec.feature} has a mean and a std of its own: leave out those of the recipe.")
     if spec.feature == "stacked-mel":
         if upstream.front_end is None:
             raise MarbleError(f"{upstream.info.name} has no stacked mel of its own: choose another targets.0.feature.")
@@ -145,9 +148,9 @@ def _feature(spec: TargetSpec, upstream: SavedUpstream, seconds: float, rate: in
         check_length(seconds, teacher)
         return Latents(teacher, spec.layer)
     if spec.feature == "waveform":
-        return WaveformPatches(WaveformInput(sample_rate=rate, samples=hop))
+        return WaveformPatches(WaveformInput(sample_rate=rate, samples=hop, **statistics))
     frame = 256 if rate == 16_000 else 320
     frames = max(1, hop // frame)
     if spec.feature == "mel":
-        return MelPatches(OMAR_MEL.model_copy(update={"sample_rate": rate, "hop": frame, "frames": frames}))
-    return CQTPatches(frames) if spec.feature == "cqt" else EncodecPatches(frames)
+        return MelPatches(OMAR_MEL.model_copy(update={"sample_rate": rate, "hop": frame, "frames": frames} | statistics))
+    return CQTPatches(frames, **statistics) if spec.feature == "cqt" else EncodecPatches(frames)

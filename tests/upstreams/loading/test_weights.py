@@ -268,6 +268,34 @@ def test_missing_unexpected_and_misshapen_tensors_are_named_together(folder):
         MERT_95M.load(str(path))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda freqs: freqs * (1 + 1e-4),
+        lambda freqs: 1 / 500_000 ** (torch.arange(4) / 4),
+        lambda freqs: freqs[:2],
+        lambda freqs: freqs.clone().fill_(float("nan")),
+        torch.Tensor.int,
+    ],
+    ids=["scaled", "of another base", "fewer", "not finite", "of integers"],
+)
+def test_other_rotary_frequencies_than_those_computed(change, folder):
+    path = folder("omar-rq-base") / "model.ckpt"
+    name = "net.layers.1.attention.rotary_emb.freqs"
+    edit_pickle(path, lambda tensors: tensors.update({name: change(tensors[name])}))
+    with pytest.raises(
+        MarbleError, match=r"its rotary frequencies net\.layers\.1\..* are not 10000\^\(-2i / 8\); get the"
+    ) as caught:
+        OMAR_RQ["omar-rq-base"].load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_rounded_rotary_frequencies_are_the_same(folder):
+    path = folder("omar-rq-base") / "model.ckpt"
+    edit_pickle(path, lambda tensors: tensors.update({name: tensor.bfloat16() for name, tensor in tensors.items()}))
+    assert OMAR_RQ["omar-rq-base"].load(str(path)).info.parameters
+
+
 def test_many_names_are_counted(folder):
     def spoil(tensors):
         tensors |= {f"extra.{i:02}": torch.zeros(1) for i in range(11)}

@@ -1,4 +1,4 @@
-"""The Branchformer block against its formulas; a Conformer block with SummaryMixing or dropout."""
+"""The Branchformer block against its formulas; a Conformer block with SummaryMixing, dropout, or as in OMAR-RQ."""
 
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from marble.upstreams.nn.branchformer import BranchformerBlock, GatedMLP
 from marble.upstreams.nn.conformer import WAV2VEC2_STYLE, ConformerBlock, ConformerSizes
 from marble.upstreams.nn.rotary import rotary_table
 from marble.upstreams.nn.summary_mixing import SummarySizes
+from marble.upstreams.omar_rq import STYLE as OMAR_STYLE
 
 SIZES = ConformerSizes(width=24, depth=1, heads=3, hidden=40, kernel=7)
 STYLE = replace(WAV2VEC2_STYLE, rotate_input=False)
@@ -108,3 +109,11 @@ def test_dropout_reaches_every_branch_in_training_only(block, summary):
     assert torch.equal(module.eval()(x, table), calm)
     left = x if block is BranchformerBlock else module.norm(x)
     torch.testing.assert_close(module.train()(x, table), left, atol=1e-6, rtol=0)
+
+
+def test_omar_rq_drops_attention_weights_but_nothing_after_the_attention():
+    """Where all is dropped, feed-forwards and convolution vanish, and the bias of the attention's output stays."""
+    x, table = frames()
+    block = shaken(ConformerBlock(SIZES, replace(OMAR_STYLE, deepnorm=1.5, dropout=1.0)))
+    expected = block.norm(block.attention.norm(1.5 * x + block.attention.out.bias))
+    torch.testing.assert_close(block.train()(x, table), expected)
