@@ -8,6 +8,7 @@
 - *Longer than its header*: libsndfile reads the first part of joined files alone. The file is bad where samples go on after
   the length in the header, where a second FLAC stream follows, or where an Ogg stream begins after another one. What may
   follow are chunks, tags and zeros. A FLAC whose header tells too little gets the length of its last frame.
+  To find a second stream is to read all of the file, so it is looked for only where the end of the file counts.
 - *Without a length*: streaming programs write a placeholder (0, or the largest number), or leave the end of an Ogg file
   unmarked. The length or the mark is written into a copy in memory, which maps the file.
 
@@ -33,8 +34,12 @@ class BadAudioError(Exception):
     """Audio that must not be used; its text is the reason, worded to follow the path."""
 
 
-def mended(path: Path) -> mmap.mmap | None:
+def mended(path: Path, *, whole: bool = True) -> mmap.mmap | None:
     """Return a copy of a WAV, AIFF, AU, Ogg or FLAC file with its true length, None where the file itself is right.
+
+    Args:
+        path: the file.
+        whole: read all of it, and not its ends alone.
 
     Raises:
         BadAudioError: the file is truncated, or holds more than libsndfile would read.
@@ -50,8 +55,8 @@ def mended(path: Path) -> mmap.mmap | None:
         order = ">" if magic == b".snd" else "<"
         return _mended_samples(content, struct.unpack_from(f"{order}I", content, begin + 4)[0] + begin, begin + 8, f"{order}I")
     if magic == b"OggS":
-        return _mended_ogg(content, begin)
-    return _mended_flac(content, begin) if magic == b"fLaC" else None
+        return _mended_ogg(content, begin if whole else max(begin, content.rfind(b"OggS", -(2**17))))
+    return _mended_flac(content, begin, whole) if magic == b"fLaC" else None
 
 
 def after_id3(content: bytes | mmap.mmap, begin: int) -> int:
@@ -112,7 +117,7 @@ def _is_tail(content: mmap.mmap, begin: int, order: str) -> bool:
 
 
 def _mended_ogg(content: mmap.mmap, begin: int) -> mmap.mmap | None:
-    """Check the pages of an Ogg file, and mark the last one as such."""
+    """Check the pages of an Ogg file from a byte on, and mark the last one as such."""
     last, goes_on = begin, False
     while (at := content.find(b"OggS", begin)) >= 0:
         head = content[at : at + 27]
@@ -148,14 +153,14 @@ class _FlacFrame(NamedTuple):
     constant: bytes
 
 
-def _mended_flac(content: mmap.mmap, begin: int) -> mmap.mmap | None:
+def _mended_flac(content: mmap.mmap, begin: int, whole: bool) -> mmap.mmap | None:
     """Check the number of samples in the header of a FLAC file with the last frame."""
     information = begin + 8
     at, is_last = begin + 4, 0
     while not is_last and at + 4 <= len(content):
         is_last = content[at] & 0x80
         at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
-    if re.compile(rb"fLaC[\x00\x80]\x00\x00\x22").search(content, at):
+    if whole and re.compile(rb"fLaC[\x00\x80]\x00\x00\x22").search(content, at):
         raise BadAudioError(JOINED)
     first = _flac_frame(content, at)
     if first is None:

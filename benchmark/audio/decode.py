@@ -99,7 +99,7 @@ def blocks(
         BadAudioError: with the reason, perhaps after some pieces, which then must not be used.
     """
     channel = _loudest(path, start, stop) if channels == "loudest" else 0
-    with _open(path) as file:
+    with _open_until(path, stop) as file:
         rate, (begin, end) = file.samplerate, _excerpt(file, start, stop)
         stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ") if rate != sample_rate else None
         peak, length, read = np.float32(0), 0, begin
@@ -133,7 +133,7 @@ def blocks(
 
 def _loudest(path: Path, start: float, stop: float | None) -> int:
     """Return the number of the channel with the most energy in an excerpt, the first of equal ones."""
-    with _open(path) as file:
+    with _open_until(path, stop) as file:
         return int(sum(_energies(samples) for samples in _read(file, *_excerpt(file, start, stop))).argmax())
 
 
@@ -148,7 +148,7 @@ def seconds(path: Path) -> float:
     Raises:
         BadAudioError: with the reason.
     """
-    with _open(path) as file:
+    with _open(path, whole=False) as file:
         return file.frames / file.samplerate
 
 
@@ -208,17 +208,27 @@ def _read(file: soundfile.SoundFile, begin: int, end: int) -> Iterator[np.ndarra
         raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
 
 
-def _open(path: Path) -> soundfile.SoundFile:
+def _open_until(path: Path, stop: float | None) -> soundfile.SoundFile:
+    """Open a file of which an excerpt up to some time, in seconds, is wanted; what lies after it is not looked at."""
+    file = _open(path, whole=stop is None)
+    if stop is None or round(stop * file.samplerate) <= file.frames:
+        return file
+    file.close()
+    return _open(path, whole=True)
+
+
+def _open(path: Path, *, whole: bool) -> soundfile.SoundFile:
+    """Open a file, mended where its header is wrong; `whole` is that of `marble.audio.containers.mended`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise BadAudioError("is not a file")
         if not status.st_size:
             raise BadAudioError("is an empty file")
-        file = _sound_file(containers.mended(path) or os.fsencode(path))
+        file = _sound_file(containers.mended(path, whole=whole) or os.fsencode(path))
         try:
             _refuse_what_libsndfile_accepts(path, file)
-            content = mp3.mended(path) if file.format == "MP3" else None
+            content = mp3.mended(path, whole=whole) if file.format == "MP3" else None
         except BadAudioError:
             file.close()
             raise

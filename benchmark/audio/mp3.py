@@ -2,9 +2,9 @@
 
 - An MP3 without a Xing or Info tag has no length; libsndfile 1.2 guesses one from the first bit rate and stops there. With a
   tag it stops where the tag says, so of joined files it reads the first.
-- The frames are counted unless the tag fits the bytes of the file. Where it counts too few, or itself, or where other tags
-  follow, all frames of audio are read as one stream behind a new tag. The silence that encoders put around their audio
-  (about 50 ms) stays in such a file, since the new tag does not tell it.
+- The frames are counted where the end of the file counts, or where the tag does not fit the bytes of the file. Where it counts
+  too few, or itself, or where other tags follow, all frames of audio are read as one stream behind a new tag. The silence that
+  encoders put around their audio (about 50 ms) stays in such a file, since the new tag does not tell it.
 - Where the tag counts more frames than there are, the file is truncated, as its reading tells. A truncated MP3 without a tag
   cannot be recognised; it ends with its last whole frame.
 
@@ -29,8 +29,12 @@ _KBIT = {
 _HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def mended(path: Path) -> io.BytesIO | None:
+def mended(path: Path, *, whole: bool = True) -> io.BytesIO | None:
     """Return the content of an MP3 with its true length, None where the file itself is right.
+
+    Args:
+        path: the file.
+        whole: count its frames even where the tag fits its bytes.
 
     Raises:
         BadAudioError: its rate or its channels change.
@@ -38,6 +42,8 @@ def mended(path: Path) -> io.BytesIO | None:
     """
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if not whole and _tag_fits(content, after_id3(content, 0)):
+        return None
     frames = list(mp3_frames(content))
     if not frames:
         return None
@@ -53,6 +59,16 @@ def mended(path: Path) -> io.BytesIO | None:
         return None if frames[0] == after_id3(content, 0) else io.BytesIO(content[frames[0] :])
     stream = b"".join(content[frame : frame + frame_bytes(content, frame)] for frame in audio)
     return io.BytesIO(_new_tag(stream[:4], len(audio)) + stream) if audio else None
+
+
+def _tag_fits(content: mmap.mmap, begin: int) -> bool:
+    """Tell whether the frame at a byte is a tag that tells a number of frames and the number of bytes that follow."""
+    if not frame_bytes(content, begin):
+        return False
+    at = begin + 4 + _side_bytes(content[begin : begin + 4])
+    word, flags, _, size = struct.unpack_from(">4s3I", content[at : at + 16].ljust(16, b"\0"))
+    rest = len(content) - begin - size
+    return word in (b"Xing", b"Info") and flags & 3 == 3 and (rest == 0 or (rest == 128 and content[-128:-125] == b"TAG"))
 
 
 def _tags(content: mmap.mmap, frames: Sequence[int]) -> set[int]:

@@ -10,7 +10,7 @@ import soundfile
 
 from marble.audio import containers
 from marble.audio.containers import JOINED, SLACK
-from marble.audio.decode import BadAudioError, load
+from marble.audio.decode import BadAudioError, load, seconds
 
 RATE = 16_000
 
@@ -183,6 +183,21 @@ def test_an_ogg_file_cut_inside_a_page_is_bad(tmp_path, name):
 def test_joined_ogg_streams_are_named(tmp_path, first, second):
     assert reason(tmp_path, "a.ogg", first + second) == JOINED
     assert reason(tmp_path, "a.ogg", first + b"junk" + second + first) == JOINED
+
+
+@pytest.mark.parametrize(("name", "container", "subtype"), [
+    ("a.ogg", "OGG", "VORBIS"), ("a.opus", "OGG", "OPUS"), ("a.flac", "FLAC", "PCM_16"),
+])  # fmt: skip
+def test_an_excerpt_of_the_first_of_joined_streams_is_heard(tmp_path, name, container, subtype):
+    """What lies after an excerpt is not read: there may be hours of it, and a thousand excerpts."""
+    content = encode(sound(), container, subtype)
+    excerpt = heard(tmp_path, name, content)[: RATE // 2]
+    (tmp_path / name).write_bytes(content + content)
+    np.testing.assert_allclose(load(tmp_path / name, RATE, 0.0, 0.5), excerpt, atol=1e-6)
+    for start, stop in [(0.0, None), (0.0, 1.5), (1.2, 1.5)]:
+        with pytest.raises(BadAudioError, match="holds more than the length in its header"):
+            load(tmp_path / name, RATE, start, stop)
+    assert seconds(tmp_path / name) > 0.9
 
 
 def test_ogg_streams_side_by_side_are_not_joined(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from marble.audio import decode as audio
 from marble.audio import mp3
 from marble.audio.decode import BadAudioError, load
 
@@ -118,6 +119,14 @@ def test_the_tag_of_another_file_is_replaced(tmp_path):
     short, long = encode(0, 1.0), encode(1, 3.0)
     whole = heard(tmp_path, short[: mp3.frame_bytes(short, 0)] + bare(long))
     offset(heard(tmp_path, long), whole)
+
+
+def test_an_excerpt_of_joined_files_is_a_cut_of_the_whole(tmp_path):
+    whole = heard(tmp_path, encode(0, 1.0) + encode(1, 1.0))
+    for start, stop in [(0.0, 0.2), (0.1, 0.5), (0.9, 1.4), (1.5, 2.0)]:
+        cut = whole[round(start * RATE) : round(stop * RATE)]
+        np.testing.assert_allclose(load(tmp_path / "a.mp3", RATE, start, stop), cut, atol=1e-6)
+    assert audio.seconds(tmp_path / "a.mp3") == len(whole) / RATE
 
 
 @pytest.mark.parametrize("missing", [1, 300, 5000])
