@@ -5,6 +5,8 @@ one sentence: what happened, where, and what to do. The command line prints that
 exception is a defect of marble and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class MarbleError(Exception):
     """A mistake that the user can repair; its text is one sentence: what, where, and what to do."""
@@ -18,6 +20,14 @@ def reason(error: OSError) -> str:
 def one_line(error: Exception) -> str:
     """Return the type of an error and the first line of its text; for errors that are not marble's."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def named_once(bad: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each bad file, from path and reason of each bad clip: the first reason, and the number of clips."""
+    reasons: dict[str, list[str]] = {}
+    for path, why in bad:
+        reasons.setdefault(path, []).append(why)
+    return [f"{path} {why[0]}" + (f" (first of {len(why)} clips of it)" if why[1:] else "") for path, why in reasons.items()]
 
 
 def printable(text: str) -> str:

@@ -37,8 +37,23 @@ _COLUMNS = ("path", "stamp", "sha256", "checksum")
 
 
 def home() -> Path:
-    """Return marble's own folder: ``$MARBLE_HOME``, or ``~/.cache/marble``."""
-    return Path(os.environ.get("MARBLE_HOME") or Path.home() / ".cache" / "marble")
+    """Return marble's own folder: ``$MARBLE_HOME``, or ``~/.cache/marble``.
+
+    Raises:
+        MarbleError: there is no home folder.
+    """
+    folder = user_path(os.environ.get("MARBLE_HOME") or "~/.cache/marble")
+    refuse_unknown_home(folder)
+    return folder
+
+
+def refuse_unknown_home(folder: Path | str) -> None:
+    """Raise a `MarbleError` where the ``~`` of a path could not be expanded."""
+    if str(folder).startswith("~"):
+        raise MarbleError(
+            f"There is no home folder for {folder} (HOME is not set, and the system does not know this user): set MARBLE_HOME, "
+            "for marble's own files, and HF_HOME, for those of the Hugging Face hub, to folders that can be written."
+        )
 
 
 def user_path(text: str) -> Path:

@@ -1,4 +1,8 @@
-"""Progress on stderr: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere.
+
+Rate and time left are shown once they are those of `SETTLED` seconds of work, counted from the first step: what happens before
+it is preparation. At the end stands the time that the stage took.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from marble.errors import printable
 
 _LINE_EVERY = 10.0
+SETTLED = 5.0  # seconds
 
 
 class Reporter:
@@ -38,48 +43,81 @@ class Reporter:
         if self.console is None or not total:
             yield lambda steps: None
         elif self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                _Rate(unit),
-                TimeRemainingColumn(),
-            )
+            pace = _Pace(total, unit)
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _PaceColumn(pace))
             with Progress(*columns, console=self.console) as progress:
                 bar = progress.add_task(printable(title), total=total)
-                yield lambda steps: progress.advance(bar, steps)
+
+                def advance(steps: float) -> None:
+                    """Count steps on the bar and in its words."""
+                    pace.advance(steps)
+                    progress.advance(bar, steps)
+
+                yield advance
         else:
             yield _Lines(self, title, total, unit).advance
 
 
-class _Rate(ProgressColumn):
-    """Steps a second."""
+class _Pace:
+    """The steps of a stage that are done, and how fast."""
 
-    def __init__(self, unit: str):
+    def __init__(self, total: float, unit: str):
+        self.total, self.unit = total, unit
+        self.done = self.first = 0.0
+        self.began = time.monotonic()
+        self.first_at: float | None = None
+
+    def advance(self, steps: float) -> None:
+        """Count steps."""
+        self.done += steps
+        if steps and self.first_at is None:
+            self.first, self.first_at = self.done, time.monotonic()
+
+    def words(self) -> str:
+        """Return the time that all steps took, or rate and time left, or nothing where they mean nothing yet."""
+        now = time.monotonic()
+        if self.done >= self.total:
+            return f"in {_duration(now - self.began)}"
+        if self.first_at is None or now - self.first_at < SETTLED or self.done <= self.first:
+            return ""
+        rate = (self.done - self.first) / (now - self.first_at)
+        pace = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        return f"{pace} {self.unit} a second, {_duration((self.total - self.done) / rate)} left"
+
+
+class _PaceColumn(ProgressColumn):
+    """The words of a pace beside a bar."""
+
+    def __init__(self, pace: _Pace):
         super().__init__()
-        self.unit = unit
+        self.pace = pace
 
     def render(self, task: Task) -> Text:
-        """Return the rate in words."""
-        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
+        """Return the words."""
+        return Text(self.pace.words())
 
 
 class _Lines:
     """A plain line at the start, every ten seconds, and at the end."""
 
     def __init__(self, reporter: Reporter, title: str, total: float, unit: str):
-        self.reporter, self.title, self.total, self.unit = reporter, title, total, unit
-        self.done = 0.0
-        self.began = self.last = time.monotonic()
+        self.reporter, self.title = reporter, title
+        self.pace = _Pace(total, unit)
+        self.last = time.monotonic()
         reporter.say(f"{title}: {total:g} {unit}")
 
     def advance(self, steps: float) -> None:
         """Count steps and print a line every ten seconds."""
-        self.done += steps
-        now = time.monotonic()
-        if not steps or (now - self.last < _LINE_EVERY and self.done < self.total):
-            return
-        self.last = now
-        rate = self.done / max(now - self.began, 1e-9)
-        left = (self.total - self.done) / rate
-        self.reporter.say(f"{self.title}: {self.done:g} of {self.total:g} {self.unit}, {rate:.1f} a second, {left:.0f} s left")
+        pace, now = self.pace, time.monotonic()
+        pace.advance(steps)
+        if steps and (now - self.last >= _LINE_EVERY or pace.done >= pace.total):
+            self.last = now
+            words = f", {pace.words()}" if pace.words() else ""
+            self.reporter.say(f"{self.title}: {pace.done:g} of {pace.total:g} {pace.unit}{words}")
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

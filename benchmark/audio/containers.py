@@ -1,180 +1,212 @@
-"""The length of audio files by their headers, where libsndfile trusts a header too much or too little.
+"""What an audio file holds by its own structure, where libsndfile trusts a header too much or too little.
 
-- libsndfile reads a truncated WAV, AIFF, AU or Ogg file to its end without an error: `missing_bytes` counts the bytes that
-  the header promises and the file lacks.
-- A streamed WAV has placeholders for sizes; where the placeholder is 0, libsndfile reads no audio.
-- An MP3 without a Xing or Info tag has no length at all; libsndfile 1.2 guesses one from the first bit rate and stops there.
-  `with_length` returns the bytes of such WAV and MP3 files with the length written in. A truncated MP3 without a tag cannot be
-  recognised; it ends with its last whole frame.
+`mended` and `marble.audio.mp3.mended` compare each header with the file, before libsndfile reads it.
 
-Layouts: RIFF and AIFF (IFF) chunks, EBU Tech 3306 (RF64), RFC 3533 (Ogg pages), ISO 11172-3 section 2.4 (MPEG frames).
+- *Truncated*: libsndfile reads a cut WAV, AIFF, AU or Ogg file to its end without an error. The file is bad where a header
+  promises more than `SLACK` bytes that it lacks, or its last Ogg page is cut. Fewer missing bytes are no loss: programs count
+  their header among the samples, leave out the last odd byte, or end inside a frame.
+- *Longer than its header*: libsndfile reads the first part of joined files alone. The file is bad where samples go on after
+  the length in the header, where a second FLAC stream follows, or where an Ogg stream begins after another one. What may
+  follow are chunks, tags and zeros. A FLAC whose header tells too little gets the length of its last frame.
+  To find a second stream is to read all of the file, so it is looked for only where the end of the file counts.
+- *Without a length*: streaming programs write a placeholder (0, or the largest number), or leave the end of an Ogg file
+  unmarked. The length or the mark is written into a copy in memory, which maps the file.
+
+Layouts: RIFF and AIFF (IFF) chunks, EBU Tech 3306 (RF64), RFC 3533 (Ogg pages), RFC 9639 (FLAC), ID3v2.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
+import re
 import struct
-from collections.abc import Iterator
+import zlib
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-_KBIT = {
-    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+SLACK = 128  # bytes: more than the usual headers of WAV (44 to 80) and than a frame of 32 channels
+JOINED = "holds more than the length in its header, as joined files do: split it, or write it again as flac"
+_FORMS = (b"RIFF", b"RIFX", b"RF64", b"FORM")
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def missing_bytes(path: Path, container: str) -> int:
-    """Return the number of bytes of audio that a header promises and the file lacks.
+class BadAudioError(Exception):
+    """Audio that must not be used; its text is the reason, worded to follow the path."""
+
+
+def mended(path: Path, *, whole: bool = True) -> mmap.mmap | None:
+    """Return a copy of a WAV, AIFF, AU, Ogg or FLAC file with its true length, None where the file itself is right.
 
     Args:
         path: the file.
-        container: its format as libsndfile calls it; the number is 0 for formats that libsndfile checks itself.
+        whole: read all of it, and not its ends alone.
+
+    Raises:
+        BadAudioError: the file is truncated, or holds more than libsndfile would read.
+        OSError: it cannot be read.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        if container in ("WAV", "WAVEX", "RF64", "AIFF"):
-            data = _data_chunk(file, size)
-            return 0 if data is None or _is_placeholder(data.length) else data.begin + data.length - size
-        if container == "AU":
-            magic = file.read(4)
-            begin, length = struct.unpack("<2I" if magic == b"dns." else ">2I", file.read(8))
-            return 0 if _is_placeholder(length) else begin + length - size
-        return _missing_ogg_bytes(file, size) if container == "OGG" else 0
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    begin = after_id3(content, 0)
+    magic = content[begin : begin + 4]
+    if magic in _FORMS:
+        return _mended_chunks(content, begin)
+    if magic in (b".snd", b"dns."):
+        order = ">" if magic == b".snd" else "<"
+        return _mended_samples(content, struct.unpack_from(f"{order}I", content, begin + 4)[0] + begin, begin + 8, f"{order}I")
+    if magic == b"OggS":
+        return _mended_ogg(content, begin if whole else max(begin, content.rfind(b"OggS", -(2**17))))
+    return _mended_flac(content, begin, whole) if magic == b"fLaC" else None
 
 
-def with_length(path: Path, container: str) -> io.BytesIO | mmap.mmap | None:
-    """Return the bytes of a WAV or MP3 file with the length that its header lacks; None where it lacks none.
-
-    A WAV is mapped, not read, whatever its size.
-    """
-    if container in ("WAV", "WAVEX"):
-        return _sized_wav(path)
-    return _tagged_mp3(path) if container == "MP3" else None
-
-
-class _Data(NamedTuple):
-    """The first byte of the samples in a chunked file, and their number of bytes."""
-
-    begin: int
-    length: int
+def after_id3(content: bytes | mmap.mmap, begin: int) -> int:
+    """Return the first byte after the ID3v2 tags at a byte."""
+    while content[begin : begin + 3] == b"ID3":
+        begin += 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(content[begin + 6 : begin + 10], (21, 14, 7, 0), strict=True)
+        )
+    return begin
 
 
-def _is_placeholder(length: int) -> bool:
-    """Tell whether a length is a placeholder of streaming programs: the largest that fits, or a little less."""
-    return 0x7FFF0000 <= length <= 0x80000000 or 0xFFFF0000 <= length <= 0xFFFFFFFF
-
-
-def _data_chunk(file: BinaryIO, size: int) -> _Data | None:
-    """Return the data chunk of a RIFF, RIFX, RF64 or AIFF file, None where it has none."""
-    form = file.read(12)[:4]
-    order, wanted = (">" if form in (b"FORM", b"RIFX") else "<"), (b"SSND" if form == b"FORM" else b"data")
-    position, long_length = 12, 0
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack(order + "4sI", file.read(8))
+def _mended_chunks(content: mmap.mmap, begin: int) -> mmap.mmap | None:
+    """Check the chunk of samples of a RIFF, RIFX, RF64 or AIFF file."""
+    form = content[begin : begin + 4]
+    order, samples = (">" if form in (b"FORM", b"RIFX") else "<"), (b"SSND" if form == b"FORM" else b"data")
+    at, long_length = begin + 12, 0
+    while at + 8 <= len(content):
+        name, length = struct.unpack_from(f"{order}4sI", content, at)
         if name == b"ds64":
-            _, long_length = struct.unpack("<2Q", file.read(16))
-        if name == wanted:
-            return _Data(position + 8, long_length if form == b"RF64" and length == 0xFFFFFFFF else length)
-        position += 8 + length + length % 2
+            long_length = at + 16
+        if name == samples and length == 0xFFFFFFFF and long_length:
+            return _mended_samples(content, at + 8, long_length, "<Q")
+        if name == samples:
+            return _mended_samples(content, at + 8, at + 4, f"{order}I")
+        at += 8 + length + length % 2
     return None
 
 
-def _missing_ogg_bytes(file: BinaryIO, size: int) -> int:
-    """Return the bytes that the last page of an Ogg file lacks; 1 where it is whole but not marked as the last."""
-    file.seek(max(0, size - 2**17))
-    tail = file.read()
-    page = tail[max(tail.rfind(b"OggS"), 0) :]
-    table = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 or len(table) < page[26]:
-        return 27
-    lacking = 27 + len(table) + sum(table) - len(page)
-    return lacking if lacking > 0 else int(not page[5] & 4)
-
-
-def _sized_wav(path: Path) -> mmap.mmap | None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        data = _data_chunk(file, size)
-        if data is None or data.length or data.begin >= size:
-            return None
-        file.seek(0)
-        form, outer = struct.unpack("4sI", file.read(8))
-        if form != b"RIFF" or outer + 8 == size:
-            return None
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    content[data.begin - 4 : data.begin] = struct.pack("<I", size - data.begin)
+def _mended_samples(content: mmap.mmap, begin: int, field: int, form: str) -> mmap.mmap | None:
+    """Check the length of the samples that begin at a byte; it stands at `field` in the given form."""
+    (length,), room = struct.unpack_from(form, content, field), len(content) - begin
+    largest = 2 ** (8 * struct.calcsize(form))
+    if length == 0 and not _is_tail(content, begin, form[0]):
+        length = largest - 1
+    elif largest // 2 - 2**16 <= length <= largest // 2 or length >= largest - 2**16:
+        if form[1] == "I":
+            return None  # libsndfile knows these
+    elif length - room > SLACK:
+        raise BadAudioError(f"is truncated: at least {length - room} bytes of its audio are missing")
+    elif _is_tail(content, begin + length + length % 2, form[0]) or _is_tail(content, begin + length, form[0]):
+        return None
+    else:
+        raise BadAudioError(JOINED)
+    struct.pack_into(form, content, field, min(room, length))
     return content
 
 
-def _tagged_mp3(path: Path) -> io.BytesIO | None:
-    with path.open("rb") as file:
-        head = file.read(10)
-        begin = _id3_bytes(head)
-        file.seek(begin)
-        if _has_length_tag(file.read(2**12)):
-            return None
-        file.seek(begin)
-        content = file.read()
-    frames = list(_mp3_frames(content))
-    if not frames:
+def _is_tail(content: mmap.mmap, begin: int, order: str) -> bool:
+    """Tell whether nothing but chunks, tags and zeros follows from a byte on."""
+    while len(content) - begin > SLACK and re.compile(rb"[^\0]").search(content, begin):
+        name, length = struct.unpack_from(f"{order}4sI", content, begin)
+        if name.startswith((b"TAG", b"ID3", b"APET", b"LYRI")):
+            return True
+        if name in (*_FORMS, b"data", b"SSND", b".snd") or not re.fullmatch(rb"[\w ]{4}", name):
+            return False
+        begin += 8 + length + length % 2
+    return True
+
+
+def _mended_ogg(content: mmap.mmap, begin: int) -> mmap.mmap | None:
+    """Check the pages of an Ogg file from a byte on, and mark the last one as such."""
+    last, goes_on = begin, False
+    while (at := content.find(b"OggS", begin)) >= 0:
+        head = content[at : at + 27]
+        table = content[at + 27 : at + 27 + head[26]] if len(head) == 27 else b""
+        if len(head) < 27 or len(table) < head[26]:
+            raise BadAudioError("is truncated: at least 27 bytes of its audio are missing")
+        first_of_stream = bool(head[5] & 2)
+        if first_of_stream and goes_on:
+            raise BadAudioError(JOINED)
+        goes_on = goes_on or not first_of_stream
+        last, begin = at, at + 27 + len(table) + sum(table)
+    if begin > len(content):
+        raise BadAudioError(f"is truncated: at least {begin - len(content)} bytes of its audio are missing")
+    if content[last + 5] & 4:
         return None
-    # The tag is a frame of the first one's kind at its ninth bit rate, large enough for it in every version.
-    header = bytearray(content[frames[0] : frames[0] + 4])
-    header[1] |= 1
-    header[2] = header[2] & 0x0D | 0x90
-    length = _frame_bytes(header, 0)
-    tag = bytes(header) + bytes(_side_bytes(header)) + b"Xing" + struct.pack(">2I", 1, len(frames))
-    return io.BytesIO(tag.ljust(length, b"\0") + content[frames[0] :])
+    content[last + 5] |= 4
+    content[last + 22 : last + 26] = bytes(4)
+    content[last + 22 : last + 26] = struct.pack("<I", _ogg_checksum(content[last:begin]))
+    return content
 
 
-def _id3_bytes(head: bytes) -> int:
-    """Return the length of the ID3v2 tag at the start of a file."""
-    if head[:3] != b"ID3":
-        return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+def _ogg_checksum(page: bytes) -> int:
+    """Return the CRC-32 of an Ogg page: the polynomial of zlib's, its bits in the other order, without inversion."""
+    reversed_crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{reversed_crc:032b}"[::-1], 2)
 
 
-def _has_length_tag(frame: bytes) -> bool:
-    """Tell whether the first frame of an MP3 is a Xing or Info tag with the number of frames."""
-    tag = 4 + _side_bytes(frame) if _frame_bytes(frame, 0) else len(frame)
-    return frame[tag : tag + 4] in (b"Xing", b"Info") and bool(frame[tag + 7] & 1)
+class _FlacFrame(NamedTuple):
+    """The header of a FLAC frame: its number (of the frame, or of its first sample), its samples, what all frames share."""
+
+    number: int
+    samples: int
+    constant: bytes
 
 
-def _side_bytes(header: bytes | bytearray) -> int:
-    """Return the length of the side information after a frame header."""
-    mono, first_version = header[3] >> 6 == 3, header[1] >> 3 & 3 == 3
-    return (17 if mono else 32) if first_version else (9 if mono else 17)
+def _mended_flac(content: mmap.mmap, begin: int, whole: bool) -> mmap.mmap | None:
+    """Check the number of samples in the header of a FLAC file with the last frame."""
+    information = begin + 8
+    at, is_last = begin + 4, 0
+    while not is_last and at + 4 <= len(content):
+        is_last = content[at] & 0x80
+        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
+    if whole and re.compile(rb"fLaC[\x00\x80]\x00\x00\x22").search(content, at):
+        raise BadAudioError(JOINED)
+    first = _flac_frame(content, at)
+    if first is None:
+        return None
+    last, end = None, len(content)
+    while last is None and (end := content.rfind(b"\xff", max(at, len(content) - 2**20), end)) >= 0:
+        last = _flac_frame(content, end)
+        if last and last.constant != first.constant:
+            last = None
+    if last is None:
+        return None
+    by_sample = first.constant[0] & 1
+    samples = last.number * (1 if by_sample else first.samples) + last.samples
+    field = int.from_bytes(content[information + 10 : information + 18], "big")
+    told = field & (2**36 - 1)
+    if samples <= told:
+        return None
+    content[information + 10 : information + 18] = (field - told + samples).to_bytes(8, "big")
+    return content
 
 
-def _frame_bytes(content: bytes | bytearray, begin: int) -> int:
-    """Return the length of the MPEG layer III frame at a byte, 0 where there is none."""
-    header = content[begin : begin + 4]
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version, rate, hertz = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or rate in (0, 15) or hertz == 3:
-        return 0
-    bits = 1000 * _KBIT[3 if version == 3 else 2][rate - 1]
-    return (144 if version == 3 else 72) * bits // _HERTZ[version][hertz] + (header[2] >> 1 & 1)
+def _flac_frame(content: mmap.mmap, at: int) -> _FlacFrame | None:
+    """Return the header of the FLAC frame at a byte, None where there is none."""
+    head = content[at : at + 16].ljust(16, b"\0")
+    code, rate, ones = head[2] >> 4, head[2] & 15, 8 - (head[4] ^ 0xFF).bit_length()
+    if head[0] != 0xFF or head[1] & 0xFE != 0xF8 or head[3] & 1 or code == 0 or rate == 15 or ones in (1, 8):
+        return None
+    number, end = head[4] & 0x7F >> ones, 4 + max(ones, 1)  # coded as UTF-8 codes a letter
+    for byte in head[5:end]:
+        number = number << 6 | byte & 0x3F
+    written = {6: 1, 7: 2}.get(code, 0)
+    if written:
+        samples = int.from_bytes(head[end : end + written], "big") + 1
+    else:
+        samples = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
+    end += written + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if _flac_checksum(head[:end]) != head[end]:
+        return None
+    return _FlacFrame(number, samples, bytes((head[1], rate, head[3] & 0x0E)))
 
 
-def _mp3_frames(content: bytes) -> Iterator[int]:
-    """Yield the first byte of each whole frame of an MP3; bytes between frames are ignored."""
-    begin = 0
-    while (length := _frame_bytes(content, begin)) or (begin := _next_frame(content, begin)) >= 0:
-        if length and begin + length <= len(content):
-            yield begin
-        begin += length
-
-
-def _next_frame(content: bytes, begin: int) -> int:
-    """Return the first byte of the next two frames in a row, -1 where there are none."""
-    while (begin := content.find(b"\xff", begin + 1)) >= 0:
-        length = _frame_bytes(content, begin)
-        if length and _frame_bytes(content, begin + length):
-            return begin
-    return -1
+def _flac_checksum(head: bytes) -> int:
+    """Return the CRC-8 of a frame header, polynomial 0x07."""
+    value = 0
+    for byte in head:
+        value ^= byte
+        for _ in range(8):
+            value = value << 1 ^ (0x107 if value & 0x80 else 0)
+    return value

@@ -2,14 +2,15 @@
 
 Conventions
 -----------
-- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them. Channels are averaged, or one is heard alone;
-  soxr "HQ" resamples.
+- Formats: wav, flac, ogg, opus, mp3, aiff and au, as libsndfile reads them, once `marble.audio.containers` and
+  `marble.audio.mp3` have compared header and file. Channels are averaged unless one is chosen; soxr "HQ" resamples.
 - A file is read and resampled in blocks, so memory holds its waveform at the wanted rate and little else. soxr's stream
   gives what it gives for the whole at once, bit by bit.
 - A waveform is float32, nominally in [-1, 1]; nothing is normalised.
 - A file is *bad*, with a reason in words, when it is missing, unreadable, empty, no audio, wrongly named (mp3 data in a
-  .wav), truncated, without samples, not finite, silent (no sample above -100 dB), or of a rate outside `RATES`. Bad audio is
-  never repaired. The stop of a clip may lie up to 0.05 s after the end of its file, since annotations are rounded.
+  .wav), truncated, longer than its header tells, without samples, not finite, silent (no sample above -100 dB), of a rate
+  outside `RATES`, or when its channels cancel (their sum has less than `CANCELLED` of the energy of the loudest one). Samples
+  are never repaired. The stop of a clip may lie up to 0.05 s after the end of its file, since annotations are rounded.
 - Windows: consecutive pieces of a fixed length every `hop`; the rest after the last one is a shorter window of its own
   where it lasts at least `tail`. A clip shorter than one window is one window. Nothing is padded or wrapped.
 
@@ -25,12 +26,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
 import soxr
 
-from marble.audio.containers import missing_bytes, with_length
+from marble.audio import containers, mp3
+from marble.audio.containers import BadAudioError
 from marble.errors import reason
 
 VERSION = 1
@@ -48,16 +51,14 @@ EXTENSIONS = {
     ".snd": ("AU",),
 }
 SILENCE = 1e-5
+CANCELLED = 0.01  # of the energy of the loudest channel: 16 bit leave 1e-8 of antiphase channels, and 2e-3 of quiet ones
+Channels = Literal["mean", "left", "loudest"]
 RATES = range(1_000, 1_000_001)  # Hz; at 1 Hz a WAV of 2 kB would become gigabytes
 _OVERHANG = 0.05
 _UNKNOWN_FRAMES = 2**62
 _BLOCK = 2**20  # samples that are read at once
 # An MPEG frame may use up to 511 bytes of those before it (ISO 11172-3, main_data_begin): at most 16 frames of 1152 samples.
 _MP3_LEAD = 16 * 1152
-
-
-class BadAudioError(Exception):
-    """Audio that must not be used; its text is the reason, worded to follow the path."""
 
 
 class _SoundFile(soundfile.SoundFile):
@@ -68,7 +69,9 @@ class _SoundFile(soundfile.SoundFile):
         return False
 
 
-def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
+def load(
+    path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None, channels: Channels = "mean"
+) -> np.ndarray:
     """Return the excerpt of a file between two times as a mono waveform.
 
     Args:
@@ -76,6 +79,7 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
         sample_rate: of the result, in Hz.
         start: in seconds.
         stop: in seconds; None is the end of the file.
+        channels: which are heard: the mean of all, the left (first) one, or the one with the most energy in the excerpt.
 
     Returns:
         float32[N], at `sample_rate`.
@@ -83,27 +87,37 @@ def load(path: Path, sample_rate: int, start: float = 0.0, stop: float | None = 
     Raises:
         BadAudioError: with the reason.
     """
-    return np.concatenate(list(blocks(path, sample_rate, start, stop)))
+    return np.concatenate(list(blocks(path, sample_rate, start, stop, channels)))
 
 
 def blocks(
-    path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None, channel: int | None = None
+    path: Path, sample_rate: int, start: float = 0.0, stop: float | None = None, channels: Channels | int = "mean"
 ) -> Iterator[np.ndarray]:
     """Yield the waveform of `load` in pieces, whose sum does not depend on where they are cut.
+
+    A whole number for `channels` is that of one channel, modulo how many there are.
 
     A `channel` is the number, modulo that of the channels, of the one that is heard instead of their mean.
 
     Raises:
         BadAudioError: with the reason, perhaps after some pieces, which then must not be used.
     """
-    with _open(path) as file:
+    loudest = _loudest(path, start, stop) if channels == "loudest" else 0
+    with _open_until(path, stop) as file:
+        channel = channels % file.channels if isinstance(channels, int) else loudest
         rate, (begin, end) = file.samplerate, _excerpt(file, start, stop)
         stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ") if rate != sample_rate else None
         peak, length, read = np.float32(0), 0, begin
+        energies, energy_of_sum = np.zeros(file.channels), 0.0
         for samples in _read(file, begin, end):
             read += len(samples)
             with np.errstate(over="ignore", invalid="ignore"):
-                mono = samples.mean(axis=1, dtype=np.float32) if channel is None else samples[:, channel % file.channels].copy()
+                if channels == "mean":
+                    mono = samples.mean(axis=1, dtype=np.float32)
+                    energies += _energies(samples)
+                    energy_of_sum += _energies(mono[:, None])[0] * file.channels**2
+                else:
+                    mono = np.ascontiguousarray(samples[:, channel])
             peak = np.maximum(peak, np.abs(mono).max())  # NaN where one is NaN
             if stream:
                 mono = stream.resample_chunk(mono, last=read == end)
@@ -111,11 +125,26 @@ def blocks(
             yield mono
     if not np.isfinite(peak):
         raise BadAudioError("holds samples that are not finite numbers")
+    if energy_of_sum < CANCELLED * energies.max():
+        raise BadAudioError(
+            "is next to silent in the mono mix, since its channels cancel (--set audio.channels=left hears one of them)"
+        )
     if peak < SILENCE:
-        heard = "the mono mix" if channel is None else f"channel {channel % file.channels + 1}"
-        raise BadAudioError(f"is silent (no sample of {heard} above -100 dB)")
+        heard = "mono mix" if channels == "mean" else f"channel {channel + 1}"
+        raise BadAudioError(f"is silent (no sample of the {heard} above -100 dB)")
     if not length:
         raise BadAudioError(f"is too short: it holds {end - begin} samples at {rate} Hz, and none at {sample_rate} Hz")
+
+
+def _loudest(path: Path, start: float, stop: float | None) -> int:
+    """Return the number of the channel with the most energy in an excerpt, the first of equal ones."""
+    with _open_until(path, stop) as file:
+        return int(sum(_energies(samples) for samples in _read(file, *_excerpt(file, start, stop))).argmax())
+
+
+def _energies(samples: np.ndarray) -> np.ndarray:
+    """Return the energy of each channel, float64[channels], of float32[N, channels]."""
+    return np.einsum("nc,nc->c", samples, samples).astype(np.float64)
 
 
 def seconds(path: Path) -> float:
@@ -124,7 +153,7 @@ def seconds(path: Path) -> float:
     Raises:
         BadAudioError: with the reason.
     """
-    with _open(path) as file:
+    with _open(path, whole=False) as file:
         return file.frames / file.samplerate
 
 
@@ -184,28 +213,36 @@ def _read(file: soundfile.SoundFile, begin: int, end: int) -> Iterator[np.ndarra
         raise BadAudioError(f"is corrupt or truncated ({error.error_string.strip(' .')})") from error
 
 
-def _open(path: Path) -> soundfile.SoundFile:
+def _open_until(path: Path, stop: float | None) -> soundfile.SoundFile:
+    """Open a file of which an excerpt up to some time, in seconds, is wanted; what lies after it is not looked at."""
+    file = _open(path, whole=stop is None)
+    if stop is None or round(stop * file.samplerate) <= file.frames:
+        return file
+    file.close()
+    return _open(path, whole=True)
+
+
+def _open(path: Path, *, whole: bool) -> soundfile.SoundFile:
+    """Open a file, mended where its header is wrong; `whole` is that of `marble.audio.containers.mended`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise BadAudioError("is not a file")
         if not status.st_size:
             raise BadAudioError("is an empty file")
-        with path.open("rb"):
-            pass
+        file = _sound_file(containers.mended(path, whole=whole) or os.fsencode(path))
+        try:
+            _refuse_what_libsndfile_accepts(path, file)
+            content = mp3.mended(path, whole=whole) if file.format == "MP3" else None
+        except BadAudioError:
+            file.close()
+            raise
     except OSError as error:
         raise BadAudioError(f"cannot be read ({reason(error)})") from error
-    file = _sound_file(os.fsencode(path))
-    try:
-        _refuse_what_libsndfile_accepts(path, file)
-        mended = with_length(path, file.format)
-    except BadAudioError:
-        file.close()
-        raise
-    if mended is None:
+    if content is None:
         return file
     file.close()
-    return _sound_file(mended)
+    return _sound_file(content)
 
 
 def _sound_file(source: bytes | io.BytesIO | mmap.mmap) -> soundfile.SoundFile:
@@ -222,13 +259,12 @@ def _refuse_what_libsndfile_accepts(path: Path, file: soundfile.SoundFile) -> No
         raise BadAudioError("is not audio that libsndfile reads, or is corrupt")
     if expected and file.format not in expected:
         raise BadAudioError(f"is wrongly named: it holds {file.format} data")
+    if not any(file.format in formats for formats in EXTENSIONS.values()):
+        raise BadAudioError(f"holds {file.format} data, which marble does not read: convert it to wav or flac")
     if file.frames >= _UNKNOWN_FRAMES:
         raise BadAudioError("does not tell its length, since it was streamed: write it again with the tool of its format")
     if file.samplerate not in RATES:
         raise BadAudioError(f"has a rate of {file.samplerate:,} Hz, which is none of audio ({RATES[0]:,} to {RATES[-1]:,} Hz)")
-    missing = missing_bytes(path, file.format)
-    if missing > 0:
-        raise BadAudioError(f"is truncated: at least {missing} bytes of its audio are missing")
 
 
 def promised_formats(path: Path) -> tuple[str, ...]:

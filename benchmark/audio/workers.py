@@ -29,7 +29,7 @@ from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from marble.audio.decode import BadAudioError, blocks
+from marble.audio.decode import BadAudioError, Channels, blocks
 from marble.cores import usable_cores
 from marble.errors import MarbleError, one_line
 from marble.files import readable
@@ -41,13 +41,13 @@ WAITING_BYTES = 2**29
 
 
 class Request(NamedTuple):
-    """One excerpt to decode: times in seconds, rate in Hz, `channel` as in `marble.audio.decode.blocks`."""
+    """One excerpt to decode: times in seconds, rate in Hz, channels as in `marble.audio.decode.blocks`."""
 
     path: Path
     sample_rate: int
     start: float
     stop: float | None
-    channel: int | None = None
+    channels: Channels | int = "mean"
 
 
 def spare_cores() -> int:
@@ -206,9 +206,9 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
-def decode(path: str, sample_rate: int, start: float, stop: float | None, channel: int | None) -> Iterator[np.ndarray]:
+def decode(path: str, sample_rate: int, start: float, stop: float | None, channels: Channels | int) -> Iterator[np.ndarray]:
     """Answer a `Request`; see `marble.audio.decode.blocks`."""
-    return blocks(Path(path), sample_rate, start, stop, channel)
+    return blocks(Path(path), sample_rate, start, stop, channels)
 
 
 def serve(function: str) -> None:

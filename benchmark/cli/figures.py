@@ -23,12 +23,12 @@ def heatmap(results: ResultsDir = Path("results")) -> None:
         )
 
 
-def draw_heatmaps(root: Path, upstreams: Container[str] | None = None) -> bool:
+def draw_heatmaps(root: Path, identities: Container[str] | None = None) -> bool:
     """Draw one heatmap for each upstream and protocol, print its paths, and return whether there are any results.
 
     Args:
         root: the folder of all results.
-        upstreams: draw only the outdated heatmaps of these; None draws all heatmaps.
+        identities: draw only the outdated heatmaps that show one of these results; None draws all heatmaps.
 
     Raises:
         MarbleError: there is no such folder, or a figure cannot be written.
@@ -39,7 +39,7 @@ def draw_heatmaps(root: Path, upstreams: Container[str] | None = None) -> bool:
     groups = choose_results(read_all(root))
     for stem, group in groups.items():
         path = root / stem.with_name(f"heatmap-{stem.name}")
-        if upstreams is None or (group[0].upstream.name in upstreams and _stale(path, root, group)):
+        if identities is None or (any(result.identity in identities for result in group) and _stale(path, root, group)):
             from marble.results.figures import heatmap, save_figure
 
             for written in save_figure(heatmap(group), path):

@@ -9,7 +9,7 @@ import typer
 
 from marble.cli.console import CacheDir, Json, ResultsDir, print_json, print_rows, reporter, stdout, tell
 from marble.cli.figures import draw_heatmaps
-from marble.errors import MarbleError
+from marble.errors import MarbleError, named_once
 
 if TYPE_CHECKING:
     from marble.jobs.many import Outcome
@@ -64,20 +64,22 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
         outcomes.append(outcome)
         if outcome.result and not as_json:
             stdout().print(result_table(outcome.result))
-        for clip in outcome.result.bad_clips if outcome.result else []:
-            tell(f"bad clip: {clip.path} {clip.reason}")
+        for line in named_once((clip.path, clip.reason) for clip in outcome.result.bad_clips) if outcome.result else []:
+            tell(f"bad clip: {line}")
         if outcome.complaint:
             word = "error" if outcome.failed else "left out"
             tell(f"{word}: {outcome.upstream} on {outcome.task}: {outcome.complaint}")
+    plans = [outcome.plan for outcome in outcomes if outcome.plan]
     if options["plan"]:
-        print_rows([outcome.plan for outcome in outcomes if outcome.plan], as_json)
+        if plans or as_json:
+            print_rows(plans, as_json)
     elif as_json:
         print_json([outcome.result.document() for outcome in outcomes if outcome.result])
     elif len(outcomes) > 1:
         stdout().print(outcome_table(outcomes))
-    if probed := {outcome.result.upstream.name for outcome in outcomes if outcome.result}:
+    if identities := {outcome.result.identity for outcome in outcomes if outcome.result}:
         try:
-            draw_heatmaps(options["results"], probed)
+            draw_heatmaps(options["results"], identities)
         except MarbleError as error:  # the runs themselves are done
             tell(f"warning: no heatmap is drawn, since {error}")
     failed, runs = sum(outcome.failed for outcome in outcomes), sum(outcome.in_marble for outcome in outcomes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from marble.audio.workers import Request, WorkerPool
 from marble.data.leakage import crossing_recordings
 from marble.data.prepare import state
-from marble.errors import MarbleError
+from marble.errors import MarbleError, named_once
 from marble.files import file_hashes, readable
 from marble.progress import Reporter
 from marble.task import SPLITS, Clip, Task
@@ -74,9 +74,11 @@ def _audio(clips: Sequence[Clip], workers: int | None, reporter: Reporter) -> Fi
     with WorkerPool(workers) as pool, reporter.stage("decode", len(requests), "clips") as advance:
         for request, answer in zip(requests, pool.map(requests), strict=True):
             if isinstance(answer, Exception):
-                bad.append(f"{readable(request.path)} {answer}")
+                bad.append((readable(request.path), str(answer)))
             advance(1)
-    return Finding("audio", not bad, f"{len(requests) - len(bad):,} of {len(requests):,} clips can be decoded", tuple(bad))
+    return Finding(
+        "audio", not bad, f"{len(requests) - len(bad):,} of {len(requests):,} clips can be decoded", tuple(named_once(bad))
+    )
 
 
 def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble.audio.decode import BadAudioError
+from marble.audio.decode import BadAudioError, Channels
 from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError
 from marble.features.cache import Space
@@ -51,6 +51,7 @@ class Excerpt:
     path: Path
     start: float
     stop: float | None
+    channels: Channels = "mean"
 
 
 @dataclass
@@ -182,7 +183,7 @@ class _Encoder:
     def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[_Piece]:
         """Yield the windows and note the number of windows of each good clip."""
         rate, shortest = self.upstream.info.sample_rate, shortest_input(self.upstream.info)
-        requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop) for excerpt in shard]
+        requests = [Request(excerpt.path, rate, excerpt.start, excerpt.stop, excerpt.channels) for excerpt in shard]
         for clip, waveform in enumerate(self.pool.map(requests)):
             self.on_clip(shard[clip].key)
             if isinstance(waveform, BadAudioError):

@@ -100,8 +100,12 @@ def shortest_input(info: UpstreamInfo) -> int:
     return math.ceil(info.min_seconds * info.sample_rate)
 
 
-def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -> dict[str, object]:
+def describe_space(
+    upstream: Upstream, windows: Windows, reduction: Reduction, channels: audio.Channels = "mean"
+) -> dict[str, object]:
     """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
+
+    The mean of the channels, which is the default, is not written into it.
 
     Raises:
         MarbleError: the class of an upstream from outside marble has no source file.
@@ -119,6 +123,8 @@ def describe_space(upstream: Upstream, windows: Windows, reduction: Reduction) -
         "reduction": reduction.name,
         "precision": upstream.precision,
     }
+    if channels != "mean":
+        description["channels"] = channels
     if not owner.__module__.startswith("marble."):
         description["class"] = f"{owner.__module__}:{owner.__qualname__}"
         try:

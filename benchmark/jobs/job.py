@@ -167,7 +167,8 @@ class Job:
     def excerpts(self) -> list[Excerpt]:
         """The excerpts whose features are needed."""
         return [
-            Excerpt(key, clip.path, clip.start, clip.stop) for clip, key in zip(self.data.clips, self.data.keys, strict=True)
+            Excerpt(key, clip.path, clip.start, clip.stop, self.protocol.audio.channels)
+            for clip, key in zip(self.data.clips, self.data.keys, strict=True)
         ]
 
     @property
@@ -266,7 +267,7 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
     windows = resolve_windows(protocol.windows, data.task.window, upstream)
     reduction = REDUCTIONS[protocol.pooling]
     cache = FeatureCache(Path(options.cache_dir or home() / "cache"))
-    space = cache.space(describe_space(upstream, windows, reduction))
+    space = cache.space(describe_space(upstream, windows, reduction, protocol.audio.channels))
     if not space.size()[0] and cache.older(info.name):
         reporter.say(
             f"The cache holds features of {info.name} that an older marble wrote and this one does not read: "

@@ -80,6 +80,11 @@ class Journal:
                 self.reporter.say(f"{self.folder / LOG}: line {number} is damaged and left out.")
         return "".join(kept)
 
+    @property
+    def refused(self) -> int:
+        """The number of names in ``refused.csv``, whichever process or earlier training wrote them."""
+        return max(0, sum(1 for row in csv.reader(_whole_lines(self.folder / REFUSED)) if row) - 1)
+
     def refuse(self, refused: dict[str, str]) -> None:
         """List refused audio that is not listed yet, each with the reason."""
         rows = [(name, reason) for name, reason in refused.items() if name not in self._named]

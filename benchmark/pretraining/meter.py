@@ -63,8 +63,11 @@ class Meter:
         totals = self.state.totals
         totals[name] = totals[name].to(value.device) + value if name in totals else value
 
-    def line(self, recipe: Recipe, loader: Loader, peak: float) -> dict[str, Any]:
-        """Return a line of the log and reset the meter; `peak` is the device's `matrix_rate`."""
+    def line(self, recipe: Recipe, loader: Loader, refused: int, peak: float) -> dict[str, Any]:
+        """Return a line of the log, with the number of segments refused so far, and reset the meter.
+
+        `peak` is the device's `matrix_rate`.
+        """
         seconds = time.monotonic() - self._began
         line = {"step": self.state.step} | self._means()
         line["learning_rate"] = recipe.learning_rate(self.state.step - 1)
@@ -72,7 +75,7 @@ class Meter:
         line["audio_per_second"] = self._clips * recipe.seconds / seconds
         line["waiting"] = loader.waited / seconds
         line["flop_share"] = (self.state.flops or 0) * self._steps / seconds / peak
-        line["refused"] = len(loader.refused)
+        line["refused"] = refused
         loader.waited = 0.0
         self.state.totals = {}
         self._began, self._clips, self._steps = time.monotonic(), 0, 0

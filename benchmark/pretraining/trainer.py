@@ -158,7 +158,7 @@ class Trainer:
                 stop, finished = self._stop_signal(), state.step == self.recipe.steps
                 diverged = state.skipped_in_a_row >= MAX_SKIPPED
                 if state.step % self.log_every == 0 or finished:
-                    self._log(self.meter.line(self.recipe, loader, peak))
+                    self._log(self.meter.line(self.recipe, loader, self.journal.refused, peak))
                 if state.step % self.checkpoint_every == 0 or finished or stop or diverged:
                     last = checkpoint.save(state, self.recipe, self.folder, self.about, self.reporter)
                     if self.rank == 0 and not (stop or diverged):

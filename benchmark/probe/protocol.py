@@ -14,13 +14,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
+from marble.audio.decode import Channels
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows
 from marble.probe.settings import Probe
 from marble.registry import protocols
 from marble.settings import STRICT, change, validated
+
+
+class Audio(BaseModel):
+    """What is heard of a file: its `channels` as in `marble.audio.decode.load`."""
+
+    model_config = STRICT
+    channels: Channels = "mean"
 
 
 def _known_pooling(name: str) -> str:
@@ -36,6 +44,7 @@ class Protocol(BaseModel):
         name: how the command line calls it.
         description: for people, and part of no result.
         by_task: settings that replace values for the task of this name; part of a result only by their effect.
+        audio: what is heard of a file; part of a document only where it is not the default.
         windows: how clips are cut.
         pooling: the reduction of each window; see `marble.features.reduction`.
         probe: the head and its training.
@@ -46,6 +55,7 @@ class Protocol(BaseModel):
     name: str
     description: str = Field(default="", exclude=True)
     by_task: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
+    audio: Audio = Audio()
     windows: Windows = Windows()
     pooling: Annotated[str, AfterValidator(_known_pooling)] = "mean"
     probe: Probe = Probe()
@@ -54,6 +64,10 @@ class Protocol(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return everything that decides numbers; see `Probe.identity`."""
         return self.model_dump(mode="json") | {"probe": self.probe.identity()}
+
+    @model_serializer(mode="wrap")
+    def _without_default_audio(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if key != "audio" or self.audio != Audio()}
 
     @property
     def label(self) -> str:
@@ -169,8 +183,8 @@ def load_protocol(name: str, settings: Sequence[str] = (), task: str = "") -> Pr
     """
     preset = protocols.load(name, Protocol)
     document = preset.model_dump()
-    parts = {part: document[part] for part in ("windows", "pooling", "probe")}
-    keys = [f"{part}.{field}" for part in ("windows", "probe") for field in document[part]]
+    parts = {"audio": preset.audio.model_dump()} | {part: document[part] for part in ("windows", "pooling", "probe")}
+    keys = [f"{part}.{field}" for part in ("audio", "windows", "probe") for field in parts[part]]
     known = f"among {', '.join([*keys, 'pooling'])}"
     for setting in preset.by_task.get(task, ()):
         change(parts, setting, known)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marble.errors import MarbleError
 from marble.files import home, user_path
+from marble.hub import hub_answers
 from marble.task import SPLITS
 from marble.tasks.splits import ALIASES
 
@@ -77,10 +78,11 @@ def _from_hub(name: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")
+    cached = not hub_answers(offline=offline)
     try:
-        folder = snapshot_download(repository, repo_type="dataset", revision=revision or None, local_files_only=offline)
+        folder = snapshot_download(repository, repo_type="dataset", revision=revision or None, local_files_only=cached)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = "it cannot be reached" if cached and not offline else str(error).strip().splitlines()[0]
         raise MarbleError(
             f"hf:{name} is no folder here and cannot be had from the Hugging Face hub ({reason}): check the name, or fetch it "
             "where there is a network and give --manifest its folder."

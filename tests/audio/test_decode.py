@@ -11,7 +11,6 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marble.audio import containers as headers
 from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError, load
 
@@ -70,18 +69,6 @@ def chunk(name: bytes, content: bytes) -> bytes:
 def noise(samples: int = RATE) -> np.ndarray:
     """int16[N], never silent."""
     return np.random.default_rng(0).integers(-9999, 9999, samples, dtype=np.int16)
-
-
-def untagged_mp3(folder: Path, mode: str, channels: int, rate: int = RATE) -> tuple[bytes, np.ndarray]:
-    """Return an MP3 without its length tag, and what decoding it with the tag gives."""
-    path = folder / "tagged.mp3"
-    with soundfile.SoundFile(
-        path, "w", rate, channels, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.5
-    ) as file:
-        loud = np.linspace(0.001, 1, rate)[:, None] ** 4 * np.random.default_rng(0).uniform(-0.9, 0.9, (rate, 1))
-        file.write(np.repeat(loud, channels, axis=1))
-    content = path.read_bytes()
-    return content[headers._frame_bytes(content, 0) :], load(path, rate)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -164,15 +151,10 @@ def test_a_truncated_file_is_bad(tmp_path, name, missing):
     path = write(tmp_path, name)
     content = path.read_bytes()
     path.write_bytes(content[: {"two thirds": len(content) // 3, "a tail": len(content) - 300, "one byte": -1}[missing]])
-    assert "truncated" in reason(path) or "corrupt" in reason(path)
-
-
-@pytest.mark.parametrize("name", ["take.ogg", "take.opus"])
-def test_an_ogg_file_that_ends_between_pages_is_bad(tmp_path, name):
-    path = write(tmp_path, name)
-    content = path.read_bytes()
-    path.write_bytes(content[: content.rindex(b"OggS")])
-    assert "truncated" in reason(path)
+    if missing == "one byte" and FORMATS[name][0] not in ("FLAC", "OGG", "MP3"):
+        assert RATE - 1 <= len(load(path, RATE)) <= RATE  # of such files nothing else is missing, see test_containers
+    else:
+        assert "truncated" in reason(path) or "corrupt" in reason(path)
 
 
 @pytest.mark.parametrize("suffix", sorted(audio.EXTENSIONS))
@@ -225,8 +207,6 @@ def test_samples_that_are_no_sound_are_bad(tmp_path):
     for value, expected in [(np.nan, "finite"), (np.inf, "finite"), (1e300, "finite"), (0.0, "silent"), (9e-6, "silent")]:
         soundfile.write(path, np.full((RATE, 2), value), RATE, subtype="DOUBLE")
         assert expected in reason(path)
-    soundfile.write(path, np.stack([noise() / 2**15, noise() / -(2**15)], axis=1), RATE, subtype="DOUBLE")
-    assert "silent" in reason(path)  # one channel undoes the other
     soundfile.write(path, np.full((10, 2), 3.0e38), RATE, subtype="FLOAT")
     assert "finite" in reason(path)  # each sample is, their sum is not
     soundfile.write(path, np.zeros((0, 2)), RATE)
@@ -236,6 +216,44 @@ def test_samples_that_are_no_sound_are_bad(tmp_path):
     assert reason(path, rate=8000) == "is too short: it holds 1 samples at 44100 Hz, and none at 8000 Hz"
     soundfile.write(path, np.full(RATE, 2e-5), RATE, subtype="FLOAT")
     assert len(load(path, RATE)) == RATE
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "DOUBLE", "MPEG_LAYER_III"])
+@pytest.mark.parametrize("loudness", [1.0, 0.003])
+def test_channels_that_cancel_are_bad(tmp_path, subtype, loudness):
+    tone = loudness * stereo()[:, :1]
+    path = tmp_path / ("a.mp3" if subtype == "MPEG_LAYER_III" else "a.wav")
+    soundfile.write(path, tone * [1, -1], RATE, subtype=subtype)
+    assert "its channels cancel" in reason(path)
+    soundfile.write(path, tone * [1, -0.8], RATE, subtype=subtype)  # a tenth of either is left
+    assert len(load(path, RATE)) == RATE
+
+
+@pytest.mark.parametrize("gains", [[1, 0], [0] * 7 + [1] + [0] * 200, [1, 1], [0.5, -0.01]])
+def test_silent_or_weak_channels_cancel_nothing(tmp_path, gains):
+    soundfile.write(tmp_path / "a.wav", stereo(0.1)[:, :1] * np.float32(gains), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load(tmp_path / "a.wav", RATE), stereo(0.1)[:, 0] * np.mean(gains), atol=1e-6)
+
+
+def test_one_channel_can_be_heard_alone(tmp_path):
+    path, (first, second) = tmp_path / "a.wav", stereo().T
+    soundfile.write(path, np.stack([second, -second, first], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(load(path, RATE, channels="left"), second)
+    np.testing.assert_array_equal(load(path, RATE, channels="loudest"), first)
+    np.testing.assert_array_equal(load(path, 24_000, 0.2, 0.4, "loudest"), soxr.resample(first[8820:17640], RATE, 24_000))
+    soundfile.write(path, np.where(np.arange(RATE)[:, None] < RATE // 2, [[0.5, 0.1]], [[0.1, 0.4]]), RATE, subtype="FLOAT")
+    assert load(path, RATE, 0.6, 0.7, "loudest").min() == np.float32(0.4)  # of the excerpt
+    soundfile.write(path, stereo() * [0, 1], RATE)
+    assert reason_of_left(path) == "is silent (no sample of the left channel above -100 dB)"
+    soundfile.write(path, first, RATE, subtype="FLOAT")
+    for channels in ("mean", "left", "loudest"):
+        np.testing.assert_array_equal(load(path, RATE, channels=channels), first)
+
+
+def reason_of_left(path: Path) -> str:
+    with pytest.raises(BadAudioError) as caught:
+        load(path, RATE, channels="left")
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("rate", [1, 999, 1_000_001])
@@ -272,13 +290,13 @@ def test_a_wav_without_samples_is_not_taken_for_a_streamed_one(tmp_path):
     assert reason(tmp_path / "a.wav") == "holds 0 samples"
 
 
-@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("cut", [0, 129])
 def test_chunks_around_the_samples_do_not_matter(tmp_path, cut):
     before = chunk(b"junk", b"odd") + chunk(b"bext", bytes(602)) + chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"marble"))
     content = wav(noise().tobytes(), before=before)
     (tmp_path / "a.wav").write_bytes(content[: len(content) - cut])
     if cut:
-        assert "truncated: at least 1 byte" in reason(tmp_path / "a.wav")
+        assert "truncated: at least 129 bytes" in reason(tmp_path / "a.wav")
     else:
         assert len(load(tmp_path / "a.wav", RATE)) == RATE
         (tmp_path / "a.wav").write_bytes(wav(noise().tobytes(), before=before, after=chunk(b"cart", bytes(99))))
@@ -292,47 +310,8 @@ def test_both_byte_orders(tmp_path, container, endian):
     path = path.with_suffix(".aiff") if container == "AIFF" else path
     soundfile.write(path, noise(), RATE, format=container, subtype="PCM_16", endian=endian)
     np.testing.assert_array_equal(load(path, RATE), noise() / np.float32(2**15))
-    path.write_bytes(path.read_bytes()[:-5])
+    path.write_bytes(path.read_bytes()[:-130])
     assert "truncated" in reason(path)
-
-
-def test_a_flac_that_was_streamed_without_a_length_says_so(tmp_path):
-    path = write(tmp_path, "take.flac")
-    content = bytearray(path.read_bytes())
-    content[21] &= 0xF0  # the total number of samples: 36 bits of STREAMINFO
-    content[22:26] = bytes(4)
-    path.write_bytes(content)
-    assert "does not tell its length" in reason(path)
-
-
-@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
-@pytest.mark.parametrize(("channels", "rate"), [(1, 44_100), (2, 44_100), (1, 22_050), (2, 8_000)])
-def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path, mode, channels, rate):
-    bare, tagged = untagged_mp3(tmp_path, mode, channels, rate)
-    path = tmp_path / "bare.mp3"
-    waveforms = []
-    for before, after in [
-        (b"", b""),
-        (b"", b"TAG" + bytes(125)),
-        (b"ID3\x03\0\0\0\0\x40\0" + bytes(8192), b""),
-        (b"", b"APETAGEX" + bytes(50)),
-    ]:
-        path.write_bytes(before + bare + after)
-        waveforms.append(load(path, rate))
-        np.testing.assert_array_equal(waveforms[-1], waveforms[0])
-        cut = waveforms[0][round(0.5 * rate) : round(0.8 * rate)]
-        np.testing.assert_allclose(load(path, rate, 0.5, 0.8), cut, rtol=0, atol=1e-6)
-    # The tag also tells how many samples the encoder put before and after; without it they stay.
-    offsets = range(len(waveforms[0]) - len(tagged) + 1)
-    assert min(np.abs(waveforms[0][offset : offset + len(tagged)] - tagged).max() for offset in offsets) < 1e-6
-
-
-def test_junk_inside_an_mp3_ends_nothing(tmp_path):
-    bare, _ = untagged_mp3(tmp_path, "VARIABLE", 1)
-    starts = list(headers._mp3_frames(bare))
-    half = starts[len(starts) // 2]
-    content = bare[:half] + b"junk \xff\xfb" + bytes(700) + bare[half:]
-    assert len(list(headers._mp3_frames(content))) == len(starts)
 
 
 def test_a_name_that_is_no_utf8(tmp_path):

@@ -123,6 +123,22 @@ def test_bad_clips_are_named_and_the_status_tells(tones, tmp_path):
     assert "1 bad clip was left out" in refused.stderr
 
 
+def test_a_bad_file_is_named_once_with_the_number_of_its_excerpts(tones, tmp_path):
+    (tones / "low/text.wav").write_text("no audio")
+    rows = [f"{label}/{take}.wav,0,,{label}" for label in ("low", "middle", "high") for take in range(8)]
+    rows += [f"low/text.wav,{start},{start + 0.1:.1f},low" for start in range(9)] + ["high/0.wav,7,8,high"]
+    (tones / "excerpts.csv").write_text("\n".join(["path,start,stop,label", *rows]) + "\n")
+    done = invoke("run", "--upstream", "constant", "--task", f"table:{tones}/excerpts.csv", "--results", tmp_path, *QUICK)
+    assert sorted(line for line in done.stderr.splitlines() if line.startswith("bad clip")) == [
+        f"bad clip: {tones}/high/0.wav is 0.30 s long and ends before the clip from 7 s to 8 s",
+        f"bad clip: {tones}/low/text.wav is not audio that libsndfile reads, or is corrupt (first of 9 clips of it)",
+    ]
+    assert "10 bad clips were left out" in done.stderr
+    done = invoke("data", "verify", f"table:{tones}/excerpts.csv")
+    assert done.stdout.count("text.wav is not audio") == 1
+    assert "corrupt (first of 9 clips of it)" in done.stdout
+
+
 def test_a_result_that_cannot_be_read_is_named_and_stops_nothing(tones, tmp_path):
     """Names are written as they are: no emoji, no markup."""
     folder = tones.rename(tones.with_name("guitar[b]"))
@@ -152,6 +168,10 @@ def test_a_run_draws_only_what_it_changed(tones, tmp_path):
     assert heatmaps("constant", "--limit", "3") == ["constant"] * 2
     (tmp_path / "constant").joinpath(next((tmp_path / "constant").glob("*.svg")).name).unlink()
     assert heatmaps("constant,fbank-chroma") == ["constant"] * 2
+    for figure in (tmp_path / "constant").glob("heatmap-*"):
+        figure.unlink()
+    assert heatmaps("constant") == ["constant"] * 2  # that of the other limit is no work of this run
+    assert len(list((tmp_path / "constant").glob("heatmap-*"))) == 2
 
 
 def test_a_full_disk_is_one_sentence(tones, tmp_path):

@@ -96,6 +96,8 @@ def test_a_plan_goes_on_where_a_task_fails(suite):
     assert not list(suite.glob("results*"))
     table = invoke(*words, *WORDS).stdout
     assert "encode_minutes" in table.replace("\n", "")
+    nothing = invoke("run", "--upstream", "constant", "--task", "gtzan", "--data-root", suite, "--plan", *WORDS)
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
 
 
 def test_a_manifest_is_the_source_of_every_task_it_is_given_with(suite, tones):

@@ -120,6 +120,23 @@ def test_nothing_is_encoded_twice_and_no_block_runs_that_nobody_asked_for(tones,
     assert upstream.clips == 48
 
 
+def test_channels_that_cancel_are_heard_one_by_one_where_that_is_asked(tones, tmp_path):
+    for path in (tones / "low").iterdir():
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, np.stack([0.5 * samples, -0.5 * samples], axis=1), rate)
+    with pytest.raises(BadClipsError, match=r"8 bad clips were left out, .* its channels cancel"):
+        marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
+    identities = set()
+    for channels in ("left", "loudest"):
+        settings = [*QUICK["settings"], f"audio.channels={channels}"]
+        result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, seeds=2, settings=settings)
+        assert (result.bad_clips, result.cost.clips_encoded) == ([], 24)
+        assert result.provenance.space["channels"] == channels
+        identities.add(result.identity)
+    assert len(identities) == 2
+    assert "channels" not in prepare("fbank-chroma", f"folder:{tones}", **QUICK).space.description
+
+
 def test_a_layer_alone_and_among_others_is_the_same(tones, tmp_path):
     task = f"folder:{tones}"
     alone = marble.run(Counting(), task, results=tmp_path, cache_dir=tmp_path / "one", layers="2", **QUICK)

@@ -257,6 +257,7 @@ def test_refused_segments_are_passed_over_and_named(make_trainer, small, in_memo
     assert json.loads((last / "training.json").read_text())["positions"] == [10]
     expected = ["audio,reason", '"broken, really.wav",is truncated', "segment 1,is silent", "segment 6,is silent"]
     assert (trainer.folder / "refused.csv").read_text().splitlines() == expected
+    assert json.loads((trainer.folder / "log.jsonl").read_text().splitlines()[-1])["refused"] == 3
     trainer = make_trainer("musicfm-tiny", "steps=2", upstream=small(), source=source)
     trainer.train(last)
     assert (trainer.folder / "refused.csv").read_text().splitlines() == expected

@@ -123,6 +123,15 @@ def test_a_setting_goes_before_what_a_preset_says_for_the_task_and_alone_stands_
     assert "by_task" not in protocol.model_dump()
 
 
+def test_the_channels_stand_in_a_document_only_where_they_are_chosen():
+    """So the identities of the default protocol are those from before there was a choice."""
+    assert "audio" not in load_protocol("marble").model_dump(mode="json")
+    assert load_protocol("marble", ["audio.channels=mean"]).audio == load_protocol("muq").audio
+    chosen = load_protocol("marble", ["audio.channels=left"])
+    assert chosen.model_dump(mode="json")["audio"] == {"channels": "left"}
+    assert chosen.label == "marble (audio.channels=left)"
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -137,6 +146,8 @@ def test_a_setting_goes_before_what_a_preset_says_for_the_task_and_alone_stands_
         "windows.seconds=0",
         "windows.seconds=inf",
         "windows.hop=nan",
+        "audio.channels=right",
+        "audio=left",
         "windows.tail=inf",
         "probe.learning_rates=1e-3,nan",
         "probe.learning_rates=inf",

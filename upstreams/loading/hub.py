@@ -19,6 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from marble.errors import MarbleError, one_line
 from marble.files import file_hash, user_path
+from marble.hub import hub_answers
 from marble.upstream import UpstreamInfo
 from marble.upstreams.network import NetworkUpstream
 
@@ -77,9 +78,10 @@ class Published:
         """
         if argument is None:
             cached = [try_to_load_from_cache(self.repository, name, revision=self.revision) for name in self.files]
-            # A complete cache is used without asking the hub, which takes half a minute to answer where there is no network.
-            offline = offline or all(isinstance(path, str) for path in cached)
-            return [self._from_hub(name, sha256, offline) for name, sha256 in self.files.items()]
+            asked = not offline and not all(isinstance(path, str) for path in cached)
+            answers = hub_answers(offline=not asked)
+            state = "the hub cannot be reached" if asked else "marble is offline"
+            return [self._from_hub(name, sha256, answers, state) for name, sha256 in self.files.items()]
         path = user_path(argument)
         weights, *others = self.files
         if not path.exists():
@@ -95,16 +97,16 @@ class Published:
         address = f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{name}"
         return f"{address} (licence {self.info.licence})"
 
-    def _from_hub(self, name: str, sha256: str | None, offline: bool) -> Path:
+    def _from_hub(self, name: str, sha256: str | None, answers: bool, state: str) -> Path:
+        """Return the path of a file in the hub's cache, downloaded if the hub answers; `state` says why it does not."""
         upstream = self.info.name
         remedy = (
-            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {upstream}:FOLDER, or bring it "
-            f"into {constants.HF_HUB_CACHE} with hf download {self.repository} {name} --revision {self.revision}"
+            f"fetch {self._where(name)} and put it into a folder FOLDER for --upstream {upstream}:FOLDER, or bring it into "
+            f"{constants.HF_HUB_CACHE} (HF_HOME moves it) with hf download {self.repository} {name} --revision {self.revision}"
         )
         try:
-            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=offline))
+            path = Path(hf_hub_download(self.repository, name, revision=self.revision, local_files_only=not answers))
         except LocalEntryNotFoundError as error:
-            state = "marble is offline" if offline else "the hub cannot be reached"
             raise MarbleError(f"{upstream} has no {name} in the Hugging Face cache and {state}: {remedy}.") from error
         except Exception as error:  # from the hub, the network or the disk
             raise MarbleError(f"{upstream} cannot download {name} ({one_line(error)}): {remedy}.") from error

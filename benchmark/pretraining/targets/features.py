@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marble.errors import MarbleError
+from marble.hub import hub_answers
 from marble.upstreams.nn.mel import DecibelMel
 from marble.upstreams.nn.patches import patches_of
 
@@ -128,8 +129,9 @@ def _encodec_encoder(weights: Path | None) -> nn.Module:
     except ImportError as error:
         raise MarbleError("Targets from EnCodec need transformers: pip install 'marble[encodec]'.") from error
     name, revision = (EncodecPatches.repository, EncodecPatches.revision) if weights is None else (str(weights), "main")
+    local = weights is not None or not hub_answers()
     try:
-        model = transformers.EncodecModel.from_pretrained(name, revision=revision, use_safetensors=True)
+        model = transformers.EncodecModel.from_pretrained(name, revision=revision, use_safetensors=True, local_files_only=local)
     except (OSError, ValueError) as error:
         where = f"https://huggingface.co/{EncodecPatches.repository}/tree/{EncodecPatches.revision}"
         raise MarbleError(

@@ -458,6 +458,7 @@ def test_a_download_that_breaks_off_is_one_sentence(tmp_path, monkeypatch):
         raise BrokenOff
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "hub_answers", lambda *, offline: True)
     monkeypatch.setattr(hub, "hf_hub_download", breaks_off)
     command = f"hf download OpenMuQ/MuQ-large-msd-iter model.safetensors --revision {MUQ.revision}"
     with pytest.raises(MarbleError, match=rf"muq cannot download model.safetensors \(BrokenOff.*{command}"):
@@ -477,6 +478,7 @@ def test_what_the_cache_holds_is_not_asked_of_the_hub(tmp_path, monkeypatch):
         return found(repository, name, revision=revision, local_files_only=True)
 
     monkeypatch.setattr(hub, "hf_hub_download", ask)
+    monkeypatch.setattr(hub, "hub_answers", lambda *, offline: not offline)
     assert source.locate(None, offline=False) == [snapshot / name for name in source.files]
     assert asked == [True, True]
     (snapshot / "model.ckpt").unlink()  # what is left may be of an older state, so both are asked for
