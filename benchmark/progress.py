@@ -45,9 +45,8 @@ class Reporter:
                 _Rate(unit),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console) as progress:
-                bar = progress.add_task(printable(title), total=total)
-                yield lambda steps: progress.advance(bar, steps)
+            with Progress(*columns, console=self.console, auto_refresh=False) as progress:  # a refreshing thread may not start
+                yield _Bar(progress, printable(title), total).advance
         else:
             yield _Lines(self, title, total, unit).advance
 
@@ -62,6 +61,22 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate in words."""
         return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
+
+
+class _Bar:
+    """A bar that is drawn again ten times a second, when it advances."""
+
+    def __init__(self, progress: Progress, title: str, total: float):
+        self.progress = progress
+        self.bar = progress.add_task(title, total=total)
+        self.last = time.monotonic()
+
+    def advance(self, steps: float) -> None:
+        """Count steps."""
+        self.progress.advance(self.bar, steps)
+        if time.monotonic() > self.last + 0.1:
+            self.last = time.monotonic()
+            self.progress.refresh()
 
 
 class _Lines:

@@ -20,7 +20,6 @@ import json
 import os
 import wave
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import cleandoc
 from pathlib import Path
@@ -34,6 +33,7 @@ from marble.files import atomic_folder, writing
 from marble.task import SPLITS, Clip, Split, Task
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
+from marble.threads import Threads
 
 Compose = Callable[[Split, int, Random], Piece]
 
@@ -112,7 +112,7 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Pa
 
     splits = [split for split in SPLITS for _ in range(sizes[split])]
     numbers = [number for split in SPLITS for number in range(sizes[split])]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+    with Threads(min(os.cpu_count() or 1, 8)) as threads:
         lines = list(threads.map(line, splits, numbers))
     (folder / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
