@@ -143,7 +143,7 @@ class WorkerPool:
                 status = process.returncode
                 if isinstance(error, MemoryError):
                     raise MarbleError(
-                        f"The waveform of {name} needs more memory than there is: free some, use fewer --workers, or cut the file."
+                        f"The waveform of {name} needs more memory than there is: free some, use fewer --workers, or cut it."
                     ) from error
             if self._closed:
                 break
