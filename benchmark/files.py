@@ -21,7 +21,6 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -29,8 +28,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from marble.cores import usable_cores
 from marble.errors import MarbleError, reason
+from marble.threads import Threads, usable_cores
 
 _T = TypeVar("_T")
 _COLUMNS = ("path", "stamp", "sha256", "checksum")
@@ -83,12 +82,15 @@ def file_hashes(paths: Iterable[Path], on_file: Callable[[], object] = lambda: N
         paths: the files. Each is read once, or not at all if unchanged since its last reading; an interrupt keeps the hashes
             that are finished.
         on_file: called after each file.
+
+    Raises:
+        MarbleError: a thread cannot be started.
     """
     paths = list(dict.fromkeys(paths))
     known = _remembered()
     fresh: list[tuple[str, ...]] = []
     hashes = {}
-    threads = ThreadPoolExecutor(min(8, usable_cores()))
+    threads = Threads(min(8, usable_cores()))
     try:
         for path, answer in zip(paths, threads.map(lambda path: _hash(path, known, fresh), paths), strict=True):
             hashes[path] = answer

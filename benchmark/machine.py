@@ -59,14 +59,6 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a failed allocation, by its type or, on a CPU and in CUDA's libraries, by its words."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    words = ("allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in words)
-
-
 def reset_memory_peak() -> None:
     """Reset `memory_peak` of the GPU; that of a process cannot be reset."""
     if torch.cuda.is_available():

@@ -45,15 +45,8 @@ class Reporter:
         elif self.console.is_terminal:
             pace = _Pace(total, unit)
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _PaceColumn(pace))
-            with Progress(*columns, console=self.console) as progress:
-                bar = progress.add_task(printable(title), total=total)
-
-                def advance(steps: float) -> None:
-                    """Count steps on the bar and in its words."""
-                    pace.advance(steps)
-                    progress.advance(bar, steps)
-
-                yield advance
+            with Progress(*columns, console=self.console, auto_refresh=False) as progress:  # a refreshing thread may not start
+                yield _Bar(progress, printable(title), pace).advance
         else:
             yield _Lines(self, title, total, unit).advance
 
@@ -95,6 +88,23 @@ class _PaceColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the words."""
         return Text(self.pace.words())
+
+
+class _Bar:
+    """A bar that is drawn again ten times a second, when it advances."""
+
+    def __init__(self, progress: Progress, title: str, pace: _Pace):
+        self.progress, self.pace = progress, pace
+        self.bar = progress.add_task(title, total=pace.total)
+        self.last = time.monotonic()
+
+    def advance(self, steps: float) -> None:
+        """Count steps on the bar and in its words."""
+        self.pace.advance(steps)
+        self.progress.advance(self.bar, steps)
+        if time.monotonic() > self.last + 0.1:
+            self.last = time.monotonic()
+            self.progress.refresh()
 
 
 class _Lines:

@@ -20,7 +20,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -30,9 +30,9 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from marble.audio.decode import BadAudioError, Channels, blocks
-from marble.cores import usable_cores
 from marble.errors import MarbleError, one_line
 from marble.files import readable
+from marble.threads import Threads, no_start, usable_cores
 
 _BLOCK = struct.Struct("<?q")
 # Bytes of waveforms that wait for their use. Beyond them only the clip that is wanted next is read on, so memory holds that
@@ -67,7 +67,7 @@ class WorkerPool:
     def __init__(self, workers: int | None = None, function: str = "marble.audio.workers:decode"):
         self.function = function
         self.workers = workers or spare_cores()
-        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="worker")
+        self._threads = Threads(self.workers, thread_name_prefix="worker")
         self._local = threading.local()
         self._processes: set[subprocess.Popen] = set()
         self._numbers = count()
@@ -99,10 +99,7 @@ class WorkerPool:
         """
         futures: deque[tuple[int, Future[np.ndarray | BadAudioError]]] = deque()
         for number, request in zip(self._numbers, requests, strict=False):
-            try:
-                futures.append((number, self._threads.submit(self._ask, number, request)))
-            except RuntimeError as error:
-                raise _no_start("thread", error) from error
+            futures.append((number, self._threads.submit(self._ask, number, request)))
             if len(futures) >= (ahead or 3 * self.workers):
                 yield self._result(*futures.popleft())
         while futures:
@@ -132,20 +129,24 @@ class WorkerPool:
             self._waiting[number] = self._waiting.get(number, 0) + size
 
     def _ask(self, number: int, request: Sequence[object]) -> np.ndarray | BadAudioError:
+        name = readable(request[0]) if isinstance(request[0], Path) else f"Segment {request[0]}"
         status = None
         for _ in range(2):
             process = self._worker()
             try:
                 return _answer(process, request, partial(self._wait_for_room, number))
-            except (BrokenPipeError, ConnectionResetError, EOFError):
+            except (BrokenPipeError, ConnectionResetError, EOFError, MemoryError) as error:
                 process.kill()
                 process.communicate()
                 self._processes.discard(process)
                 self._forget(number)
                 status = process.returncode
+                if isinstance(error, MemoryError):
+                    raise MarbleError(
+                        f"The waveform of {name} needs more memory than there is: free some, use fewer --workers, or cut it."
+                    ) from error
             if self._closed:
                 break
-        name = readable(request[0]) if isinstance(request[0], Path) else f"Segment {request[0]}"
         raise MarbleError(
             f"{name} ended two workers in a row (exit status {status}), as a rule for want of memory: free some or use fewer "
             "--workers, and run the same command again; if nothing helps, leave it out."
@@ -168,16 +169,9 @@ class WorkerPool:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError as error:
-            raise _no_start("process", error) from error
+            raise no_start("process", error) from error
         self._processes.add(process)
         return process
-
-
-def _no_start(what: str, error: Exception) -> MarbleError:
-    return MarbleError(
-        f"A {what} to decode audio cannot be started ({one_line(error)}), for want of memory or by a limit on processes "
-        "(ulimit -u): use fewer --workers, or raise the limit, and run the same command again."
-    )
 
 
 def _answer(

@@ -19,7 +19,7 @@ from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
 from marble.cli.pretrain import pretrain
 from marble.cli.run import run
-from marble.errors import MarbleError
+from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderb
 
 
 def main() -> None:
-    """Run the command line; a user's mistake or a failed write to stdout ends in one sentence and exit status 1."""
+    """Run the command line; a user's mistake, a failed write to stdout or a want of memory is one sentence and status 1."""
     warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")  # ty: ignore[invalid-assignment]
     warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
     try:
@@ -46,6 +46,11 @@ def main() -> None:
             app()
     except MarbleError as error:
         tell(f"error: {error}")
+        sys.exit(1)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        tell(f"error: {NO_MEMORY}")
         sys.exit(1)
 
 

@@ -5,25 +5,28 @@ Conventions
 - The content grows in ``.<name>.partial`` beside the file and is renamed when it is complete and its checksum is right.
 - An interrupted transfer continues where it ended (HTTP Range, If-Range) if the server still names the version that is kept in
   ``.<name>.version`` (its ETag, else its Last-Modified); a server without ranges or versions sends the file again.
-- A transfer is bounded: by the known size of the file, else by the length that the server names, else by `MOST_UNKNOWN` bytes;
-  and it is given up where a `WINDOW` of seconds brings fewer than `LEAST_RATE` bytes a second.
+- A transfer is bounded: by the known size of the file, else by the length that the server names, else by `MOST_UNKNOWN` bytes.
+- It is given up after `PATIENCE` seconds of waiting for the connection, for the whole head of an answer, or for the next
+  `LEAST_BYTES` of content. A link that loses packets may be silent for half of that, since TCP waits 1 + 2 + 4 + 8 s.
 - http and https alone, after redirects too; certificates are checked; nothing is decompressed.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from marble.errors import MarbleError
 from marble.files import has_checksum, partial_of, put_in_place, writing
@@ -31,9 +34,9 @@ from marble.progress import Reporter
 
 CHUNK = 1 << 18
 MOST_UNKNOWN = 8 * 2**30
-WINDOW = 60.0
-LEAST_RATE = 1000
-_TIMEOUT = 60.0
+PATIENCE = 30.0
+LEAST_BYTES = 30_000
+_MOST_AT_ONCE = 2**20  # bytes that bring no content: headers, and what frames and ends pieces of content
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -97,7 +100,7 @@ def _transfer(url: str, beside: Path, size: int | None, reporter: Reporter) -> N
     if begun > 0:
         headers |= {"Range": f"bytes={begun}-", "If-Range": known}
     request = Request(url, headers=headers)  # noqa: S310  (the scheme is checked above)
-    with _failures_explained(url, beside), build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
+    with _failures_explained(url, beside), build_opener(_Redirects, _Http, _Https).open(request, timeout=PATIENCE) as response:
         version = _version(response)
         length = response.headers.get("Content-Length") or ""
         total = int(length) if length.isdecimal() else 0
@@ -152,9 +155,75 @@ class _Redirects(HTTPRedirectHandler):
     """Follow redirects to http and https alone."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        """Return the request of a redirect, unless it leaves http and https."""
+        """Return the request of a redirect, unless it leaves http and https; what it says in its body is not read."""
         _refuse_scheme(newurl, req.full_url)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        further = super().redirect_request(req, fp, code, msg, headers, newurl)
+        fp.close()
+        return further
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes from a server, of which each allowance is `PATIENCE` seconds of waiting and `_MOST_AT_ONCE` bytes."""
+
+    def __init__(self, connection: socket.socket, stream: io.RawIOBase):
+        self._connection, self._stream = connection, stream
+        self.allow(f"no answer in {PATIENCE:g} s")
+
+    def allow(self, why: str) -> None:
+        """Begin an allowance; `why` is the reason where its time runs out."""
+        self._why, self._seconds, self._bytes = why, PATIENCE, _MOST_AT_ONCE
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:
+        """Read some bytes."""
+        if self._bytes <= 0:
+            raise OSError("its answer has no end")
+        began = time.monotonic()
+        try:
+            self._connection.settimeout(max(self._seconds, 1e-3))
+            count = self._stream.readinto(buffer)
+        except TimeoutError as error:
+            raise TimeoutError(self._why) from error
+        self._seconds -= time.monotonic() - began
+        self._bytes -= count or 0
+        return count
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer whose bytes are `incoming`."""
+
+    def __init__(self, connection: socket.socket, *arguments, **options):
+        super().__init__(connection, *arguments, **options)
+        self.incoming = _Incoming(connection, self.fp.detach())
+        self.fp = io.BufferedReader(self.incoming)
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Http(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        """Open an http address."""
+        return self.do_open(_Connection, req)
+
+
+class _Https(HTTPSHandler):
+    def https_open(self, req: Request) -> HTTPResponse:
+        """Open an https address."""
+        return self.do_open(_SecureConnection, req)
 
 
 def file_name(url: str) -> str:
@@ -170,16 +239,16 @@ def _version(response: HTTPResponse) -> str:
 
 def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
     """Yield the content as it arrives, as long as it arrives fast enough."""
-    began, count = time.monotonic(), 0
+    count = LEAST_BYTES
     with _failures_explained(url):
-        while chunk := response.read1(CHUNK):
-            yield chunk
+        while True:
+            if count >= LEAST_BYTES:
+                response.incoming.allow(f"fewer than {LEAST_BYTES:,} bytes in {PATIENCE:g} s")
+                count = 0
+            if not (chunk := response.read1(CHUNK)):
+                return
             count += len(chunk)
-            seconds = time.monotonic() - began
-            if seconds >= WINDOW:
-                if count < LEAST_RATE * seconds:
-                    raise TimeoutError(f"only {count / seconds:.0f} bytes a second arrive")
-                began, count = time.monotonic(), 0
+            yield chunk
 
 
 @contextmanager

@@ -27,12 +27,11 @@ from torch import Tensor
 
 from marble.audio.decode import BadAudioError, Channels
 from marble.audio.workers import Request, WorkerPool
-from marble.errors import MarbleError
+from marble.errors import MarbleError, is_out_of_memory
 from marble.features.cache import Space
 from marble.features.reduction import Reduction
 from marble.features.space import Windows, cut_windows, shortest_input
-from marble.files import locked
-from marble.machine import is_out_of_memory
+from marble.files import locked, readable
 from marble.upstream import Upstream
 
 SHARD_CLIPS = 64
@@ -161,7 +160,7 @@ class _Encoder:
         for batch in self._batches(self._pieces(shard, counts)):
             waveform = torch.from_numpy(np.stack([piece.samples for piece in batch]))
             begin = time.perf_counter()
-            rows = reduced_layers(self.upstream, waveform, layers, self.reduction)
+            rows = reduced_layers(self.upstream, waveform, layers, self.reduction, [shard[piece.clip].path for piece in batch])
             self.done.encoder_seconds += time.perf_counter() - begin
             for number, piece in enumerate(batch):
                 # Copies: what a batch leaves above its own large tensors keeps their memory from being used again.
@@ -225,7 +224,9 @@ class _Encoder:
 
 
 @torch.inference_mode()
-def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction) -> dict[int, np.ndarray]:
+def reduced_layers(
+    upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction, paths: Sequence[Path]
+) -> dict[int, np.ndarray]:
     """Encode a batch and reduce each wanted layer.
 
     Args:
@@ -233,6 +234,7 @@ def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], 
         waveform: ``Tensor[B, N]`` at the upstream's rate, on the CPU.
         layers: the wanted layers, ascending; blocks after the last one do not run.
         reduction: from the hidden states of a window to its rows.
+        paths: the B files of the windows.
 
     Returns:
         For each layer float32[B, R, E]. Where the memory does not hold the batch, it is encoded in halves.
@@ -248,12 +250,16 @@ def reduced_layers(upstream: Upstream, waveform: Tensor, layers: Sequence[int], 
         if len(waveform) == 1:
             length = waveform.shape[1] / upstream.info.sample_rate
             raise MarbleError(
-                f"{upstream.info.name} needs more memory than there is for one window of {length:g} s: lower windows.seconds "
-                "with --set windows.seconds=N, or use --precision bf16 where the upstream has it."
+                f"{upstream.info.name} needs more memory than there is for one window of {length:g} s of {readable(paths[0])}: "
+                "lower windows.seconds with --set windows.seconds=N, or use --precision bf16 where the upstream has it."
             ) from error
     if upstream.device.type == "cuda":
         torch.cuda.empty_cache()
-    halves = [reduced_layers(upstream, half, layers, reduction) for half in waveform.tensor_split(2)]
+    middle = (len(waveform) + 1) // 2
+    halves = [
+        reduced_layers(upstream, waveform[half], layers, reduction, paths[half])
+        for half in (slice(middle), slice(middle, None))
+    ]
     return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}
 
 

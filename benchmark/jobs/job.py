@@ -16,7 +16,6 @@ import torch
 
 from marble import registry
 from marble.audio.decode import promised_formats
-from marble.cores import usable_cores
 from marble.data.excerpts import represent
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
@@ -35,6 +34,7 @@ from marble.probe.settings import Probe
 from marble.progress import Reporter
 from marble.results.schema import BadClip
 from marble.task import SPLITS, Clip, Task
+from marble.threads import usable_cores
 from marble.upstream import Upstream
 
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marble import registry
-from marble.errors import MarbleError, one_line
+from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory, one_line
 from marble.jobs.job import Job, JobOptions, TaskData, make_job, read_data
 from marble.jobs.plan import make_plan
 from marble.jobs.run import BadClipsError, run_job
@@ -115,5 +115,7 @@ def _attempt(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple
     except MarbleError as error:
         return None, str(error)
     except Exception as error:
+        if is_out_of_memory(error):
+            return None, NO_MEMORY
         traceback.print_exc()
         return None, one_line(error)

@@ -88,7 +88,7 @@ def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
         piece = torch.from_numpy(waveform[cut_windows(len(waveform), job.windows, job.upstream.info)[0]])[None]
         decoded = time.perf_counter() - begin
         padded = torch.nn.functional.pad(piece, (0, max(0, shortest_input(job.upstream.info) - piece.shape[1])))
-        reduced_layers(job.upstream, padded, job.needed, job.reduction)
+        reduced_layers(job.upstream, padded, job.needed, job.reduction, [excerpt.path])
         if turn:
             share = piece.shape[1] / len(waveform)
             encoded += piece.shape[1] / rate

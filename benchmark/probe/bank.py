@@ -9,7 +9,7 @@ Conventions
   (`marble.probe.settings`). The answer for a track is the mean over its rows, by default of their logits.
 - All members of a seed see the same minibatches and the same dropout masks; initial weights depend on (task, seed) and the
   width only. So a probe does not change when other layers, seeds or rates are added or removed.
-- Each step takes the number of threads that is fastest at the time (`marble.probe.threads`), which changes no number.
+- Each step takes the number of threads that is fastest at the time (`marble.probe.thread_choice`), which changes no number.
 - Arithmetic: one batched matrix product over all members and a fused Adam for each learning rate. In float64 it agrees with one
   `torch.optim` optimiser for each probe to 1e-10, whatever the settings (tests/probe).
 - After each epoch (or as the settings say) the main metric is computed over all validation tracks; the best epoch of each
@@ -39,7 +39,7 @@ from marble.probe.metrics import METRICS
 from marble.probe.optimiser import Optimiser
 from marble.probe.rate_search import find_rates
 from marble.probe.settings import Probe
-from marble.probe.threads import ThreadChoice
+from marble.probe.thread_choice import ThreadChoice
 from marble.random_streams import generator
 
 VERSION = 2

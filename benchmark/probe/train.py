@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from marble.errors import MarbleError, reason
+from marble.errors import MarbleError, is_out_of_memory, reason
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
 from marble.files import digest, locked
-from marble.machine import free_memory, is_out_of_memory
+from marble.machine import free_memory
 from marble.probe import bank
 from marble.probe.answers import Answers, Group, Training
 from marble.probe.bank import bytes_per_member, epochs_of, train_probes

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-import pyarrow.parquet as pq
+import pyarrow
 
 from marble.errors import MarbleError
 from marble.files import file_hashes, user_path
 from marble.kinds import KINDS, Target
 from marble.task import Clip, Task
+from marble.tasks.own.parquet import parquet_size, read_parquet
 from marble.tasks.splits import ALIASES, stratified_splits
 
 # Text as written: "01" is not "1", and a tag may be called "None". The column decides what is a number.
@@ -33,7 +34,7 @@ _TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": ["
 READERS = {
     ".csv": lambda path: pandas.read_csv(path, **_TEXT),
     ".tsv": lambda path: pandas.read_csv(path, sep="\t", **_TEXT),
-    ".parquet": pandas.read_parquet,
+    ".parquet": read_parquet,
     ".jsonl": lambda path: pandas.read_json(path, lines=True, dtype=False),  # ty: ignore[invalid-argument-type]
 }
 # A table of more is a mistake or a bomb: 560 kB of Parquet hold 100 million equal rows, 4 GB once they are read.
@@ -83,7 +84,7 @@ def read_table(file: Path) -> pandas.DataFrame:
     try:
         _refuse_size(file)
         table = READERS[file.suffix.lower()](file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
         raise MarbleError(f"The table {file.absolute()} cannot be read ({reason}): check its path and its format.") from error
     except (LookupError, TypeError, AttributeError, NotImplementedError) as error:  # pandas, at damaged metadata of Parquet
@@ -96,11 +97,9 @@ def read_table(file: Path) -> pandas.DataFrame:
 
 
 def _refuse_size(file: Path) -> None:
-    """Refuse a table that is too large, by what Parquet's footers or the lines of a text tell."""
+    """Refuse a table that is too large, before it is read."""
     if file.suffix.lower() == ".parquet":
-        footers = [pq.read_metadata(part) for part in ([file] if file.is_file() else file.rglob("*.parquet"))]
-        rows = sum(footer.num_rows for footer in footers)
-        size = sum(footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups))
+        rows, size = parquet_size(file, MOST_ROWS, MOST_BYTES)
     else:
         rows, size = 0, file.stat().st_size
         if MOST_ROWS < size <= MOST_BYTES:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import wave
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import cleandoc
 from pathlib import Path
@@ -28,12 +27,12 @@ from random import Random
 import numpy as np
 from filelock import FileLock
 
-from marble.cores import usable_cores
 from marble.errors import MarbleError
 from marble.files import atomic_folder, writing
 from marble.task import SPLITS, Clip, Split, Task
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
+from marble.threads import Threads, usable_cores
 
 Compose = Callable[[Split, int, Random], Piece]
 
@@ -112,7 +111,7 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Pa
 
     splits = [split for split in SPLITS for _ in range(sizes[split])]
     numbers = [number for split in SPLITS for number in range(sizes[split])]
-    with ThreadPoolExecutor(min(usable_cores(), 8)) as threads:
+    with Threads(min(usable_cores(), 8)) as threads:
         lines = list(threads.map(line, splits, numbers))
     (folder / _MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -159,8 +159,36 @@ except MarbleError as error:
 def test_a_thread_or_process_that_cannot_start_ends_the_run(what):
     ask = [sys.executable, "-c", THREADS, what]
     run = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)
-    assert run.stdout.startswith(f"A {what} to decode audio cannot be started ("), run.stderr
+    assert run.stdout.startswith(f"A {what} cannot be started ("), run.stderr
     assert "use fewer --workers" in run.stdout
+
+
+MEMORY = """
+import mmap, resource, sys
+from pathlib import Path
+from marble.audio.workers import Request, WorkerPool
+from marble.errors import MarbleError
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + 2**30
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+request = Request(Path(sys.argv[1]), 8000, 0.0, 1.0)
+with WorkerPool(1) as pool:
+    list(pool.map([request]))
+    rest = mmap.mmap(-1, 2**30 - 2**27)
+    try:
+        list(pool.map([request._replace(sample_rate=1_000_000, stop=None)]))
+    except MarbleError as error:
+        rest.close()
+        print(error)
+"""
+
+
+def test_a_waveform_that_memory_does_not_hold_ends_the_run_and_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 40), 8000)
+    ask = [sys.executable, "-c", MEMORY, tmp_path / "a.wav"]
+    run = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)
+    assert run.stdout.startswith(f"The waveform of {tmp_path}/a.wav needs more memory than there is: "), run.stderr
 
 
 def test_a_worker_gives_what_load_gives(tmp_path):

@@ -47,10 +47,10 @@ def main() -> None:
             waveforms = list(pool.map([Request(path, upstream.info.sample_rate, 0.0, None) for path in paths]))
             decode = time.perf_counter() - begin
             workers = pool.workers
-        reduced_layers(upstream, torch.from_numpy(waveforms[0].copy())[None], layers, MEAN)
+        reduced_layers(upstream, torch.from_numpy(waveforms[0].copy())[None], layers, MEAN, [Path()])
         begin = time.perf_counter()
         for waveform in waveforms:
-            reduced_layers(upstream, torch.from_numpy(waveform.copy())[None], layers, MEAN)
+            reduced_layers(upstream, torch.from_numpy(waveform.copy())[None], layers, MEAN, [Path()])
         encode = time.perf_counter() - begin
         windows = resolve_windows(Windows(), None, upstream)
         space = FeatureCache(Path(folder) / "cache").space(describe_space(upstream, windows, MEAN))

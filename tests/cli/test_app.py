@@ -196,6 +196,33 @@ def test_an_output_that_takes_no_more_is_one_sentence(words, unbuffered):
         assert (done.returncode, done.stderr) == (1, sentence)
 
 
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+
+from marble.cli import main
+
+if sys.argv.pop(1) == "warm":
+    import marble.cli.tables, marble.jobs.many, marble.tasks.own.folder
+mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**20, mapped + 2**20))
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory that is mapped is read in /proc")
+@pytest.mark.parametrize("state", ["cold", "warm"])
+def test_a_want_of_memory_is_one_sentence(tones, state):
+    """Whatever it is that Python or the loader of libraries raise."""
+    words = ["run", "--upstream", "fbank-chroma", "--task", f"folder:{tones}"]
+    command = [sys.executable, "-c", LITTLE_MEMORY, state, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "ulimit -v" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_whose_output_is_lost_is_done(tones, tmp_path):
     words = ["run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK, "--json"]
     with Path("/dev/full").open("w") as full:

@@ -7,7 +7,10 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
+from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -129,11 +132,80 @@ def test_a_server_that_is_not_there_is_said(web, tmp_path):
 
 
 def test_a_server_that_says_nothing_is_given_up(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         web.address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(MarbleError, match=r"cannot be read \(timed out\)"):
+        with pytest.raises(MarbleError, match=r"cannot be read \(no answer in 0.05 s\)"):
             fetch(web, tmp_path)
+
+
+TRICKLES = {
+    "status": ((b"HTTP/1.1 200 ", *[b"O"] * 99), "no answer in 0.3 s"),
+    "headers": ((b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 99), "no answer in 0.3 s"),
+    "content": ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *[b"x"] * 99), "fewer than 30,000 bytes in 0.3 s"),
+    "length of a chunk": (
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"0"] * 99), "fewer than 30,000 bytes in 0.3 s",
+    ),
+}  # fmt: skip
+ENDLESS = {
+    "continuation": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "end of chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"X: y\r\n"),
+}
+
+
+@contextmanager
+def server_of(parts, pause=0.0):
+    """Yield the address of a server that answers one request with these parts."""
+
+    def serve():
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.recv(2**16)
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        thread.join()
+
+
+@pytest.mark.parametrize("what", TRICKLES)
+def test_an_answer_that_trickles_is_given_up_as_a_whole(tmp_path, monkeypatch, what):
+    """Though each byte comes in time."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    parts, reason = TRICKLES[what]
+    with server_of(parts, pause=0.03) as url, pytest.raises(MarbleError, match=rf"{url} cannot be read \({reason}\): .*again"):
+        download(url, tmp_path / "x")
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_brings_no_content_is_bounded_in_bytes(tmp_path, monkeypatch, what):
+    monkeypatch.setenv("no_proxy", "*")
+    begin, more = ENDLESS[what]
+    endless = (part for part in (begin, *repeat(more * (2**16 // len(more)), 64)))
+    with server_of(endless) as url, pytest.raises(MarbleError, match=rf"{url} cannot be read \(its answer has no end\)"):
+        download(url, tmp_path / "x")
+
+
+def test_the_body_of_a_redirect_is_not_read(offered, tmp_path):
+    head = f"HTTP/1.1 302 Found\r\nLocation: {offered.address}/data/file.bin\r\n\r\n".encode()
+    with server_of((head, *[bytes(2**16)] * 64)) as url:
+        download(url, tmp_path / "x", SHA256)
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_a_slow_link_is_waited_for(tmp_path, monkeypatch):
+    """Though all of it takes longer than the patience for a part."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 225000\r\n\r\n"
+    with server_of((head, *[bytes(15_000)] * 15), pause=0.1) as url:
+        download(url, tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == bytes(225_000)
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hosts", "ftp://127.0.0.1/x"])
@@ -171,9 +243,9 @@ def test_a_file_larger_than_the_published_one_is_not_fetched(offered, tmp_path):
 
 
 def test_a_server_that_trickles_is_given_up_and_what_arrived_is_kept(offered, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 0.2)
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
     offered.pause = 0.01
-    with pytest.raises(MarbleError, match=r"cannot be read \(only \d\d bytes a second arrive\): .* goes on from there"):
+    with pytest.raises(MarbleError, match=r"cannot be read \(fewer than 30,000 bytes in 0.2 s\): .* goes on from there"):
         fetch(offered, tmp_path)
     assert names(tmp_path) == [".file.bin.partial", ".file.bin.version"]
     offered.pause = None

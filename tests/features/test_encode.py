@@ -143,7 +143,7 @@ def test_a_short_clip_is_extended_with_zeros(net, space, tmp_path):
     run(net, space, excerpts)
     waveform = np.zeros(800, np.float32)
     waveform[:160] = soundfile.read(excerpts[0].path, dtype="float32")[0]
-    expected = reduced_layers(net, torch.from_numpy(waveform)[None], ALL, MEAN)
+    expected = reduced_layers(net, torch.from_numpy(waveform)[None], ALL, MEAN, [Path()])
     np.testing.assert_array_equal(features(space, excerpts)[:, 0], np.stack([expected[layer][0, 0] for layer in ALL]))
 
 
@@ -209,7 +209,7 @@ def raise_as_a_gpu() -> None:
 @pytest.mark.parametrize("fail", [allocate, raise_as_a_gpu])
 def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch, fail):
     waveform = torch.randn(5, RATE, generator=torch.Generator().manual_seed(0))
-    expected = reduced_layers(net, waveform, [0, 3], MEAN)
+    expected = reduced_layers(net, waveform, [0, 3], MEAN, [Path()] * 5)
     layers, sizes = type(net).layers, []
 
     def small(self, waveform):
@@ -219,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch, fail):
         yield from layers(self, waveform)
 
     monkeypatch.setattr(type(net), "layers", small)
-    found = reduced_layers(net, waveform, [0, 3], MEAN)
+    found = reduced_layers(net, waveform, [0, 3], MEAN, [Path()] * 5)
     assert sizes == [5, 3, 2, 1, 2]
     for layer in (0, 3):
         np.testing.assert_allclose(found[layer], expected[layer], rtol=1e-5, atol=1e-6)
@@ -228,7 +228,7 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch, fail):
 def test_a_window_that_does_not_fit_is_told_in_a_sentence(net, space, tmp_path, monkeypatch):
     monkeypatch.setattr(type(net), "layers", lambda self, waveform: allocate())
     with pytest.raises(
-        MarbleError, match=r"^small-net needs more memory than there is for one window of 2 s: lower windows\.seconds"
+        MarbleError, match=r"^small-net needs more memory than there is for one window of 2 s of /.*/0\.wav: lower windows\.sec"
     ):
         run(net, space, sounds(tmp_path / "a", 5.0))
     monkeypatch.setattr(type(net), "layers", lambda self, waveform: torch.ones(2) @ torch.ones(3))

@@ -14,7 +14,6 @@ import soundfile
 import torch
 
 import marble
-from marble.cores import usable_cores
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
 from marble.features.checked import write_checked
@@ -27,6 +26,7 @@ from marble.probe import train
 from marble.probe.bank import train_probes
 from marble.progress import Reporter
 from marble.registry import load_task
+from marble.threads import usable_cores
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 QUICK = {"settings": ["probe.epochs=4", "probe.hidden=8"], "layers": "0"}

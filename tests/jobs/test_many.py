@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from marble import registry
 from marble.cli.app import app
-from marble.errors import MarbleError
+from marble.errors import NO_MEMORY, MarbleError
 from marble.jobs.many import run_all
 from marble.registry import split_specs
 from marble.tasks.suites import SUITES, Suite
@@ -57,6 +57,14 @@ def test_one_upstream_or_task_that_fails_stops_no_other(suite, capsys):
     assert complaints["folder"] == "on data of yours: add folder:FILE to --task"
     assert complaints["beats"] == "not in marble yet"
     assert "in broken\n    raise ZeroDivisionError('a bug')" in capsys.readouterr().err
+
+
+def test_a_task_that_memory_does_not_hold_stops_no_other(suite, capsys):
+    plugin = suite / "tasks_of_a_test.py"
+    plugin.write_text(plugin.read_text().replace("ZeroDivisionError('a bug')", "MemoryError"))
+    outcomes = run_all(["constant"], ["broken", "one"], data_root=suite, results=suite, **QUICK)
+    assert [outcome.complaint for outcome in outcomes] == [NO_MEMORY, None]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_suite_ends_with_a_table_and_a_status_that_tells(suite, tones):

@@ -6,7 +6,7 @@ from sequential import asked
 from test_sequential import GROUPS, SETTINGS
 
 from marble.probe.bank import train_probes
-from marble.probe.threads import ThreadChoice
+from marble.probe.thread_choice import ThreadChoice
 
 
 def counts(choice, seconds, steps):
