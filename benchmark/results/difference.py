@@ -4,8 +4,8 @@ Conventions
 -----------
 - A field is named by its path in the document of a result, such as ``protocol.windows.seconds``. ``task.split`` stands for the
   numbers of tracks, "442 / 197 / 290"; ``task.labels`` for their number; ``seeds`` for how many there were.
-- What follows from the numbers (scores, doubts, cost, date) is no difference, nor is what the values already say (the name of a
-  protocol, its label). `_EFFECTS` holds what is known of the effects, and their order is that of the differences.
+- What follows from the numbers (scores, cautions, cost, date) is no difference, nor is what the values already say (the name of
+  a protocol, its label). `_EFFECTS` holds what is known of the effects, and their order is that of the differences.
 - Of a published number only what its paper states is known (`marble.results.published.conditions`). Every field of protocol,
   split, seeds and choice of the layer that it leaves open is listed too, as `NOT_STATED`; versions of libraries are not.
 """

@@ -1,11 +1,11 @@
-"""The doubts of a result: each rule where it speaks and where it is silent."""
+"""The cautions of a result: each rule where it speaks and where it is silent."""
 
 import numpy as np
 import pytest
 import torch
 
 import marble
-from marble.jobs.doubts import _epoch_at_limit, _rate_at_edge, share_of_turns
+from marble.jobs.cautions import _epoch_at_limit, _rate_at_edge, share_of_turns
 from marble.probe.metrics import METRICS
 from marble.results.schema import GridPoint, LayerResult, Run
 from marble.upstream import Layer, Upstream, UpstreamInfo
@@ -45,11 +45,11 @@ def test_a_rate_at_the_edge_of_the_grid_is_counted_over_the_seeds():
         {1e-4: None, 1e-3: None},  # never a score
     ],
 )
-def test_a_rate_that_tells_nothing_about_a_wider_grid_raises_no_doubt(grid):
+def test_a_rate_that_tells_nothing_about_a_wider_grid_is_no_caution(grid):
     assert _rate_at_edge(layer(grid)) is None
 
 
-def test_answers_that_nothing_was_trained_for_raise_no_doubt():
+def test_answers_that_nothing_was_trained_for_give_no_caution():
     untrained = LayerResult(layer=0, name="x", runs=[Run(seed=0, validation={}, test={})], validation={}, test={})
     assert _rate_at_edge(untrained) is None
     assert _epoch_at_limit(untrained, 100) is None
@@ -118,9 +118,9 @@ def test_a_result_says_what_its_numbers_leave_open(tones, tmp_path):
     result = marble.run(Copies(), f"folder:{tones}", **options)
     assert result.selected.layer == 0
     assert "for 2 of 2 seeds of layer 0 it is 1, the last" in " ".join(result.doubts)
-    (doubt,) = [doubt for doubt in result.doubts if doubt.startswith("The layer is within noise of another: on validation")]
-    assert "and layer 1 " in doubt
-    assert "which is as good or better in 100% of 1000 resamples of tracks and seeds." in doubt
+    (caution,) = [text for text in result.doubts if text.startswith("The layer is within noise of another: on validation")]
+    assert "and layer 1 " in caution
+    assert "which is as good or better in 100% of 1000 resamples of tracks and seeds." in caution
     alone = marble.run(Copies(), f"folder:{tones}", layers="0", **options)
-    assert "The layer is within noise of another" not in alone.short_doubts
-    assert "The epoch is at its limit" in alone.short_doubts
+    assert "The layer is within noise of another" not in alone.short_cautions
+    assert "The epoch is at its limit" in alone.short_cautions
