@@ -96,6 +96,9 @@ def _layer_in_noise(
     job: Job, inputs: Inputs, answers: Mapping[Group, Answers], selected: LayerResult, other: LayerResult
 ) -> str | None:
     valid, metric = inputs.data.valid, METRICS[job.task.main_metric]
+    score, next_best = (layer.validation[metric.name].mean for layer in (selected, other))
+    if score is None or next_best is None:
+        return None
     first, second = (
         valid.by_track(torch.stack([answers[Group(layer.layer, seed)].validation for seed in job.seeds]).to(inputs.device))
         for layer in (selected, other)
@@ -103,10 +106,9 @@ def _layer_in_noise(
     share = share_of_turns(first, second, valid.targets, metric)
     if not share > _NOISE:
         return None
-    scores = [layer.validation[metric.name].mean for layer in (selected, other)]
     return (
-        f"The layer is within noise of another: on validation {_name(selected)} has {scores[0]:.3f} and {_name(other)} "
-        f"{scores[1]:.3f}, which is as good or better in {share:.0%} of {_RESAMPLES} resamples of tracks and seeds."
+        f"The layer is within noise of another: on validation {_name(selected)} has {score:.3f} and {_name(other)} "
+        f"{next_best:.3f}, which is as good or better in {share:.0%} of {_RESAMPLES} resamples of tracks and seeds."
     )
 
 

@@ -119,10 +119,10 @@ def _fields(number: Result | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from {"task.name": number["task"], **stated}.items()
         yield from ((name, str(value)) for name, value in (("selected.layer", layer), ("note", number["note"])) if value)
         return
-    task, source = number.task.model_dump(), number.provenance
+    source = number.provenance
     yield "task.split", " / ".join(map(str, number.task.tracks.values()))
     yield "task.labels", len(number.task.labels)
-    yield from ((f"task.{name}", task.get(name)) for name in ("name", "version", "kind", "data", "limit"))
+    yield from ((f"task.{name}", getattr(number.task, name)) for name in ("name", "version", "kind", "data", "limit"))
     yield "bad_clips", len(number.bad_clips)
     yield "upstream.name", number.upstream.name
     yield "upstream.version", number.upstream.version

@@ -6,8 +6,13 @@ import torch
 
 import marble
 from marble.jobs.cautions import _epoch_at_limit, _rate_at_edge, share_of_turns
+from marble.jobs.run import encode, prepare
+from marble.jobs.summary import build_result
+from marble.probe.answers import Answers
+from marble.probe.inputs import Inputs
 from marble.probe.metrics import METRICS
-from marble.results.schema import GridPoint, LayerResult, Run
+from marble.progress import Reporter
+from marble.results.schema import Cost, GridPoint, LayerResult, Run
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 
@@ -100,6 +105,19 @@ def test_one_hard_track_in_common_is_no_noise():
 def test_a_metric_that_never_exists_gives_no_share():
     ones = torch.ones(1, 5, 2)
     assert np.isnan(share_of_turns(ones, ones, torch.ones(5, 2), METRICS["roc_auc"]))
+
+
+def test_layers_whose_probes_diverged_for_a_seed_are_not_compared(tones, tmp_path):
+    job = prepare(Copies(), f"folder:{tones}", seeds=2, cache_dir=tmp_path)
+    encode(job, 1, Reporter())
+    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
+    rows = [len(split.rows) for split in (inputs.data.valid, inputs.data.test)]
+    answers = {group: Answers(*(torch.ones(count, 3) for count in rows)) for group in job.groups}
+    answers[job.groups[0]] = Answers(*(torch.full((count, 3), torch.nan) for count in rows))
+    result = build_result(job, inputs, answers, Cost(**dict.fromkeys(Cost.model_fields, 0)))
+    assert result.selected.layer == 1
+    assert result.layers[0].validation["accuracy"].mean is None
+    assert result.doubts == []
 
 
 class Copies(Upstream):
