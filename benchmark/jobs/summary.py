@@ -14,7 +14,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from marble.files import atomic_write, file_hash
-from marble.jobs.doubts import find_doubts
+from marble.jobs.cautions import find_cautions
 from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.machine import provenance
@@ -42,7 +42,7 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: 
         "selected": Selected.model_validate(ranked[0], from_attributes=True),
         "bad_clips": job.data.bad,
         "near_duplicates": near,
-        "doubts": find_doubts(job, inputs, answers, ranked) + ([near.caution] if near and near.caution else []),
+        "doubts": find_cautions(job, inputs, answers, ranked) + ([near.caution] if near and near.caution else []),
         "provenance": provenance(job.upstream.device) | {"space": job.space.description, "date": date},
         "cost": cost,
     })  # fmt: skip

@@ -4,8 +4,8 @@ Conventions
 -----------
 - A field is named by its path in the document of a result, such as ``protocol.windows.seconds``. ``task.split`` stands for the
   numbers of tracks, "442 / 197 / 290"; ``task.labels`` for their number; ``seeds`` for how many there were.
-- What follows from the numbers (scores, doubts, cost, date) is no difference, nor is what the values already say (the name of a
-  protocol, its label). `_EFFECTS` holds what is known of the effects, and their order is that of the differences.
+- What follows from the numbers (scores, cautions, cost, date) is no difference, nor is what the values already say (the name of
+  a protocol, its label). `_EFFECTS` holds what is known of the effects, and their order is that of the differences.
 - Of a published number only what its paper states is known (`marble.results.published.conditions`). Every field of protocol,
   split, seeds and choice of the layer that it leaves open is listed too, as `NOT_STATED`; versions of libraries are not.
 """
@@ -119,10 +119,10 @@ def _fields(number: Result | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from {"task.name": number["task"], **stated}.items()
         yield from ((name, str(value)) for name, value in (("selected.layer", layer), ("note", number["note"])) if value)
         return
-    task, source = number.task.model_dump(), number.provenance
+    source = number.provenance
     yield "task.split", " / ".join(map(str, number.task.tracks.values()))
     yield "task.labels", len(number.task.labels)
-    yield from ((f"task.{name}", task.get(name)) for name in ("name", "version", "kind", "data_sha256", "limit"))
+    yield from ((f"task.{name}", getattr(number.task, name)) for name in ("name", "version", "kind", "data_sha256", "limit"))
     yield "bad_clips", len(number.bad_clips)
     yield "upstream.name", number.upstream.name
     yield "upstream.version", number.upstream.version

@@ -5,7 +5,7 @@ Conventions
 - Rows are layers, columns tasks; a cell holds the mean test score of the task's main metric.
 - Colour is relative within a column (its worst layer to its best), since metrics of different tasks share no scale. The map
   ("cividis") reads the same to colour-blind eyes and in grey.
-- A frame marks the layer that *validation* chose; it need not be the darkest or brightest cell. The doubts about it stand
+- A frame marks the layer that *validation* chose; it need not be the darkest or brightest cell. Cautions about it stand
   above, in their short form, with the tasks that they concern.
 - Names are drawn as `marble.errors.printable` writes them, so that an SVG is valid XML whatever a folder is called.
 """
@@ -123,10 +123,10 @@ def _title(results: Sequence[Result], letters: int) -> list[str]:
         about += f", at most {limit} tracks of each split"
     tasks: dict[str, list[str]] = {}
     for result in results:
-        for doubt in result.short_doubts:
-            tasks.setdefault(doubt, []).append(result.task.name)
-    doubts = (f"{doubt}: {', '.join(names)}" for doubt, names in tasks.items())
-    lines = [f"{results[0].upstream.name}: {about}", "red frame: layer chosen on validation", *doubts]
+        for caution in result.short_cautions:
+            tasks.setdefault(caution, []).append(result.task.name)
+    cautions = (f"{caution}: {', '.join(names)}" for caution, names in tasks.items())
+    lines = [f"{results[0].upstream.name}: {about}", "red frame: layer chosen on validation", *cautions]
     return [part for line in lines for part in wrap(printable(line), letters)]
 
 

@@ -30,8 +30,8 @@ _LATEX = str.maketrans(
 def leaderboard(results: Iterable[Result], *, synthetic: bool = False, with_published: bool = False) -> pandas.DataFrame:
     """Return one row for each chosen result: the selected layer and its test score, best first within task and protocol.
 
-    The column `source` says "measured", or "published" with paper and table; `note` holds the doubts about the selected layer,
-    in their short form, or what the reader of a paper's number must know.
+    The column `source` says "measured", or "published" with paper and table; `note` holds the cautions about the selected
+    layer, in their short form, or what the reader of a paper's number must know.
 
     Args:
         results: any; `choose_results` chooses one of several results of an upstream on a task.
@@ -119,7 +119,7 @@ def _row(result: Result, metric: str) -> dict[str, object]:
         "weights_sha256": result.upstream.weights_sha256[:12],
         "identity": result.identity[:12],
         "source": "measured",
-        "note": "; ".join(result.short_doubts),
+        "note": "; ".join(result.short_cautions),
         "order": None if test.mean is None else -test.mean if result.higher_is_better(metric) else test.mean,
     }
 

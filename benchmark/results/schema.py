@@ -10,8 +10,8 @@ Conventions
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
   weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
-- ``doubts`` are reasons to trust the selected score less, in plain sentences; `marble.jobs.doubts` has the rules. The part of a
-  sentence before its first colon is its short form.
+- ``doubts`` holds the cautions: reasons to trust the selected score less, in plain sentences (`marble.jobs.cautions` has the
+  rules). The part of a sentence before its first colon is its short form.
 - ``seal`` is the sha256 of the document's canonical JSON without the seal; ``predictions_sha256``, part of that, is the sha256
   of the Parquet file, which is written first. So a damaged document, damaged answers, and a pair that does not belong
   together are all noticed. Documents from before the seal have neither, and are read without this check.
@@ -262,9 +262,9 @@ class Result(_Part):
         return folder / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
 
     @property
-    def short_doubts(self) -> list[str]:
-        """The short form of each doubt."""
-        return [doubt.partition(":")[0] for doubt in self.doubts]
+    def short_cautions(self) -> list[str]:
+        """The short form of each caution."""
+        return [caution.partition(":")[0] for caution in self.doubts]
 
     def higher_is_better(self, metric: str | None = None) -> bool:
         """Return the direction of a metric, by default of the main one.

@@ -336,12 +336,12 @@ def test_what_makes_scores_worth_less_is_said(tones, tmp_path):
     reporter = Reporter()
     reporter.say = said.append
     prepare("constant", f"folder:{root}", reporter=reporter)
-    doubts = [text for text in said if "clip" in text and "looking" not in text]
-    assert len(doubts) == 2
-    assert "2 clips are of recordings that stand in another split as well: " in doubts[0]
-    assert "1 labels have no clip to train on: nothing can find them (first 'middle')." in doubts[1]
+    cautions = [text for text in said if "clip" in text and "looking" not in text]
+    assert len(cautions) == 2
+    assert "2 clips are of recordings that stand in another split as well: " in cautions[0]
+    assert "1 labels have no clip to train on: nothing can find them (first 'middle')." in cautions[1]
     result = marble.run("constant", f"folder:{root}", results=tmp_path / "results", **QUICK)
-    assert [f"folder:split: {doubt}" for doubt in result.doubts[:2]] == doubts
+    assert [f"folder:split: {caution}" for caution in result.doubts[:2]] == cautions
 
 
 def test_a_trained_probe_that_was_damaged_is_trained_again(tones, tmp_path):

@@ -32,7 +32,7 @@ def test_any_name_of_a_task_upstream_or_layer_gives_a_valid_figure(changed, tmp_
     ElementTree.fromstring(svg.read_text(encoding="utf-8"))
 
 
-def test_the_doubts_about_a_frame_stand_above_with_their_tasks(result, changed):
+def test_the_cautions_about_a_frame_stand_above_with_their_tasks(result, changed):
     other = changed(name="other")
     result.doubts = ["The layer is within noise of another: layer 3.", "The epoch is at its limit: 3."]
     other.doubts = ["The layer is within noise of another: layer 9."]

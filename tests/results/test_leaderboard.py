@@ -29,7 +29,7 @@ def test_of_one_upstream_on_one_task_the_newest_result_is_ranked(changed):
     assert leaderboard([new, old]).test_mean.tolist() == [0.5]
 
 
-def test_the_note_of_a_measured_row_is_the_short_form_of_its_doubts(changed):
+def test_the_note_of_a_measured_row_is_the_short_form_of_its_cautions(changed):
     row = changed("a")
     row.doubts = ["The layer is within noise of another: layer 3: so.", "The epoch is at its limit: 3."]
     (note,) = leaderboard([row]).note

@@ -25,11 +25,11 @@ def test_the_document_has_the_agreed_shape(result, saved):
     assert document["upstream"]["licence"]
 
 
-def test_doubts_stand_in_the_document_and_a_result_from_before_them_has_none(result, saved):
+def test_cautions_stand_in_the_document_and_a_result_from_before_them_has_none(result, saved):
     path = saved / result.path
     document = json.loads(path.read_text())
     assert document["doubts"] == result.doubts
-    assert all(":" in doubt and doubt.endswith(".") for doubt in result.doubts)
+    assert all(":" in caution and caution.endswith(".") for caution in result.doubts)
     del document["doubts"]
     path.write_text(json.dumps(document | {"seal": None}))
     assert marble.results.store.read(path).doubts == []

@@ -1,4 +1,4 @@
-"""Reasons to trust a result less than its numbers say: the field ``doubts`` of a result, one plain sentence each.
+"""Cautions: reasons to trust a result less than its numbers say, one plain sentence each; its field ``doubts``.
 
 Conventions
 -----------
@@ -40,8 +40,8 @@ _RESAMPLES = 1000
 _NOISE = 0.05
 
 
-def find_doubts(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], ranked: Sequence[LayerResult]) -> list[str]:
-    """Return the doubts of a result, most general first.
+def find_cautions(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], ranked: Sequence[LayerResult]) -> list[str]:
+    """Return the cautions of a result, most general first.
 
     Args:
         job: of the result.
@@ -49,11 +49,11 @@ def find_doubts(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], rank
         ranked: the layers that could be selected, the selected one first, the next best second.
     """
     selected = ranked[0]
-    doubts = [*job.data.cautions, contamination(job.upstream.info, job.task)]
-    doubts += [_rate_at_edge(selected), _epoch_at_limit(selected, job.protocol.probe.epochs)]
+    cautions = [*job.data.cautions, contamination(job.upstream.info, job.task)]
+    cautions += [_rate_at_edge(selected), _epoch_at_limit(selected, job.protocol.probe.epochs)]
     if len(ranked) > 1:
-        doubts.append(_layer_in_noise(job, inputs, answers, selected, ranked[1]))
-    return [doubt for doubt in doubts if doubt]
+        cautions.append(_layer_in_noise(job, inputs, answers, selected, ranked[1]))
+    return [caution for caution in cautions if caution]
 
 
 def _rate_at_edge(layer: LayerResult) -> str | None:
@@ -96,6 +96,9 @@ def _layer_in_noise(
     job: Job, inputs: Inputs, answers: Mapping[Group, Answers], selected: LayerResult, other: LayerResult
 ) -> str | None:
     valid, metric = inputs.data.valid, METRICS[job.task.main_metric]
+    score, next_best = (layer.validation[metric.name].mean for layer in (selected, other))
+    if score is None or next_best is None:
+        return None
     first, second = (
         valid.by_track(torch.stack([answers[Group(layer.layer, seed)].validation for seed in job.seeds]).to(inputs.device))
         for layer in (selected, other)
@@ -103,10 +106,9 @@ def _layer_in_noise(
     share = share_of_turns(first, second, valid.targets, metric)
     if not share > _NOISE:
         return None
-    scores = [layer.validation[metric.name].mean for layer in (selected, other)]
     return (
-        f"The layer is within noise of another: on validation {_name(selected)} has {scores[0]:.3f} and {_name(other)} "
-        f"{scores[1]:.3f}, which is as good or better in {share:.0%} of {_RESAMPLES} resamples of tracks and seeds."
+        f"The layer is within noise of another: on validation {_name(selected)} has {score:.3f} and {_name(other)} "
+        f"{next_best:.3f}, which is as good or better in {share:.0%} of {_RESAMPLES} resamples of tracks and seeds."
     )
 
 

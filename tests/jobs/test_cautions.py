@@ -1,13 +1,18 @@
-"""The doubts of a result: each rule where it speaks and where it is silent."""
+"""The cautions of a result: each rule where it speaks and where it is silent."""
 
 import numpy as np
 import pytest
 import torch
 
 import marble
-from marble.jobs.doubts import _epoch_at_limit, _rate_at_edge, share_of_turns
+from marble.jobs.cautions import _epoch_at_limit, _rate_at_edge, share_of_turns
+from marble.jobs.run import encode, prepare
+from marble.jobs.summary import build_result
+from marble.probe.answers import Answers
+from marble.probe.inputs import Inputs
 from marble.probe.metrics import METRICS
-from marble.results.schema import GridPoint, LayerResult, Run
+from marble.progress import Reporter
+from marble.results.schema import Cost, GridPoint, LayerResult, Run
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 
@@ -45,11 +50,11 @@ def test_a_rate_at_the_edge_of_the_grid_is_counted_over_the_seeds():
         {1e-4: None, 1e-3: None},  # never a score
     ],
 )
-def test_a_rate_that_tells_nothing_about_a_wider_grid_raises_no_doubt(grid):
+def test_a_rate_that_tells_nothing_about_a_wider_grid_is_no_caution(grid):
     assert _rate_at_edge(layer(grid)) is None
 
 
-def test_answers_that_nothing_was_trained_for_raise_no_doubt():
+def test_answers_that_nothing_was_trained_for_give_no_caution():
     untrained = LayerResult(layer=0, name="x", runs=[Run(seed=0, validation={}, test={})], validation={}, test={})
     assert _rate_at_edge(untrained) is None
     assert _epoch_at_limit(untrained, 100) is None
@@ -102,6 +107,19 @@ def test_a_metric_that_never_exists_gives_no_share():
     assert np.isnan(share_of_turns(ones, ones, torch.ones(5, 2), METRICS["roc_auc"]))
 
 
+def test_layers_whose_probes_diverged_for_a_seed_are_not_compared(tones, tmp_path):
+    job = prepare(Copies(), f"folder:{tones}", seeds=2, cache_dir=tmp_path)
+    encode(job, 1, Reporter())
+    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
+    rows = [len(split.rows) for split in (inputs.data.valid, inputs.data.test)]
+    answers = {group: Answers(*(torch.ones(count, 3) for count in rows)) for group in job.groups}
+    answers[job.groups[0]] = Answers(*(torch.full((count, 3), torch.nan) for count in rows))
+    result = build_result(job, inputs, answers, Cost(**dict.fromkeys(Cost.model_fields, 0)))
+    assert result.selected.layer == 1
+    assert result.layers[0].validation["accuracy"].mean is None
+    assert result.doubts == []
+
+
 class Copies(Upstream):
     """Two layers that are one."""
 
@@ -118,9 +136,9 @@ def test_a_result_says_what_its_numbers_leave_open(tones, tmp_path):
     result = marble.run(Copies(), f"folder:{tones}", **options)
     assert result.selected.layer == 0
     assert "for 2 of 2 seeds of layer 0 it is 1, the last" in " ".join(result.doubts)
-    (doubt,) = [doubt for doubt in result.doubts if doubt.startswith("The layer is within noise of another: on validation")]
-    assert "and layer 1 " in doubt
-    assert "which is as good or better in 100% of 1000 resamples of tracks and seeds." in doubt
+    (caution,) = [text for text in result.doubts if text.startswith("The layer is within noise of another: on validation")]
+    assert "and layer 1 " in caution
+    assert "which is as good or better in 100% of 1000 resamples of tracks and seeds." in caution
     alone = marble.run(Copies(), f"folder:{tones}", layers="0", **options)
-    assert "The layer is within noise of another" not in alone.short_doubts
-    assert "The epoch is at its limit" in alone.short_doubts
+    assert "The layer is within noise of another" not in alone.short_cautions
+    assert "The epoch is at its limit" in alone.short_cautions
