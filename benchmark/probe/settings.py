@@ -76,7 +76,7 @@ class Probe(BaseModel):
         validate_every, validate_unit: epochs or steps between two validations.
         validate_untrained: validate before the first step as well; the untrained probe is of epoch 0.
         validate_by: the answers that validation scores: to a ``track`` or to a ``window``.
-        metric: of the task, by which validation chooses epoch, rate and settings; None is the main one, which chooses the layer.
+        metric: of the task, by which validation chooses all but the layer; None is the main one, which chooses that too.
         patience: validations without a better one after which a probe stops; None is never.
         selection: the probe that is tested: of the ``best`` validation or of the ``last``.
         standardise: shift and scale each dimension to mean 0 and deviation 1 over the training rows.
