@@ -141,7 +141,7 @@ upstreams = Registry("upstream", UPSTREAMS, UPSTREAM_ARGUMENTS)
 tasks = Registry("task", TASKS, TASK_ARGUMENTS)
 suites = Registry("suite", "marble.tasks.suites:SUITES")
 recipes = Registry("recipe", "marble.pretraining.recipes:RECIPES")
-protocols = Registry("protocol", "marble.probe.protocol:PROTOCOLS")
+protocols = Registry("protocol", "marble.probe.presets:PROTOCOLS")
 
 upstream_names, complete_upstream_names = upstreams.names, upstreams.complete_names
 task_names, complete_task_names = tasks.names, tasks.complete_names

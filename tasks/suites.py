@@ -35,7 +35,7 @@ SUITES = {
     "layerwise": Suite(
         paper="Zhou, Zhu and Chen 2025, Layer-wise Investigation of Large-Scale Self-Supervised Music Representation Models",
         tables="Table 1",
-        protocol="muq",
+        protocol="layerwise",
         tasks=(*_MUQ, "music-preference", "rap-detection", "sound-quality"),
     ),
     "omar": Suite(

@@ -56,14 +56,28 @@ def task(name: str) -> dict[str, Any]:
 
 def protocols() -> list[dict[str, Any]]:
     """Return one row for each protocol."""
-    from marble.probe.protocol import PROTOCOLS
+    from marble.probe.presets import PROTOCOLS
 
     return [
-        {"name": protocol.name}
-        | protocol.model_dump(mode="json", include={"probe", "windows"})
-        | {"about": protocol.description}
+        {
+            "name": protocol.name,
+            "windows": protocol.windows.model_dump(),
+            "probe": protocol.probe.identity(),
+            "about": protocol.description,
+        }
         for protocol in PROTOCOLS.values()
     ]
+
+
+def protocol(name: str) -> list[dict[str, Any]]:
+    """Return one row for each statement of the sources of a protocol: field, value, source, and how marble expresses it.
+
+    Raises:
+        MarbleError: nothing has this name.
+    """
+    from marble.probe.protocol import Protocol
+
+    return [statement.row() for statement in registry.protocols.load(name, Protocol).stated]
 
 
 def recipes() -> list[dict[str, Any]]:

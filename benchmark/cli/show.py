@@ -33,16 +33,19 @@ def ls(
 
 
 def info(
-    kind: Annotated[str, typer.Argument(help="upstream, task, suite or recipe.")],
+    kind: Annotated[str, typer.Argument(help="upstream, task, suite, recipe or protocol.")],
     name: Annotated[str, typer.Argument()],
     as_json: Json = False,
 ) -> None:
-    """Describe an upstream, a task, a suite or a recipe."""
+    """Describe an upstream, a task, a suite or a recipe; of a protocol, all that its sources state."""
     from marble.cli import listing
 
     kinds = {"upstream": listing.upstream, "task": listing.task, "suite": listing.suite, "recipe": listing.recipe}
+    if kind == "protocol":
+        print_rows(listing.protocol(name), as_json)
+        return
     if kind not in kinds:
-        raise MarbleError(f"There is no info about a '{kind}': write marble info {'|'.join(kinds)} NAME.")
+        raise MarbleError(f"There is no info about a '{kind}': write marble info {'|'.join([*kinds, 'protocol'])} NAME.")
     document = kinds[kind](name)
     if as_json:
         print_json([document])

@@ -358,6 +358,11 @@ def _refuse_impossible_metrics(task: Task) -> None:
 
 
 def _refuse_other_kinds(task: Task, protocol: Protocol) -> None:
+    choosing = [name for name in task.metrics if not METRICS[name].of_windows]
+    if protocol.probe.metric not in (None, *choosing):
+        raise MarbleError(
+            f"probe.metric={protocol.probe.metric} cannot choose probes of {task.name}: name one of {', '.join(choosing)}."
+        )
     for _, probe in protocol.probe.points() if task.kind != "multiclass" else ():
         for name in ("loss", "track_answer"):
             if getattr(probe, name) != Probe.model_fields[name].default:

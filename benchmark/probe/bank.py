@@ -23,6 +23,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ from marble.probe.inputs import Examples, ProbeData
 from marble.probe.layer_sums import LayerSum
 from marble.probe.metrics import METRICS
 from marble.probe.optimiser import Optimiser
-from marble.probe.rate_search import find_rates
+from marble.probe.rate_search import rates_of_test, steepest_rates
 from marble.probe.settings import Probe
 from marble.probe.thread_choice import ThreadChoice
 from marble.random_streams import generator
@@ -72,7 +73,10 @@ def train_probes(
     """
     bank = Bank(features, layers, groups, data, settings)
     if settings.find_rate:
-        bank = Bank(features, layers, groups, data, settings, find_rates(bank, settings.learning_rates[0]))
+        rates = steepest_rates(bank.losses_at(rates_of_test()), settings.learning_rates[0])
+        bank = Bank(features, layers, groups, data, settings, rates)
+    if settings.validate_untrained:
+        bank.validate(0)
     epochs = epochs_of(settings, data.train)
     done = checkpoint.restore(bank) if checkpoint else 0
     on_epochs(done)
@@ -170,6 +174,18 @@ class Bank:
             if self.optimiser.done == self.settings.steps or not len(self.member):
                 break
 
+    def losses_at(self, rates: Sequence[float]) -> Tensor:
+        """Take one step at each of some rates and return the losses before it, ``float64[steps, K]``."""
+        losses = []
+        epochs = chain.from_iterable(self.batches.epoch() for _ in repeat(None))
+        for rate, rows in zip(rates, epochs, strict=False):
+            self.optimiser.set_rates(torch.full_like(self.rates, rate))
+            loss = self.train_step(rows)
+            loss.sum().backward()
+            self.step()
+            losses.append(loss.detach().double().cpu())
+        return torch.stack(losses)
+
     def train_step(self, chosen: Tensor) -> Tensor:
         """Return the loss of each member, ``Tensor[K]``, on training rows ``int64[S, B]`` of each seed."""
         group = self.member % len(self.groups)
@@ -249,18 +265,18 @@ class Bank:
         valid, metric = self.data.valid, METRICS[self.data.metric]
         sign = 1 if metric.higher_is_better else -1
         parts = self._answers(self.weights, self.statistics, self.member % len(self.groups), valid)
-        wanted, number = self.settings.track_answer, COMBINATIONS.index("logits")
-        none = torch.full_like(self.member, number)
+        wanted = self.settings.track_answer
+        only = torch.full_like(self.member, COMBINATIONS.index("logits" if wanted == "best" else wanted))
         if self.settings.validate_by == "window":
             answers = torch.cat([answers for _, answers in parts], dim=1)
-            return sign * metric(answers, valid.targets[valid.track]).to(self.best), none
+            return sign * metric(answers, valid.targets[valid.track]).to(self.best), only
         if wanted == "logits":
             total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
             for part, answers in parts:
                 total.index_add_(1, valid.track[part], answers)
-            return sign * metric(total / valid.rows_of_tracks(total), valid.targets).to(self.best), none
+            return sign * metric(total / valid.rows_of_tracks(total), valid.targets).to(self.best), only
         answers = torch.cat([answers for _, answers in parts], dim=1)
-        best, combination = torch.full_like(self.best[self.member], -torch.inf), none
+        best, combination = torch.full_like(self.best[self.member], -torch.inf), only
         for number, name in enumerate(COMBINATIONS):
             if wanted in (name, "best"):
                 tracks = valid.by_track(combined(answers, valid, name))

@@ -92,7 +92,7 @@ class Inputs:
             task=task.name,
             kind=task.kind,
             outputs=len(task.labels),
-            metric=task.main_metric,
+            metric=self.probe.metric or task.main_metric,
             train=self._examples("train"),
             valid=self._examples("valid"),
             test=self._examples("test"),

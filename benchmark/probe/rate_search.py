@@ -8,14 +8,8 @@ it was. The probe is then trained from its beginning.
 
 from __future__ import annotations
 
-from itertools import chain, islice, repeat
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from marble.probe.bank import Bank
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-8, 1.0
@@ -24,31 +18,20 @@ _DIVERGED = 4.0
 _FIRST, _LAST = 10, 1
 
 
-def find_rates(bank: Bank, start: float) -> Tensor:
-    """Return the rate of each member of a fresh bank, ``float64[K]``; the bank is of no further use.
-
-    Args:
-        bank: nothing of it has been trained.
-        start: the rate of a member whose test says nothing.
-    """
-    losses = []
-    epochs = chain.from_iterable(bank.batches.epoch() for _ in repeat(None))
-    for rate, rows in zip(rates_of_test(), islice(epochs, STEPS), strict=True):
-        bank.optimiser.set_rates(torch.full_like(bank.rates, rate))
-        loss = bank.train_step(rows)
-        loss.sum().backward()
-        bank.step()
-        losses.append(loss.detach().double().cpu())
-    return torch.tensor([steepest(member.tolist(), start) for member in torch.stack(losses, dim=1)], dtype=torch.float64)
-
-
 def rates_of_test() -> list[float]:
     """Return the rate of each step."""
     return [LOWEST, *(LOWEST * (HIGHEST / LOWEST) ** (step / STEPS) for step in range(2, STEPS + 1))]
 
 
-def steepest(losses: list[float], start: float) -> float:
-    """Return the rate at the steepest fall of the smoothed losses of the steps; `start` where there are too few."""
+def steepest_rates(losses: Tensor, start: float) -> Tensor:
+    """Return the rate of each of K probes, ``float64[K]``, from their losses at the rates of the test, ``Tensor[100, K]``.
+
+    `start` is the rate of a probe whose test says nothing.
+    """
+    return torch.tensor([_steepest(member, start) for member in losses.T.tolist()], dtype=torch.float64)
+
+
+def _steepest(losses: list[float], start: float) -> float:
     smoothed, mean, lowest = [], 0.0, float("inf")
     for step, loss in enumerate(losses, 1):
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss

@@ -33,8 +33,8 @@ _NEEDS = {
     "warm_up": ("schedule", "cosine"),
     "final_rate": ("schedule", "cosine"),
 }
-# Settings that all points of a grid share, since they decide the rows.
-_SHARED = {"grid", "grid_points", "average_windows", "test_windows"}
+# Settings that all points of a grid share, since they decide the rows and the choice.
+_SHARED = {"grid", "grid_points", "average_windows", "test_windows", "metric"}
 # Settings of rows that mean nothing where each track has one row.
 _ROWS = ("weight", "train_windows", "test_windows", "track_answer", "batch_of", "validate_by")
 
@@ -74,7 +74,9 @@ class Probe(BaseModel):
             steps and falls to `final_rate` at the last of `steps`.
         epochs, steps: the budget: training ends with the first that is reached.
         validate_every, validate_unit: epochs or steps between two validations.
+        validate_untrained: validate before the first step as well; the untrained probe is of epoch 0.
         validate_by: the answers that validation scores: to a ``track`` or to a ``window``.
+        metric: of the task, by which validation chooses all but the layer; None is the main one, which chooses that too.
         patience: validations without a better one after which a probe stops; None is never.
         selection: the probe that is tested: of the ``best`` validation or of the ``last``.
         standardise: shift and scale each dimension to mean 0 and deviation 1 over the training rows.
@@ -120,7 +122,9 @@ class Probe(BaseModel):
     steps: Count | None = None
     validate_every: Count = 1
     validate_unit: Literal["epochs", "steps"] = "epochs"
+    validate_untrained: bool = False
     validate_by: Literal["track", "window"] = "track"
+    metric: str | None = None
     selection: Literal["best", "last"] = "best"
     grid: tuple[str, ...] = ()
     grid_points: Count | None = None
@@ -149,6 +153,10 @@ class Probe(BaseModel):
             (
                 self.layer_weights == "matrix" and self.layer_start == "random",
                 "probe.layer_weights=matrix is always drawn: leave out probe.layer_start=random.",
+            ),
+            (
+                self.validate_by == "window" and self.track_answer == "best",
+                "probe.track_answer=best is chosen by tracks: leave out probe.validate_by=window.",
             ),
             (bool(self.grid_points and not self.grid), "probe.grid_points draws from a grid: set probe.grid."),
         ):

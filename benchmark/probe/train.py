@@ -69,7 +69,7 @@ class BankMaker:
             (settings, _Point(probe, self.root, inputs, [group for group in groups if number in drawn[group.seed]]))
             for number, (settings, probe) in enumerate(self.probe.points())
         ]
-        higher = METRICS[inputs.task.main_metric].higher_is_better
+        higher = METRICS[inputs.data.metric].higher_is_better
         best: dict[Group, Answers] = {}
         with reporter.stage(self.title, sum(point.work() for _, point in points), "probe epochs") as advance:
             for settings, point in points:

@@ -128,7 +128,7 @@ class Provenance(_Record):
 
 
 class GridPoint(_Part):
-    """A learning rate, with the settings of the protocol's grid; its best epoch and the main metric on validation there."""
+    """A learning rate with the settings of its point of the grid; its best epoch, and the validation metric there."""
 
     learning_rate: float
     epoch: int

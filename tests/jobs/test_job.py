@@ -213,6 +213,8 @@ def test_a_stack_of_probes_holds_few_open_files(tones, tmp_path):
         ((), "has no metric: name some of accuracy"),
         (("acuracy",), "has the metric 'acuracy': name some of accuracy"),
         (("window_accuracy",), "window_accuracy scores windows, so it cannot choose"),
+        (("roc_auc",), "roc_auc does not score multiclass tasks such as .*: name some of accuracy, window_accuracy"),
+        (("accuracy", "mse"), "mse does not score multiclass tasks"),
     ],
 )
 def test_a_task_with_an_impossible_metric_is_told_at_once(tones, metrics, sentence):
@@ -232,3 +234,26 @@ def test_threads_are_those_that_were_asked_for(tones):
         assert torch.get_num_threads() == usable_cores()
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "sentence"),
+    [
+        (
+            "synth-tempo",
+            "probe.loss=binary",
+            "probe.loss=binary is for tasks with one class a clip, and synth-tempo is regression",
+        ),
+        ("synth-tempo", "probe.track_answer=vote", "probe.track_answer=vote is for tasks with one class"),
+        ("synth-tempo", "probe.grid=loss=default/binary", "probe.loss=binary is for tasks with one class"),
+        ("synth-tempo", "probe.metric=accuracy", "probe.metric=accuracy cannot choose probes of synth-tempo: name one of"),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_task_is_told_at_once(task, setting, sentence):
+    with pytest.raises(MarbleError, match=sentence):
+        prepare("constant", task, settings=[setting])
+
+
+def test_a_sum_without_any_layer_is_told_at_once(tones):
+    with pytest.raises(MarbleError, match=r"probe\.first_layer=1 leaves no layer of constant to sum: lower it"):
+        prepare("constant", f"folder:{tones}", layers="weighted", settings=["probe.first_layer=1"])

@@ -147,6 +147,8 @@ class Trainer:
     def train(self) -> Run:
         """Train to the end."""
         probe, epoch = self.probe, 0
+        if probe.validate_untrained:
+            self.validate(0)
         while not self.over(epoch):
             epoch += 1
             batches = self.batches()
@@ -243,7 +245,7 @@ class Trainer:
         """The score of the validation split by each combination of rows that is allowed."""
         split, metric, sign = self.data.valid, METRICS[self.data.metric], 1 if self.higher else -1
         if self.probe.validate_by == "window":
-            return {"logits": sign * float(metric(rows, split.targets[split.track]))}
+            return {self.probe.track_answer: sign * float(metric(rows, split.targets[split.track]))}
         wanted = COMBINATIONS if self.probe.track_answer == "best" else [self.probe.track_answer]
         return {
             name: sign * float(metric(self.by_track(rows, split, name), split.targets))

@@ -26,5 +26,5 @@ def test_a_linear_head_is_a_matrix_product_without_dropout():
     weights = [values[None] for values in head.initial("task", 1, 5)]
     inputs = torch.randn(1, 4, 5, dtype=torch.float64)
     expected = inputs @ weights[0][..., :3] + weights[1][..., :3]
-    torch.testing.assert_close(head.outputs(weights, inputs, None, torch.empty_like(weights[0])), expected)
-    assert head.hidden == 0
+    torch.testing.assert_close(head.outputs(weights, [], inputs, [], torch.empty_like(weights[0]), learning=True), expected)
+    assert head.hidden == []

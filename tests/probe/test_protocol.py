@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-import marble
 from marble.errors import MarbleError
+from marble.files import digest
 from marble.jobs.job import parse_layers
-from marble.probe.protocol import PROTOCOLS, load_protocol
-from marble.tasks import TASKS
+from marble.probe.presets import PROTOCOLS
+from marble.probe.protocol import load_protocol
+from marble.probe.settings import Probe
 
 
 def test_the_default_protocol_is_the_constrained_track():
@@ -25,102 +26,62 @@ def test_a_setting_changes_the_protocol_and_stands_in_its_label():
     assert load_protocol("marble").label == "marble"
 
 
-def test_presets_differ_from_the_default_in_what_their_sources_state_and_in_nothing_else():
-    default = PROTOCOLS["marble"].model_dump(include={"windows", "probe"})
-    differences = {}
-    for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name
-        document = protocol.model_dump()
-        differences[name] = {
-            f"{part}.{key}": value
-            for part, values in default.items()
-            for key, value in document[part].items()
-            if value != values[key]
-        }
-    assert differences == {
-        "marble": {},
-        "marble-v1": {"probe.learning_rates": (1e-3,), "probe.standardise": False},
-        "muq": {"probe.learning_rates": (1e-3,), "probe.standardise": False},
-        "omar": {
-            "windows.seconds": 30.0,
-            "probe.learning_rates": (1e-4,),
-            "probe.epochs": 84,
-            "probe.patience": 84,
-            "probe.standardise": False,
-        },
-        "branchformer": {"windows.seconds": 30.0, "probe.dropout": 0.25, "probe.batch_size": 32},
-    }
-
-
-def test_a_description_explains_a_preset_and_is_part_of_no_result():
-    assert all(protocol.description for protocol in PROTOCOLS.values())
-    for name in ("marble-v1", "muq", "omar", "branchformer"):
-        assert "Not expressed:" in PROTOCOLS[name].description
-    changed = load_protocol("omar", ["probe.batch_size=32"])
-    assert changed.label == "omar (probe.batch_size=32)"
-    assert "description" not in changed.model_dump(mode="json")
-
-
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "marble"])
-def test_a_result_names_its_preset(name, tones, tmp_path):
-    settings = ["probe.epochs=2"]
-    result = marble.run("constant", f"folder:{tones}", protocol=name, results=tmp_path, seeds=1, settings=settings)
-    assert (tmp_path / result.path).name.startswith(f"{name}-")
-    assert result.protocol.label == f"{name} (probe.epochs=2)"
-    assert {point.learning_rate for point in result.layers[0].runs[0].grid} == set(PROTOCOLS[name].probe.learning_rates)
-
-
-def test_the_settings_that_descriptions_name_exist():
-    for protocol in PROTOCOLS.values():
-        for setting in re.findall("(?:probe|windows)[.][a-z_]+=[0-9.e-]*[0-9]", protocol.description):
-            assert load_protocol(protocol.name, [setting]).changes
-
-
-def of_task(name, task):
-    """What a preset changes for one task."""
-    usual, special = PROTOCOLS[name].model_dump(), load_protocol(name, task=task).model_dump()
-    return {
-        f"{part}.{key}": value
-        for part in ("windows", "probe")
-        for key, value in special[part].items()
-        if value != usual[part][key]
-    }
-
-
-def test_presets_change_for_a_task_what_their_sources_state_for_it():
-    fewer, long = {"probe.patience": 10}, {"windows.seconds": 30.0}
-    first = {
-        "gtzan": {"probe.learning_rates": (5e-3,)} | long,
-        "giantsteps-key": {"windows.tail": 30.0} | long,
-        "vocalset-singer": {"windows.tail": 3.0},
-        "vocalset-technique": {"windows.tail": 3.0} | fewer,
-        **dict.fromkeys(("mtt", "mtg-top50", "mtg-genre", "mtg-instrument", "mtg-mood"), fewer | long),
-        **{
-            f"nsynth-{label}{kept}": {"probe.epochs": 50} | fewer
-            for label in ("instrument", "pitch")
-            for kept in ("", "-clean")
-        },
-    }
-    muq = first | {
-        "gtzan": {"windows.seconds": 10.0, "probe.learning_rates": (5e-3,)},
-        "emomusic": {"windows.seconds": 5.0},
-        "vocalset-technique": {"windows.seconds": 3.0, "windows.tail": 3.0} | fewer,
-    }
-    pitch = {"probe.learning_rates": (1e-3,), "probe.dropout": 0.0, "probe.batch_size": 32, "probe.epochs": 11}
-    piano = {f"piano-difficulty{split}": {"windows.hop": 15.0} for split in ("", "-1", "-2", "-3", "-4")}
-    stated = {"marble-v1": first, "muq": muq, "omar": dict.fromkeys(("nsynth-pitch", "nsynth-pitch-clean"), pitch) | piano}
-    for name, protocol in PROTOCOLS.items():
-        assert {task: of_task(name, task) for task in protocol.by_task} == stated.get(name, {})
-        assert set(protocol.by_task) <= set(TASKS)
-
-
 def test_a_setting_goes_before_what_a_preset_says_for_the_task_and_alone_stands_in_the_label():
     protocol = load_protocol("muq", ["windows.seconds=15", "probe.epochs=3"], task="gtzan")
     assert (protocol.windows.seconds, protocol.probe.epochs, protocol.probe.learning_rates) == (15.0, 3, (5e-3,))
     assert protocol.label == "muq (probe.epochs=3, windows.seconds=15)"
     assert load_protocol("muq", task="gtzan").label == "muq"
     assert load_protocol("muq", task="folder:x") == load_protocol("muq")
-    assert "by_task" not in protocol.model_dump()
+    assert not {"by_task", "stated", "description"} & set(protocol.model_dump())
+
+
+def test_later_settings_leave_the_identity_of_probes_and_results_alone():
+    first = {"kind", "hidden", "dropout", "learning_rates", "batch_size", "epochs", "patience", "standardise"}
+    assert set(Probe().identity()) == first
+    assert set(Probe(weight="track").identity()) == first | {"weight"}
+    assert digest(Probe().identity()) == "4422f9a4907f26286a87e37900f7e9499276a692a74017dbdc3636d1b40cd249"
+    assert load_protocol("marble").identity()["probe"] == Probe().identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["probe.epochs=none"], "probe.epochs=none has no end: set probe.steps"),
+        (["probe.factor=0.1"], "probe.factor=0.1 needs probe.schedule=plateau"),
+        (["probe.warm_up=5"], "probe.warm_up=5 needs probe.schedule=cosine"),
+        (["probe.schedule=cosine"], "set probe.steps to more than probe.warm_up"),
+        (["probe.schedule=cosine", "probe.steps=5", "probe.warm_up=5"], "set probe.steps to more than probe.warm_up"),
+        (["probe.kind=linear", "probe.norm=batch"], "probe.norm=batch needs probe.kind=mlp"),
+        (["probe.find_rate=true"], "name a single one in probe.learning_rates"),
+        (["probe.weight=track", "probe.train_windows=one"], "leave out probe.weight=track"),
+        (["probe.layer_weights=matrix", "probe.layer_start=random"], "leave out probe.layer_start=random"),
+        (["probe.average_windows=true", "probe.batch_of=tracks"], "leave out probe.batch_of"),
+        (["probe.track_answer=best", "probe.validate_by=window"], "leave out probe.validate_by=window"),
+        (["probe.grid_points=3"], "probe.grid_points draws from a grid: set probe.grid"),
+        (["probe.grid=hiden=3/4"], "'hiden=3/4' sets nothing: write FIELD=VALUE/VALUE with a field among kind, hidden"),
+        (["probe.grid=hidden"], "'hidden' sets nothing"),
+        (["probe.grid=average_windows=true/false"], "sets nothing"),
+        (["probe.grid=kind=mlp/linear,norm=batch"], "probe.norm=batch needs probe.kind=mlp"),
+    ],
+)
+def test_settings_that_make_no_sense_together_are_refused_in_a_sentence(settings, sentence):
+    with pytest.raises(MarbleError, match=re.escape(sentence)) as caught:
+        load_protocol("marble", settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_is_every_combination_and_fields_can_change_together():
+    probe = load_protocol("marble", ["probe.grid=kind=linear/mlp,input_dropout+dropout=0.25/0.5,learning_rates=1e-3"]).probe
+    points = probe.points()
+    assert [chosen for chosen, _ in points] == [
+        {"kind": kind, "input_dropout": rate, "dropout": rate, "learning_rates": (1e-3,)}
+        for kind in ("linear", "mlp")
+        for rate in (0.25, 0.5)
+    ]
+    assert [(point.kind, point.input_dropout, point.learning_rates, point.grid) for _, point in points] == [
+        (kind, rate, (1e-3,), ()) for kind in ("linear", "mlp") for rate in (0.25, 0.5)
+    ]
+    assert Probe().points() == [({}, Probe())]
 
 
 def test_the_channels_stand_in_a_document_only_where_they_are_chosen():

@@ -80,6 +80,7 @@ OPTIONS = {
     "steps end before a validation": {"steps": 4},
     "validation by steps": {"validate_every": 4, "validate_unit": "steps", "patience": 5},
     "validation each second epoch": {"validate_every": 2, "patience": 2},
+    "an untrained candidate": {"validate_untrained": True, "learning_rates": (1e-12, 1e-3), "validate_every": 3},
     "never early": {"patience": None},
     "the last epoch": {"selection": "last"},
 }
@@ -104,6 +105,8 @@ def test_validation_of_windows(kind):
 @pytest.mark.parametrize("answer", ["probabilities", "max", "vote", "best"])
 def test_answers_to_tracks(answer):
     agree(*asked("multiclass"), changed(track_answer=answer), GROUPS)
+    if answer != "best":
+        agree(*asked("multiclass"), changed(track_answer=answer, validate_by="window"), GROUPS[:1])
 
 
 def test_binary_loss():

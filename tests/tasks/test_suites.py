@@ -8,7 +8,7 @@ import pytest
 from marble import registry
 from marble.errors import MarbleError
 from marble.jobs.many import run_all
-from marble.probe.protocol import PROTOCOLS
+from marble.probe.presets import PROTOCOLS
 from marble.results.published import published_numbers
 from marble.tasks.suites import SUITES
 

@@ -1,0 +1,146 @@
+"""Presets: every setting has a source, the documentation is what they are, and each runs."""
+
+from pathlib import Path
+
+import pytest
+
+import marble
+from marble.probe.grid import drawn_points
+from marble.probe.presets import PROTOCOLS, page
+from marble.probe.protocol import load_protocol
+from marble.probe.settings import Probe
+from marble.tasks import TASKS
+
+PAGE = Path(__file__).parents[2] / "docs/protocols.md"
+
+
+def test_the_page_is_what_the_presets_state():
+    assert PAGE.read_text() == page(), "run: python -m marble.probe.presets > docs/protocols.md"
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_value_of_a_preset_is_stated_with_its_source(name):
+    protocol = PROTOCOLS[name]
+    stated = {setting.partition("=")[0] for row in protocol.stated if not row.tasks for setting in row.settings.split()}
+    default = Probe()
+    differing = {f"probe.{key}" for key in Probe.model_fields if getattr(protocol.probe, key) != getattr(default, key)}
+    assert differing <= stated
+    assert protocol.name == name
+    assert protocol.description
+    for row in protocol.stated:
+        assert row.what
+        assert row.value
+        assert row.source or row.value == "not stated"
+        assert row.settings or row.how
+        assert set(row.tasks) <= set(TASKS)
+    assert set(protocol.by_task) <= set(TASKS)
+    assert load_protocol(name) == protocol.model_copy(update={"by_task": {}, "stated": (), "description": ""})
+
+
+# What the sources say of audio and arithmetic, and what their code does by mistake; nothing of the probe itself.
+NOT_EXPRESSED = {
+    "marble-v1": {"arithmetic", "audio"},
+    "marble-v2": {"arithmetic", "short windows", "validation"},
+    "muq": {"arithmetic"},
+    "layerwise": {"arithmetic"},
+    "superb": {"audio"},
+}
+
+
+def test_what_presets_do_not_express_is_known():
+    missing = {
+        name: {row.what for row in protocol.stated if "not expressed:" in row.how} for name, protocol in PROTOCOLS.items()
+    }
+    assert {name: what for name, what in missing.items() if what} == NOT_EXPRESSED
+
+
+def value(name: str, task: str, *fields: str) -> list:
+    """Some values of a preset for a task."""
+    protocol = load_protocol(name, task=task)
+    parts = {"windows": protocol.windows, "probe": protocol.probe}
+    return [getattr(parts[part], field) for part, _, field in (name.partition(".") for name in fields)]
+
+
+RATES, PLATEAU = "probe.learning_rates", "probe.plateau_patience"
+V1 = (RATES, PLATEAU, "probe.epochs", "probe.patience", "probe.batch_of")
+
+
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("gtzan", [(5e-3,), 6, 100, 20, "tracks"]),
+        ("emomusic", [(1e-3,), 5, 100, 20, "tracks"]),
+        ("giantsteps-key", [(1e-3,), 5, 100, 20, "rows"]),
+        ("mtt", [(1e-3,), 3, 100, 10, "tracks"]),
+        ("mtg-top50", [(1e-3,), 3, 100, 10, "tracks"]),
+        ("nsynth-pitch", [(1e-3,), 3, 50, 10, "tracks"]),
+        ("vocalset-singer", [(1e-3,), 5, 100, 20, "rows"]),
+        ("vocalset-technique", [(1e-3,), 5, 100, 10, "rows"]),
+    ],
+)
+def test_marble_v1_by_task(task, values):
+    assert value("marble-v1", task, *V1) == values
+    assert value("layerwise", task, *V1[:-1]) == values[:-1]
+    assert value("marble-v1", task, "probe.find_rate") == [task == "giantsteps-key"]
+
+
+V2 = (
+    RATES,
+    "probe.factor",
+    PLATEAU,
+    "probe.epochs",
+    "probe.patience",
+    "probe.batch_size",
+    "probe.validate_by",
+    "windows.seconds",
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("gtzan", [(5e-3,), 0.5, 6, 50, 20, 64, "window", 30.2]),
+        ("emomusic", [(1e-3,), 0.5, 5, 50, 20, 64, "window", 15.0]),
+        ("giantsteps-key", [(1e-3,), 0.1, 5, 50, 20, 64, "window", 30.0]),
+        ("mtt", [(1e-3,), 0.5, 3, 50, 10, 128, "track", 30.0]),
+        ("mtg-mood", [(1e-3,), 0.5, 3, 20, 10, 128, "track", 30.0]),
+    ],
+)
+def test_marble_v2_by_task(task, values):
+    assert value("marble-v2", task, *V2) == values
+    assert value("marble-v2", task, "probe.selection", "probe.layer_weights") == ["last", "matrix"]
+
+
+def test_windows_and_budgets_of_the_papers():
+    assert value("muq", "gtzan", "windows.seconds", "probe.average_windows") == [10.0, True]
+    assert value("muq", "emomusic", "windows.seconds") == [5.0]
+    assert value("muq", "vocalset-technique", "windows.seconds", "windows.tail") == [3.0, 3.0]
+    assert value("omar", "mtt-clean", "probe.steps", "probe.metric", "windows.hop") == [20000, "average_precision", 15.0]
+    assert value("omar", "nsynth-pitch", "probe.steps", "probe.loss", "probe.input_dropout") == [100000, "binary", 0.0]
+    assert value("omar", "piano-difficulty-2", "probe.average_windows", "probe.train_windows") == [True, "all"]
+
+
+def test_the_grids_are_as_large_as_published():
+    jukemir, hear = PROTOCOLS["jukemir"].probe, PROTOCOLS["hear"].probe
+    assert sum(len(probe.learning_rates) for _, probe in jukemir.points()) == 216
+    assert sum(len(probe.learning_rates) for _, probe in hear.points()) == 16
+    assert [len(drawn_points(hear, "gtzan", seed)) for seed in range(3)] == [8, 8, 8]
+    assert drawn_points(hear, "gtzan", 0) != drawn_points(hear, "gtzan", 1)
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "marble"])
+def test_a_preset_runs_and_the_result_names_it(name, tones, tmp_path):
+    settings = ["probe.epochs=2", "probe.hidden=8"]
+    result = marble.run(
+        "fbank-chroma", f"folder:{tones}", layers="0", protocol=name, results=tmp_path, seeds=1, settings=settings
+    )
+    assert (tmp_path / result.path).name.startswith(f"{name}-")
+    assert result.protocol.label == f"{name} (probe.epochs=2, probe.hidden=8)"
+    probe = PROTOCOLS[name].probe
+    (run,) = result.layers[0].runs
+    count = sum(len(point.learning_rates) for _, point in probe.points()[: probe.grid_points])
+    assert len(run.grid) == count
+    best = max(point.validation or 0 for point in run.grid)
+    chosen = next(point for point in run.grid if point.validation == best)
+    assert (chosen.learning_rate, chosen.settings) == (run.learning_rate, run.settings)
+    assert bool(run.settings) == bool(probe.grid)
