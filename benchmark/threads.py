@@ -27,7 +27,8 @@ class Threads(ThreadPoolExecutor):
             MarbleError: memory or a limit of the system does not allow another thread.
         """
         try:
-            mmap.mmap(-1, START_BYTES).close()  # Python waits for ever for a thread that starts and then finds no memory
+            if len(self._threads) < self._max_workers:  # Python waits for ever for a thread that starts and finds no memory
+                mmap.mmap(-1, START_BYTES).close()
             return super().submit(function, *arguments, **options)
         except (RuntimeError, MemoryError, OSError) as error:
             raise no_start("thread", error) from error

@@ -119,6 +119,20 @@ def test_no_flipped_bit_changes_a_hash(tmp_path, home, reads):
         assert all("cannot use" in str(warning.message) for warning in caught)
 
 
+def test_a_damaged_row_costs_one_reading(tmp_path, home, reads):
+    """Even where it is no text any more."""
+    paths = files(tmp_path)
+    file_hashes(paths)
+    reads.clear()
+    with sqlite3.connect(home / "files.sqlite") as database:
+        database.execute("UPDATE file SET stamp = CAST(x'ff30' AS TEXT) WHERE path = ?", (str(paths[1]),))
+    database.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert file_hashes(paths) == {path: sha256(path.name) for path in paths}
+    assert reads == [paths[1]]
+
+
 def test_a_memory_without_checksums_is_made_anew(tmp_path, home, reads):
     paths = files(tmp_path)
     with sqlite3.connect(home / "files.sqlite") as database:

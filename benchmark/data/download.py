@@ -33,7 +33,7 @@ from marble.files import has_checksum, partial_of, put_in_place, writing
 from marble.progress import Reporter
 
 CHUNK = 1 << 18
-MOST_UNKNOWN = 8 * 2**30
+MOST_UNKNOWN = 4 * 2**30
 PATIENCE = 30.0
 LEAST_BYTES = 30_000
 _MOST_AT_ONCE = 2**20  # bytes that bring no content: headers, and what frames and ends pieces of content
