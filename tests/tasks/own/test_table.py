@@ -2,22 +2,11 @@
 
 import json
 
-import numpy
 import pandas
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from marble.errors import MarbleError
 from marble.registry import load_task
-from marble.tasks.own import table
-
-
-@pytest.fixture
-def audio(tmp_path):
-    for number in range(12):
-        (tmp_path / f"{number}.wav").write_text(f"content {number}")
-    return tmp_path
 
 
 def rows(**columns):
@@ -114,53 +103,16 @@ def test_without_a_split_column_groups_stay_together(audio):
         (rows(labels=[None] * 12), "has no tag in its column labels"),
         (rows(label=list("ab") * 6, start=[0, "0:01"] * 6), "has the start '0:01' in row 2: write seconds"),
         (rows(label=list("ab") * 6, stop=[1, float("inf")] * 6), "has the stop 'inf' in row 2: write seconds"),
-        (rows(labels=["['x', 'y']"] * 12), r"The tags \['x', 'y'\] are a list written as text: separate them by ;"),
         (rows(label=list("ab") * 6, id=["x", None] * 6), "has no id in row 2"),
-        (rows(label=list("ab") * 6, group="one", split="train"), "has the targets a and b"),
+        (
+            rows(label=list("ab") * 6, group=list("ggcdefhijklm"), split=["train"] * 4 + ["valid", "test"] * 4),
+            "the targets a and b",
+        ),
+        (rows(target=[1, None] * 6), "no target in row 2"),
+        (rows(label=[" ", "a"] * 6), "no label in row 1"),
     ],
 )
 def test_a_wrong_table_is_explained(audio, frame, message):
     frame.to_csv(audio / "t.csv", index=False)
     with pytest.raises(MarbleError, match=message):
         load_task(f"table:{audio}/t.csv").read(audio)
-
-
-def test_a_file_that_is_no_table_is_explained(audio):
-    with pytest.raises(MarbleError, match="no table that marble reads"):
-        load_task(f"table:{audio}/0.wav")
-    with pytest.raises(MarbleError, match="cannot be read"):
-        load_task(f"table:{audio}/none.csv")
-    (audio / "broken.parquet").write_text("not parquet")
-    with pytest.raises(MarbleError, match="cannot be read"):
-        load_task(f"table:{audio}/broken.parquet")
-
-
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
-def test_a_table_that_would_fill_memory_is_refused_before_it_is_read(tmp_path, suffix):
-    """As 55 kB of Parquet do, whose 10 million rows are equal."""
-    file, amount = tmp_path / f"t.{suffix}", table.MOST_ROWS + 1
-    if suffix == "parquet":
-        same = pandas.Categorical.from_codes(numpy.zeros(amount, numpy.int8), ["a"])
-        pandas.DataFrame({"path": same, "label": same}).to_parquet(file)
-        assert file.stat().st_size < 100_000
-    else:
-        file.write_bytes(b"a\n" * amount)
-    with pytest.raises(MarbleError, match=r"holds 10,000,001 rows, where marble reads up to 10,000,000 rows"):
-        load_task(f"table:{file}")
-    if suffix != "parquet":
-        with file.open("r+b") as text:
-            text.truncate(table.MOST_BYTES + 1)
-        with pytest.raises(MarbleError, match=r"holds 1,073,741,825 bytes"):
-            load_task(f"table:{file}")
-
-
-@pytest.mark.parametrize("key", ["name", "numpy_type", "pandas_type"])
-def test_damaged_metadata_of_parquet_is_one_sentence(tmp_path, key):
-    file = tmp_path / "table.parquet"
-    whole = pyarrow.Table.from_pandas(pandas.DataFrame({"path": ["a.wav"] * 6, "label": ["a", "b"] * 3}))
-    metadata = json.loads(whole.schema.metadata[b"pandas"])
-    for column in metadata["columns"]:
-        del column[key]
-    parquet.write_table(whole.replace_schema_metadata({b"pandas": json.dumps(metadata).encode()}), file)
-    with pytest.raises(MarbleError, match=r"table\.parquet is damaged: write it again"):
-        table.read_table(file)
