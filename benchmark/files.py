@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 from uuid import uuid4
 
@@ -204,6 +205,13 @@ def writing(path: Path) -> Generator[None]:
             f"Cannot write {path} ({reason(error)}): make room or choose another folder, "
             "then run the same command again; what was finished is kept."
         ) from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise a `MarbleError` where nothing can be written into a folder, or it cannot be made; nothing stays behind."""
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with writing(folder), TemporaryFile(dir=present):
+        pass
 
 
 @contextmanager

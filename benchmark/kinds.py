@@ -76,7 +76,7 @@ class Kind(ABC):
         return [None] * len(answers)
 
     def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
-        """Return the labels without a training target, for kinds with one label a clip; none otherwise."""
+        """Return the labels that no training target has; none for numbers."""
         return []
 
 
@@ -149,6 +149,11 @@ class Multilabel(Kind):
     def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> Target | None:
         """Return the tags."""
         return _known(values, labels)
+
+    def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
+        """Return the tags that no training target has."""
+        trained = {tag for target in targets for tag in target}
+        return [label for label in labels if label not in trained]
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the binary cross-entropy of each tag, ``Tensor[K, B, C]``."""

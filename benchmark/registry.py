@@ -8,7 +8,8 @@ A spec is ``NAME`` or ``NAME:ARGUMENT``, looked up in this order:
 2. for upstreams, the path of a folder, which stands for ``saved:PATH``, an upstream that marble trained,
 3. the entry points of installed packages (``marble.upstreams``, ``marble.tasks``, ``marble.suites``, ``marble.recipes``,
    ``marble.protocols``),
-4. ``module:attribute`` of any importable module; the current folder joins ``sys.path`` for it.
+4. ``module:attribute`` of any importable module, where the current folder joins ``sys.path``; or ``path/of/file.py:attribute``,
+   where the folder of the file joins it.
 
 Nothing is imported before it is needed. The error for an unknown name lists the nearest known ones.
 """
@@ -20,7 +21,7 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,9 @@ from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
 from marble.upstreams import UPSTREAMS
 
 if TYPE_CHECKING:
-    from marble.task import Task
+    import pandas
+
+    from marble.task import SplitRule, Task
     from marble.tasks.suites import Suite
     from marble.upstream import Upstream, UpstreamInfo, UpstreamSource
 
@@ -75,9 +78,7 @@ class Registry:
             for point in entry_points(group=self._group, name=name):
                 return point.load(), argument if colon else None
             if colon and argument.isidentifier():
-                if str(Path.cwd()) not in sys.path:
-                    sys.path.insert(0, str(Path.cwd()))
-                return _attribute(spec), None
+                return _attribute_of_user(name, argument), None
         except Exception as error:  # the module of a package or of a user may raise anything while it is imported
             raise MarbleError(
                 f"The {self.kind} '{spec}' cannot be imported ({one_line(error)}): check its name, install what it needs, "
@@ -85,17 +86,18 @@ class Registry:
             ) from error
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(self.names())}"
+        hint = f"write {name}:NAME for what the file holds" if name.endswith(".py") else hint
         raise MarbleError(f"There is no {self.kind} called '{name}': {hint}; marble ls {self.kind}s lists them.")
 
-    def load(self, spec: str, contract: type) -> Any:
-        """Return the object that a spec names; a function of this name is called with the argument.
+    def load(self, spec: str, contract: type, *more: object) -> Any:
+        """Return the object that a spec names; a function of this name is called with the argument, and with `more`.
 
         Raises:
             MarbleError: as `find`; the object is not a `contract` or takes no argument; or a function lacks its argument.
         """
         value, argument = self.find(spec)
         if _is_function(value) and not _is_path(spec, argument):
-            value = value(self.require(spec, argument))
+            value = value(self.require(spec, argument), *more)
         elif argument is not None:
             raise MarbleError(f"The {self.kind} '{spec.partition(':')[0]}' takes no argument: leave out ':{argument}'.")
         if not isinstance(value, contract):
@@ -137,6 +139,31 @@ def _attribute(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _attribute_of_user(module: str, attribute: str) -> Any:
+    """Return an attribute of a module, or of a file that ends with .py; the folder it is looked for in joins `sys.path`.
+
+    Raises:
+        ImportError: there is no such module; the text says where it was looked for.
+        Exception: whatever the module raises.
+    """
+    file = user_path(module).absolute() if module.endswith(".py") else None
+    folder, name = (file.parent, file.stem) if file else (Path.cwd(), module)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        loaded = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        raise ModuleNotFoundError(f"no module '{error.name}' in {folder}, nor among what is installed") from error
+    origin = Path(getattr(loaded, "__file__", None) or "")
+    if file and origin.resolve() != file.resolve():
+        raise ImportError(f"{file} has the name of {origin}, which is loaded already")
+    if not hasattr(loaded, attribute):
+        raise AttributeError(f"{origin} has no attribute '{attribute}'")
+    return getattr(loaded, attribute)
+
+
 upstreams = Registry("upstream", UPSTREAMS, UPSTREAM_ARGUMENTS)
 tasks = Registry("task", TASKS, TASK_ARGUMENTS)
 suites = Registry("suite", "marble.tasks.suites:SUITES")
@@ -164,16 +191,17 @@ def refuse_unknown_upstream(spec: str) -> None:
     _find_upstream(spec)
 
 
-def load_upstream(spec: str, *, offline: bool = False) -> Upstream:
+def load_upstream(spec: str | Path, *, offline: bool = False) -> Upstream:
     """Return the upstream of a spec such as ``muq``, ``muq:PATH`` or ``my_package.my_model:MyModel``, with its weights.
 
-    It is in evaluation mode and without gradients.
+    A path is that of a folder that ``marble pretrain`` wrote. The upstream is in evaluation mode and without gradients.
 
     Raises:
         MarbleError: nothing has this name, it is not an upstream, or its weights cannot be loaded.
     """
     from marble.upstream import Upstream, UpstreamInfo
 
+    spec = str(spec)
     source, argument = _find_upstream(spec)
     if _is_function(source):
         load, argument = source, upstreams.require(spec, argument)
@@ -206,28 +234,61 @@ def upstream_info(spec: str) -> UpstreamInfo:
     return load_upstream(spec, offline=True).info
 
 
-def load_task(spec: str, manifest: str | None = None, *, offline: bool = False) -> Task:
+def load_task(
+    spec: str | Path | pandas.DataFrame,
+    manifest: str | None = None,
+    *,
+    offline: bool = False,
+    rule: SplitRule | None = None,
+    name: str | None = None,
+) -> Task:
     """Return the task of a spec such as ``gtzan``, ``folder:PATH`` or ``my_package.my_task:TASK``.
 
     Args:
-        spec: of the task.
+        spec: of the task; or the path of a folder or table, or a DataFrame with the columns of `marble.tasks.own.table`.
         manifest: a MARBLE v2 manifest or a Hugging Face dataset to take its clips from; see `marble.tasks.own.manifest`.
         offline: do not look for the manifest on the network.
+        rule: how the user's own data is split.
+        name: for the user's own data, in place of that of its file or folder.
 
     Raises:
-        MarbleError: nothing has this name, it is not a `Task`, it is a suite of several, or there is no such manifest.
+        MarbleError: nothing has this name, it is not a `Task`, it is a suite of several, there is no such manifest, or a rule
+            or name is given for a task that has its own.
     """
     from marble.task import Task
 
-    if spec.startswith("suite:"):
+    if isinstance(spec, Path):
+        spec = f"{'folder' if spec.is_dir() else 'table'}:{spec}"
+    if not isinstance(spec, str):
+        from marble.tasks.own.table import frame_task
+
+        task = frame_task(spec, rule)
+    elif spec.startswith("suite:"):
         names = ", ".join(load_suite(spec).tasks)
         raise MarbleError(f"{spec} is several tasks ({names}): give it to marble.jobs.many.run_all.")
-    task = tasks.load(spec, Task)
+    elif spec.partition(":")[0] in TASK_ARGUMENTS:
+        task = tasks.load(spec, Task, rule)
+    elif rule or name:
+        raise MarbleError(
+            f"'{spec}' has a name and splits of its own: --name, --group and split.valid are for folder: and table:."
+        )
+    else:
+        _refuse_bare_path(spec)
+        task = tasks.load(spec, Task)
+    if name:
+        task = replace(task, name=f"{task.name.partition(':')[0]}:{name}")
     if manifest is None:
         return task
     from marble.tasks.own.manifest import with_manifest
 
     return with_manifest(task, manifest, offline=offline)
+
+
+def _refuse_bare_path(spec: str) -> None:
+    with suppress(OSError):  # a name too long for a path
+        if spec and spec not in task_names() and user_path(spec).exists():
+            kind = "folder" if user_path(spec).is_dir() else "table"
+            raise MarbleError(f"'{spec}' is a path: write {kind}:{spec} for the task over its audio.")
 
 
 def load_suite(spec: str) -> Suite:

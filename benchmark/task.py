@@ -15,24 +15,52 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from marble.errors import MarbleError
 from marble.kinds import Target, kind_of
+from marble.settings import STRICT
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class SplitRule(BaseModel):
+    """How a task over the user's own data is split, as far as its maker is asked.
+
+    Attributes:
+        group: what is kept in one split: ``parent``, the name of a file's folder; ``regex:PATTERN``, what it finds in a path
+            (its first group, if it has one); or the name of a column. None leaves it to the task.
+        valid: the share of the training tracks that becomes the validation split, where the data has none.
+    """
+
+    model_config = STRICT
+    group: str | None = None
+    valid: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @property
+    def column(self) -> str | None:
+        """The column that `group` names; None where it is a rule on paths."""
+        of_paths = self.group == "parent" or (self.group or "").startswith("regex:")
+        return None if of_paths else self.group
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name of a task that is split so; empty for the task's own way."""
+        parts = [self.group or "", f"valid={self.valid:g}" if self.valid else ""]
+        return f"@{','.join(filter(None, parts))}" if any(parts) else ""
 
 
 @dataclass(frozen=True)
 class Clip:
     """One annotated excerpt of audio; `id` is unique in its task, `group` defaults to the id.
 
-    `artist` names the performer (an artist, a singer, an instrument) where a split keeps performers of training out of the
-    other splits; no number depends on it, ``marble data verify`` checks it. `seconds` is the length that the tables of a data
-    set state for a clip without `stop`.
+    `artist` names what a split keeps together (an artist, a singer, an instrument, a drum kit), so that what was trained on is
+    not tested; no number depends on it, ``marble data verify`` checks it. `seconds` is the length that the tables of a data set
+    state for a clip without `stop`.
     """
 
     id: str
@@ -102,6 +130,7 @@ class Task:
             where it was recorded for the data set.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
         resources: the files that it reads; a list precedes the files that it lists.
+        notes: what a user should know of how the data is read; results keep it.
     """
 
     name: str
@@ -120,6 +149,7 @@ class Task:
     audio_from: tuple[str, ...] = ()
     synthetic: bool = False
     resources: tuple[Resource, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def main_metric(self) -> str:
@@ -156,11 +186,10 @@ class Task:
                     "give all its clips one, or leave out the group."
                 )
         sizes = {split: sum(own == split for own in split_of.values()) for split in SPLITS}
+        below = f" under {root}" if any(clip.path.is_relative_to(root) for clip in clips) or not clips else ""
         for split in SPLITS:
             if not sizes[split]:
-                raise MarbleError(
-                    f"The task {self.name} has no clip in its {split} split under {root}: all three splits are needed."
-                )
+                raise MarbleError(f"The task {self.name} has no clip in its {split} split{below}: all three splits are needed.")
             if self.split_sizes and sizes[split] != self.split_sizes[split]:
                 raise MarbleError(
                     f"The {split} split of {self.name} has {sizes[split]} tracks where {self.split_sizes[split]} are declared: "

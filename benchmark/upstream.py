@@ -4,7 +4,8 @@ Conventions
 -----------
 - A waveform is ``Tensor[B, N]``, float32, mono, at ``info.sample_rate`` Hz, nominally in [-1, 1].
 - Layer 0 is the input of the first block, layer k the output of block k. Every layer is ``Tensor[B, T, D]``; its width D
-  is in ``info.layers`` and may differ between layers.
+  is in ``info.layers`` and may differ between layers. A layer that is one vector for the whole window, such as a class token
+  or a projection of the mean, is ``Tensor[B, 1, D]``; the others have ``info.frame_rate`` frames a second.
 - `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops. Later blocks are never computed, and
   only one hidden state is alive at a time.
 - All clips of a batch have equal length; nothing is padded inside a batch, and a clip has the same hidden states alone as in
@@ -45,7 +46,7 @@ class UpstreamInfo:
     Attributes:
         name: on the command line.
         sample_rate: of the waveform, in Hz.
-        frame_rate: hidden-state frames per second, in Hz.
+        frame_rate: hidden-state frames per second, in Hz; any where every layer is one vector a window.
         layers: name and width of each hidden state, layer 0 first.
         version: raised whenever the hidden states change for the same weights and audio.
         parameters: number of weights that the hidden states depend on; None if not counted.
@@ -135,7 +136,9 @@ class Upstream(nn.Module):
         Raises:
             MarbleError: the upstream has no weights to draw.
         """
-        raise MarbleError(f"{cls.info.name} has no weights to draw: leave out random-init:{cls.info.name}.")
+        raise MarbleError(
+            f"{cls.info.name} has no weights to draw: define random(cls) where it has some, else leave out random-init."
+        )
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield the hidden states ``Tensor[B, T, D]`` of a waveform ``Tensor[B, N]``, layer 0 first.

@@ -2,17 +2,20 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import soundfile
 from typer.testing import CliRunner
 
 from marble import registry
 from marble.cli.app import app
+from marble.tasks.own import columns
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMAND = Path(sys.executable).with_name("marble")
@@ -28,7 +31,7 @@ def rendered_once(home, tmp_path_factory):
 
 def example(name: str) -> str:
     """The code block that is marked as the file `name`."""
-    found = re.search(rf"<!-- tested: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
+    found = re.search(rf"<!-- tested: {name} -->\n```\w*\n(.*?)```", README, re.DOTALL)
     assert found, name
     return found[1]
 
@@ -78,6 +81,57 @@ def test_the_example_task_runs(tmp_path):
     done = marble(tmp_path, "run", *words, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["task"]["tracks"] == {"train": 12, "valid": 6, "test": 6}
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """The table of the README and the files that it names, and drums of four kits."""
+    (tmp_path / "songs.csv").write_text(example("songs.csv"))
+    table = pandas.read_csv(tmp_path / "songs.csv")
+    hertz = dict(zip(table["path"], table["label"].map({"rock": 220, "jazz": 880}), strict=True))
+    hertz |= {
+        f"drums/{drum}/kit{kit}/{take}.wav": 110 * (1 + take)
+        for drum in ("kick", "snare")
+        for kit in range(4)
+        for take in range(2)
+    }
+    for number, (path, pitch) in enumerate(hertz.items()):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        noise = 0.02 * np.random.default_rng(number).standard_normal(9600)
+        soundfile.write(tmp_path / path, 0.3 * np.sin(2 * np.pi * pitch * np.arange(9600) / 16_000) + noise, 16_000)
+    return tmp_path
+
+
+def test_the_commands_for_own_data_run_and_split_as_they_say(own_data):
+    quick = ["--layers", "0", "--seeds", "1", "--set", "probe.epochs=2", "--json"]
+    results = []
+    for line in example("own_data.sh").splitlines():
+        command, _, about = line.partition(" # ")
+        words = shlex.split(command)[1:]
+        done = marble(own_data, *words, *(quick if words[0] == "run" else ["--json"]))
+        assert done.returncode == 0, done.stderr
+        results += json.loads(done.stdout)
+        if "artist" in about:
+            assert "songs.csv: 6 artists are kept in one split each" in done.stderr
+    names = ["table:songs", "folder:drums@parent", "folder:drums@regex:kit[0-9]", "folder:my-drums"]
+    assert [result["task"]["name"] for result in results[:4]] == names
+    assert results[1]["task"]["data"] == results[2]["task"]["data"] != results[3]["task"]["data"]
+    artists = next(finding for finding in results[4:] if finding["check"] == "artists")
+    assert (artists["good"], artists["found"]) == (True, "0 of 6 stand in training and elsewhere")
+
+
+def test_the_python_example_for_own_data_runs(own_data):
+    done = subprocess.run(
+        [sys.executable, "-c", example("own_data.py")], cwd=own_data, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'train': 4, 'valid': 2, 'test': 2} []\n"
+
+
+def test_the_columns_in_the_readme_are_those_that_tables_know():
+    rows = re.search(r"\| column \| what it holds \|\n\|---\|---\|\n(.*?)\n\n", README, re.DOTALL)[1].splitlines()
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == {*columns.TARGETS, *columns._OTHERS}
 
 
 def test_the_python_example_runs(tmp_path):

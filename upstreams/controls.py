@@ -2,7 +2,8 @@
 
 - ``constant``: the same features for all audio; a probe on it can only learn how often each answer occurs.
 - ``random-init:NAME``: the architecture of another upstream with weights as they are before any training, drawn from a
-  fixed seed; its scores are due to the architecture and its front end.
+  fixed seed; its scores are due to the architecture and its front end. It is called after the name in the info of that
+  upstream, so that a control of ``my_model.py:MyModel`` stands beside ``my-model``.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ def random_init(argument: str, *, offline: bool = False) -> Upstream:
         raise MarbleError(f"Random weights need no file: write random-init:{name} without what follows.")
     source = find_upstream(argument)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("random-init", argument))
+        torch.manual_seed(stream_seed("random-init", source.info.name))
         upstream = source.random()
     upstream.info = replace(
         upstream.info,
-        name=f"random-init:{argument}",
+        name=f"random-init:{source.info.name}",
         licence="that of the code; the weights are drawn",
         training_data="none (random weights)",
         trained_on=(),

@@ -25,6 +25,10 @@ ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all resul
 CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Folder of features and probes. [default: $MARBLE_HOME/cache]")
 ]
+Group = Annotated[
+    str | None,
+    typer.Option(help="Keep in one split of folder: or table: what shares a parent folder, regex:PATTERN, or a column."),
+]
 
 
 class _Output:

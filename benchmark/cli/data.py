@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.cli.console import Json, print_json, print_rows, reporter, tell, write
+from marble.cli.console import Group, Json, print_json, print_rows, reporter, tell, write
 from marble.errors import MarbleError
 
 if TYPE_CHECKING:
@@ -53,12 +53,18 @@ def prepare(
 
 
 @data_app.command()
-def verify(task: Tasks, data_root: DataRoot = None, as_json: Json = False) -> None:
-    """Read all files of tasks: checksums, sizes of splits, artists, unreadable clips, recordings in two splits."""
+def verify(
+    task: Tasks,
+    data_root: DataRoot = None,
+    group: Group = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="split.valid=SHARE, as for marble run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read all files of tasks: checksums, columns, sizes of splits, artists, unreadable clips, recordings in two splits."""
     from marble.data.verify import verify as check
 
     findings = []
-    for checked in _tasks(task):
+    for checked in _tasks(task, group=group, settings=settings or ()):
         for finding in check(checked, _root(data_root), reporter=reporter()):
             findings.append({"task": checked.name} | vars(finding))
             if not as_json:
@@ -79,12 +85,13 @@ def _print(rows: list[dict[str, Any]], root: Path, as_json: bool) -> None:
     print_rows(rows, as_json)
 
 
-def _tasks(text: str) -> list[Task]:
+def _tasks(text: str, **split: Any) -> list[Task]:
     from marble import registry
-    from marble.registry import split_specs
+    from marble.jobs.options import JobOptions
 
-    specs = registry.open_suites(split_specs(text, registry.complete_task_names(), "task"))
-    return [registry.load_task(name) for name, missing in specs.items() if not missing]
+    specs = registry.open_suites(registry.split_specs(text, registry.complete_task_names(), "task"))
+    rule = JobOptions.of(split).rule
+    return [registry.load_task(name, rule=rule) for name, missing in specs.items() if not missing]
 
 
 def _root(data_root: Path | None) -> Path:

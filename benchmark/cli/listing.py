@@ -127,15 +127,16 @@ def results(root: Path) -> list[dict[str, Any]]:
     Raises:
         MarbleError: there is no such folder.
     """
+    from marble.results.choose import task_titles
     from marble.results.store import read_all
 
-    rows = []
-    for result in read_all(root):
+    rows, found = [], read_all(root)
+    for result, task in zip(found, task_titles(found), strict=True):
         mean = result.selected.test[result.task.main_metric].mean
         rows.append(
             {
                 "upstream": result.upstream.name,
-                "task": result.task.name,
+                "task": task,
                 "protocol": result.protocol.label,
                 "layer": result.selected.layer,
                 "metric": result.task.main_metric,

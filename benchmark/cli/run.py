@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.cli.console import CacheDir, Json, ResultsDir, print_json, print_rows, reporter, stdout, tell
+from marble.cli.console import CacheDir, Group, Json, ResultsDir, print_json, print_rows, reporter, stdout, tell
 from marble.cli.figures import draw_heatmaps
 from marble.errors import MarbleError, named_once
 
@@ -32,6 +32,8 @@ def run(
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU. [default: what the process may use]")] = None,
+    group: Group = None,
+    name: Annotated[str | None, typer.Option(help="Name of a folder: or table: task, in place of that of its file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
@@ -42,7 +44,8 @@ def run(
     options: dict[str, Any] = {
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
         "cache_dir": cache_dir, "device": device, "precision": precision, "threads": threads, "limit": limit,
-        "offline": offline, "manifest": manifest, "plan": plan, "workers": workers, "skip_bad": skip_bad, "results": results,
+        "offline": offline, "group": group, "name": name, "manifest": manifest, "plan": plan, "workers": workers,
+        "skip_bad": skip_bad, "results": results,
     }  # fmt: skip
     try:
         from marble import registry

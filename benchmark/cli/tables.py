@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marble.errors import printable
+from marble.results.choose import task_titles
 from marble.results.schema import LayerResult, Result, Selected, Summary
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def result_table(result: Result) -> Table:
     tracks = result.task.tracks["test"]
     seeds = f"{len(result.layers[0].runs)} seed{'s' * (len(result.layers[0].runs) > 1)}"
     direction = result.task.metrics[metric]
+    undefined, labels = result.task.labels_without_roc_auc, len(result.task.labels)
     caption = f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks"
+    caption += f"; roc_auc: mean over {labels - undefined} of {labels} labels" if undefined else ""
     table = Table(
         title=printable(f"{result.upstream.name} on {result.task.name}: {metric} of {tracks} test tracks, {direction}"),
         caption="\n".join(map(printable, [caption, *result.doubts])),
@@ -46,6 +49,7 @@ def result_table(result: Result) -> Table:
 def outcome_table(outcomes: Sequence[Outcome]) -> Table:
     """Return the outcomes of many runs as a table for a terminal: the selected layer and its test score, or the complaint."""
     results = [outcome.result for outcome in outcomes if outcome.result]
+    titles = iter(task_titles(results))
     protocols = ", ".join(dict.fromkeys(result.protocol.label for result in results))
     table = Table(
         "upstream", "task", "layer", "metric", "test", "95 % interval", "status",
@@ -55,7 +59,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         result, task, cells = outcome.result, outcome.task, ["–"] * 4
         if result:
-            task, metric = result.task.name, result.task.main_metric
+            task, metric = next(titles), result.task.main_metric
             test = result.selected.test[metric]
             cells = [_name(result.selected), metric, _mean(test), _interval(test)]
         done = f"done, bad clips left out: {len(result.bad_clips)}" if result and result.bad_clips else "done"

@@ -1,4 +1,5 @@
-"""Check the files of a task: checksums, sizes of splits, artists in training and elsewhere, unreadable clips, leakage.
+"""Check the files of a task: checksums, how tables are read, sizes of splits, artists in training and elsewhere, unreadable
+clips, leakage.
 
 Everything is read: each file with a checksum, each clip (decoded), and the bytes of each recording.
 """
@@ -53,6 +54,8 @@ def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Repo
     except MarbleError as error:
         yield Finding("splits", False, str(error))
         return
+    if task.notes:
+        yield Finding("reading", True, "; ".join(task.notes))
     tracks = {split: len({clip.track for clip in clips if clip.split == split}) for split in SPLITS}
     as_declared = "as declared" if task.split_sizes else "the task declares none"
     yield Finding("splits", True, ", ".join(f"{count:,} {split}" for split, count in tracks.items()) + f" ({as_declared})")

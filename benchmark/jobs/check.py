@@ -60,17 +60,22 @@ def check_upstream(upstream: Upstream) -> Iterator[Check]:
 def _check_shapes(upstream: Upstream, states: list[Tensor], noise: Tensor) -> Iterator[Check]:
     info = upstream.info
     expected = [layer.width for layer in info.layers]
-    shaped = all(state.ndim == 3 and len(state) == 1 for state in states)
-    widths = [state.shape[-1] if state.ndim == 3 else list(state.shape) for state in states]
-    yield Check(
-        "yields the layers of its info, [B, T, D] each", shaped and widths == expected, f"widths {widths}, info says {expected}"
-    )
+    widths = [state.shape[-1] if state.ndim else 0 for state in states]
+    flat = [layer for layer, state in enumerate(states) if state.ndim != 3 or len(state) != 1]
+    seen = f"widths {widths}, info says {expected}"
+    if flat:
+        shape = list(states[flat[0]].shape)
+        seen = f"layer {flat[0]} is {shape} for a batch of one; one vector a window is [1, 1, D], as hidden[:, None] gives"
+    yield Check("yields the layers of its info, [B, T, D] each", not flat and widths == expected, seen)
     lengths = {state.shape[1] for state in states if state.ndim == 3}
-    yield Check("all layers have one number of frames", len(lengths) == 1, f"frames {sorted(lengths)}")
+    vectors = [layer for layer, state in enumerate(states) if state.ndim == 3 and state.shape[1] == 1]
+    frames = lengths - {1}
+    seen = f"frames {sorted(frames)}" + f", one vector in layer {', '.join(map(str, vectors))}" * bool(vectors)
+    yield Check("all layers have one number of frames, or one vector a window", len(frames) < 2 and bool(lengths), seen)
     wanted = noise.shape[1] / info.sample_rate * info.frame_rate
-    near = all(abs(length - wanted) <= 2 for length in lengths)
+    near = all(abs(length - wanted) <= 2 for length in frames)
     yield Check(
-        "keeps its frame rate", near, f"{sorted(lengths)} frames, {wanted:.1f} expected from {info.frame_rate:g} a second"
+        "keeps its frame rate", near, f"{sorted(frames)} frames, {wanted:.1f} expected from {info.frame_rate:g} a second"
     )
     yield Check("noise gives finite floats", *_finite(states))
 

@@ -6,25 +6,24 @@ It is made in three steps, the cheap ones first: names and settings; the clips o
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from marble import registry
 from marble.audio.decode import promised_formats
 from marble.data.excerpts import represent
-from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
 from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
 from marble.files import digest, file_hashes, home, readable
-from marble.kinds import kind_of
+from marble.jobs.options import JobOptions
+from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
 from marble.machine import choose_device, computes_bfloat16
 from marble.probe import bank
 from marble.probe.answers import Group
@@ -33,42 +32,14 @@ from marble.probe.protocol import Protocol, load_protocol
 from marble.probe.settings import Probe
 from marble.progress import Reporter
 from marble.results.schema import BadClip
-from marble.task import SPLITS, Clip, Task
+from marble.task import Clip, Task
 from marble.threads import usable_cores
 from marble.upstream import Upstream
 
+if TYPE_CHECKING:
+    import pandas
+
 _RANGE = re.compile("[0-9]+([.][.][0-9]+)?")
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """The options of a job beside upstream and task.
-
-    Attributes:
-        layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas.
-        seeds: number of seeds, which are 0, 1, 2, ….
-        protocol: its name.
-        settings: changes to it, ``KEY=VALUE``.
-        data_root: folder of the datasets; None is ``$MARBLE_HOME/data``.
-        cache_dir: folder of features and trained probes; None is ``$MARBLE_HOME/cache``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
-        threads: of torch on a CPU; None is as many as the process may use.
-        limit: use at most this many tracks of each split, for a quick look.
-        offline: never use the network.
-    """
-
-    layers: str = "all"
-    seeds: int = 5
-    protocol: str = "marble"
-    settings: Sequence[str] = ()
-    data_root: Path | str | None = None
-    cache_dir: Path | str | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    limit: int | None = None
-    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,12 +158,18 @@ class Job:
         )
 
 
-def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | None = None, **options: object) -> Job:
+def prepare(
+    upstream: str | Path | Upstream,
+    task: str | Path | pandas.DataFrame | Task,
+    *,
+    reporter: Reporter | None = None,
+    **options: object,
+) -> Job:
     """Resolve names, read the task, hash its files and make the upstream ready.
 
     Args:
-        upstream: a spec, or a loaded upstream.
-        task: a spec, or a task.
+        upstream: a spec, the folder of a saved upstream, or a loaded upstream.
+        task: a task, or what `marble.load_task` takes.
         reporter: shows progress; None is silent.
         options: fields of `JobOptions`.
 
@@ -200,9 +177,14 @@ def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | 
         MarbleError: a name, an option or the data is wrong, the weights were changed, or the cache cannot be written.
     """
     reporter = reporter or Reporter()
-    job_options = JobOptions(**options)  # ty: ignore[invalid-argument-type]
+    job_options = JobOptions.of(options)
+    upstream = str(upstream) if isinstance(upstream, Path) else upstream
     if isinstance(upstream, str):
         registry.refuse_unknown_upstream(upstream)
+    elif not isinstance(upstream, Upstream):
+        raise MarbleError(
+            f"{upstream!r:.60} is no upstream: give the name of one, the path of its folder, or a loaded Upstream."
+        )
     data = read_data(task, job_options, reporter)
     if isinstance(upstream, str):
         return make_job(registry.load_upstream(upstream, offline=job_options.offline), data, job_options, reporter)
@@ -211,22 +193,31 @@ def prepare(upstream: str | Upstream, task: str | Task, *, reporter: Reporter | 
     return job
 
 
-def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> TaskData:
+def read_data(
+    task: str | Path | pandas.DataFrame | Task, options: JobOptions, reporter: Reporter, manifest: str | None = None
+) -> TaskData:
     """Read the clips of a task and hash their files.
+
+    Args:
+        task: a task, or what `marble.load_task` takes.
+        options: of the job.
+        reporter: shows progress.
+        manifest: as for `marble.load_task`.
 
     Raises:
         MarbleError: a name, an option or the data is wrong.
     """
-    if options.seeds < 1:
-        raise MarbleError(f"--seeds {options.seeds} trains nothing: ask for at least one seed.")
-    if isinstance(task, str):
-        task = registry.load_task(task)
+    if not isinstance(task, Task):
+        task = registry.load_task(task, manifest, offline=options.offline, rule=options.rule, name=options.name)
+    elif options.rule or options.name:
+        raise MarbleError(f"The task {task.name} is loaded already: give its name and its splits to marble.load_task.")
     _refuse_impossible_metrics(task)
-    protocol = load_protocol(options.protocol, options.settings, task.name.partition("@")[0])
+    of_protocol = [setting for setting in options.settings if not setting.startswith("split.")]
+    protocol = load_protocol(options.protocol, of_protocol, task.name.partition("@")[0])
     _refuse_other_kinds(task, protocol)
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
-    kept = _limited(everything, options.limit)
+    kept = limited(task, everything, options.limit)
     most = protocol.windows.most or task.most_windows or "all"
     protocol = protocol.model_copy(update={"windows": protocol.windows.model_copy(update={"most": most})})
     clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS)
@@ -241,11 +232,13 @@ def read_data(task: str | Task, options: JobOptions, reporter: Reporter) -> Task
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    cautions = _cautions(task, good, contents)
-    for caution in cautions:
+    refuse_empty_splits(task, good, bad, "its files")
+    reporter.say(f"{task.name}: {counts(task, good)}")
+    doubtful = cautions(task, good, contents)
+    for caution in doubtful:
         reporter.say(f"{task.name}: {caution}")
     limit = options.limit if len(kept) < len(everything) else None
-    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, cautions=cautions)
+    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, cautions=doubtful)
 
 
 def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: Reporter) -> Job:
@@ -280,7 +273,7 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
         reduction=reduction,
         layers=layers,
         weighted=weighted,
-        seeds=list(range(options.seeds)),
+        seeds=list(options.seeds),
         space=space,
         cache_root=cache.root,
     )
@@ -370,31 +363,3 @@ def _refuse_other_kinds(task: Task, protocol: Protocol) -> None:
                     f"probe.{name}={getattr(probe, name)} is for tasks with one class a clip, and {task.name} is {task.kind}: "
                     f"leave it out."
                 )
-
-
-def _cautions(task: Task, clips: list[Clip], contents: dict[Path, str | OSError]) -> list[str]:
-    """Return a sentence for each reason to trust the scores of a task less."""
-    cautions = []
-    crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
-    if crossing:
-        cautions.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
-            f"remembered (first {readable(crossing[0])})."
-        )
-    unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
-    if unknown:
-        cautions.append(f"{len(unknown)} labels have no clip to train on: nothing can find them (first '{unknown[0]}').")
-    return cautions
-
-
-def _limited(clips: list[Clip], limit: int | None) -> list[Clip]:
-    """Return the clips of at most `limit` tracks of each split, drawn by a hash of the track."""
-    if limit is None:
-        return clips
-    if limit < 1:
-        raise MarbleError(f"--limit {limit} leaves nothing: allow at least one track a split.")
-    kept: set[str] = set()
-    for split in SPLITS:
-        tracks = {clip.track for clip in clips if clip.split == split}
-        kept |= set(sorted(tracks, key=lambda track: hashlib.sha256(track.encode()).digest())[:limit])
-    return [clip for clip in clips if clip.track in kept]

@@ -10,7 +10,8 @@ from typing import Any
 
 from marble import registry
 from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory, one_line
-from marble.jobs.job import Job, JobOptions, TaskData, make_job, read_data
+from marble.jobs.job import Job, TaskData, make_job, read_data
+from marble.jobs.options import JobOptions
 from marble.jobs.plan import make_plan
 from marble.jobs.run import BadClipsError, run_job
 from marble.progress import Reporter
@@ -61,19 +62,21 @@ def run_all(
         options: fields of `JobOptions`.
 
     Raises:
-        MarbleError: there is no such suite.
+        MarbleError: there is no such suite, an option is impossible, or one name is given for several tasks.
     """
-    job_options, reporter = JobOptions(**options), reporter or Reporter()  # ty: ignore[invalid-argument-type]
+    job_options, reporter = JobOptions.of(options), reporter or Reporter()
     for suite in (registry.load_suite(task) for task in tasks if task.startswith("suite:")):
         reporter.say(
             f"{suite.paper}, {suite.tables}: its protocol is {suite.protocol}, that of this run is {job_options.protocol}"
         )
     opened = registry.open_suites(tasks)
+    if job_options.name and len(opened) > 1:
+        raise MarbleError(f"--name {job_options.name} names one task, but there are {len(opened)}: run each on its own.")
     read: dict[str, tuple[TaskData | None, str | None]] = {}
 
     def data_of(task: str) -> TaskData:
         """Return the clips of a task."""
-        return read_data(registry.load_task(task, manifest, offline=job_options.offline), job_options, reporter)
+        return read_data(task, job_options, reporter, manifest)
 
     def work(job: Job) -> Any:
         """Return the plan or the result of a job."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
+from marble.files import refuse_unwritable
 from marble.jobs.job import Job, prepare, refuse_undefined_metric
+from marble.jobs.overview import refuse_empty_splits
 from marble.jobs.summary import build_result, write_predictions
 from marble.machine import memory_peak, reset_memory_peak
 from marble.probe.answers import Maker
@@ -21,10 +24,13 @@ from marble.probe.inputs import Inputs
 from marble.probe.near import audit
 from marble.probe.train import BankMaker
 from marble.progress import Reporter
-from marble.results.schema import Cost, Result
+from marble.results.schema import Cost, Result, folder_of
 from marble.results.store import find, read
-from marble.task import SPLITS, Task
+from marble.task import Task
 from marble.upstream import Upstream
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class BadClipsError(MarbleError):
@@ -40,8 +46,8 @@ class BadClipsError(MarbleError):
 
 
 def run(
-    upstream: str | Upstream,
-    task: str | Task,
+    upstream: str | Path | Upstream,
+    task: str | Path | pandas.DataFrame | Task,
     *,
     results: Path | str = "results",
     skip_bad: bool = False,
@@ -52,14 +58,14 @@ def run(
     """Probe the layers of an upstream on a task and write the result.
 
     Args:
-        upstream: a spec such as ``muq``, ``muq:PATH`` or ``module:Class``, or a loaded upstream, which is prepared in place
-            (see `Upstream.prepare`) and must not be changed afterwards.
-        task: a spec such as ``gtzan`` or ``folder:PATH``, or a task.
+        upstream: a spec such as ``muq``, ``muq:PATH`` or ``module:Class``, the folder of a saved upstream, or a loaded
+            upstream, which is prepared in place (see `Upstream.prepare`) and must not be changed afterwards.
+        task: a spec such as ``gtzan`` or ``folder:PATH``, the path of a folder or table, a DataFrame, or a task.
         results: the folder of all results.
         skip_bad: accept that bad clips are left out.
         workers: decoding processes; None chooses.
         reporter: shows progress; None is silent.
-        options: fields of `marble.jobs.job.JobOptions`.
+        options: fields of `marble.jobs.options.JobOptions`.
 
     Raises:
         MarbleError: a name, an option or the data is wrong, or the disk is full.
@@ -91,11 +97,12 @@ def run_job(
     if done and not done.bad_clips:
         reporter.say(f"{job.title}: already done, {results / done.path}")
         return done
+    refuse_unwritable(results / folder_of(job.upstream.info.name, job.task.name))
     extraction = encode(job, workers, reporter)
     clips_cached = len(set(job.data.keys)) - extraction.clips - len(extraction.bad)
     # From here on the job is one of the clips that are used: the result's identity tells them from those of another day.
     job = replace(job, data=job.data.without(extraction.bad))
-    _refuse_empty_splits(job)
+    refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
     probe = job.protocol.probe
@@ -131,13 +138,3 @@ def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
             job.upstream, job.space, job.excerpts, job.needed, job.windows, job.reduction, workers=workers,
             on_clip=lambda key: advance(key in wanted),
         )  # fmt: skip
-
-
-def _refuse_empty_splits(job: Job) -> None:
-    bad = job.data.bad
-    for split in SPLITS:
-        if not any(clip.split == split for clip in job.data.clips):
-            example = f" ({bad[0].path} {bad[0].reason})" if bad else ""
-            raise MarbleError(
-                f"No clip of the {split} split of {job.task.name} could be used{example}: check the audio, and the upstream."
-            )

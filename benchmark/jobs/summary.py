@@ -177,6 +177,8 @@ def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
         "audio_from": task.audio_from,
         "licence": task.licence,
         "citation": task.citation,
+        "source": task.source,
+        "notes": [*task.notes, *job.data.cautions],
     }
     if "roc_auc" in task.metrics:
         described["labels_without_roc_auc"] = undefined_labels(inputs.data.test.targets)

@@ -32,7 +32,7 @@ from marble.pretraining.trainer import Stopped, Trainer
 from marble.progress import Reporter
 from marble.random_streams import stream_seed
 from marble.tasks import STREAMS
-from marble.tasks.own.table import read_table
+from marble.tasks.own.table_file import read_table
 from marble.upstreams.loading.hub import Published
 from marble.upstreams.loading.saved import SavedUpstream
 
@@ -159,7 +159,7 @@ def find_source(data: str, recipe: Recipe, sample_rate: int) -> Source:
         if not paths:
             raise MarbleError(f"There is no audio below {path}: give the folder of your recordings.")
     elif path.is_file():
-        paths = [path.parent / user_path(str(name)) for name in read_table(path)["path"]]
+        paths = [path.parent / user_path(str(name)) for name in read_table(path, targets=()).rows["path"]]
     else:
         raise MarbleError(f"There is no data '{data}': give a folder of audio, a table, or {' or '.join(STREAMS)}.")
     return Files(paths, recipe.seconds, sample_rate, recipe.seed, random_channel=recipe.random_channel)

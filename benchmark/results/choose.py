@@ -3,11 +3,12 @@
 - Of one upstream's results on a task the newest is taken; of those on the same data the one with the most layers, so that a
   look at one layer replaces no scan.
 - Results under a changed protocol or a limit, or of older weights of one name, stand apart from the others.
+- Two data sets of one name, which lie in different places and differ in content, are two tasks (`task_titles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from marble.files import digest
@@ -20,10 +21,10 @@ def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:
     The stem, such as ``muq/marble``, is a path below the folder of all results; it ends with a hash of the
     differences where a group stands apart.
     """
-    groups: dict[Path, dict[str, Result]] = {}
     by_date = sorted(results, key=lambda result: result.provenance.date)
+    groups: dict[Path, dict[str, Result]] = {}
     newest = {result.upstream.name: result.upstream.weights_sha256 for result in by_date}
-    for result in by_date:
+    for result, title in zip(by_date, task_titles(by_date), strict=True):
         stem = Path(result.path.parts[0], result.path.stem.rpartition("-")[0])
         weights = result.upstream.weights_sha256
         older = None if weights == newest[result.upstream.name] else weights
@@ -31,7 +32,43 @@ def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:
         if any(changes):
             stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
         group = groups.setdefault(stem, {})
-        before = group.get(result.task.name)
+        before = group.get(title)
         if not before or before.task.data_sha256 != result.task.data_sha256 or len(before.layers) <= len(result.layers):
-            group[result.task.name] = result
+            group[title] = result
     return {stem: list(group.values()) for stem, group in sorted(groups.items())}
+
+
+def task_titles(results: Sequence[Result]) -> list[str]:
+    """Return how figures and tables call the task of each result.
+
+    That is its name; where data sets of one name lie in different places and differ in content, followed by as much of the
+    place as tells them apart. A result from before places were recorded belongs to the data of its content, else to the newest.
+    """
+    titles = [result.task.name for result in results]
+    for name in set(titles):
+        group = [number for number, result in enumerate(results) if result.task.name == name]
+        places = _places([results[number] for number in group])
+        ends = _distinct_ends(set(places))
+        for number, place in zip(group, places, strict=True):
+            titles[number] = f"{name} ({ends[place]})" if len(ends) > 1 else name
+    return titles
+
+
+def _places(results: Sequence[Result]) -> list[str]:
+    """Return the place of the data of each result; the first one for data that is the same in several places."""
+    of_source: dict[str, str] = {}
+    of_data: dict[str | None, str] = {}
+    newest = ""
+    for task in (result.task for result in sorted(results, key=lambda result: result.provenance.date)):
+        if task.source is not None:
+            newest = of_source.setdefault(task.source, of_data.get(task.data_sha256, task.source))
+            of_data.setdefault(task.data_sha256, newest)
+    return [of_source.get(result.task.source or "") or of_data.get(result.task.data_sha256, newest) for result in results]
+
+
+def _distinct_ends(places: Collection[str]) -> dict[str, str]:
+    """Return the shortest ends of some paths, in whole parts, that differ from each other."""
+    length = 1
+    while len({tuple(place.split("/")[-length:]) for place in places}) < len(places):
+        length += 1
+    return {place: "/".join(place.split("/")[-length:]) for place in places}

@@ -25,6 +25,7 @@ from matplotlib.patches import Rectangle
 
 from marble.errors import printable
 from marble.files import atomic_write
+from marble.results.choose import task_titles
 from marble.results.schema import Result
 
 _LETTERS = 13.5  # of 9 points, in an inch
@@ -41,7 +42,8 @@ def heatmap(results: Sequence[Result]) -> Figure:
     """
     rows = _row_names(results)
     names = list(rows)
-    labels = [(printable(result.task.name), printable(result.task.main_metric)) for result in results]
+    metrics = [result.task.main_metric for result in results]
+    labels = list(zip(map(printable, task_titles(results)), map(printable, metrics), strict=True))
     longest = max(len(part) for label in labels for part in label)
     width = max(2.4 + len(results) * max(1.25, (longest + 2) / _LETTERS), 5.0)
     title = _title(results, round(width * _LETTERS))

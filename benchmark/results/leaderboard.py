@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pandas
 
 from marble.errors import MarbleError, printable
-from marble.results.choose import choose_results
+from marble.results.choose import choose_results, task_titles
 from marble.results.published import published_numbers
 from marble.results.schema import Result
 
@@ -44,11 +44,11 @@ def leaderboard(results: Iterable[Result], *, synthetic: bool = False, with_publ
     ranked = [result for result in results if result.task.synthetic == synthetic and not result.task.limit]
     published = [number for number in published_numbers() if number["task"] != "average"] if with_published else []
     stated = {(number["task"], number["metric"]) for number in published}
+    chosen = [result for group in choose_results(ranked).values() for result in group]
     measured = pandas.DataFrame(
         [
-            _row(result, metric)
-            for group in choose_results(ranked).values()
-            for result in group
+            _row(result, metric, task)
+            for result, task in zip(chosen, task_titles(chosen), strict=True)
             for metric in result.selected.test
             if metric == result.task.main_metric or (result.task.name, metric) in stated
         ],
@@ -97,11 +97,11 @@ def format_board(board: pandas.DataFrame, form: str) -> str:
     return "\n".join([head, r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}", ""])
 
 
-def _row(result: Result, metric: str) -> dict[str, object]:
+def _row(result: Result, metric: str, task: str) -> dict[str, object]:
     test = result.selected.test[metric]
     low, high = test.ci95 or (None, None)
     return {
-        "task": result.task.name,
+        "task": task,
         "protocol": result.protocol.label,
         "metric": metric,
         "upstream": result.upstream.name,

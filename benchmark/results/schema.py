@@ -85,6 +85,8 @@ class TaskRecord(_Record):
         data_sha256: the first 12 digits of the hash of all clips with their audio, splits and targets.
         audio_from: the collections of music that the audio comes from.
         labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
+        source: where the data is from; two data sets of one name differ in it.
+        notes: what a user should know of how the data was read, and reasons to trust the scores less.
     """
 
     name: str
@@ -101,6 +103,8 @@ class TaskRecord(_Record):
     licence: str
     citation: str
     labels_without_roc_auc: int | None = None
+    source: str | None = None
+    notes: list[str] = []
 
 
 class ProtocolRecord(_Record):
@@ -258,8 +262,7 @@ class Result(_Part):
     @property
     def path(self) -> Path:
         """The path of the result below the folder of all results."""
-        folder = Path(_slug(self.upstream.name)) / _slug(self.task.name)
-        return folder / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
+        return folder_of(self.upstream.name, self.task.name) / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
 
     @property
     def short_cautions(self) -> list[str]:
@@ -355,6 +358,11 @@ class Result(_Part):
 def seal_of(document: dict[str, Any]) -> str:
     """Return the sha256 of a result document's canonical JSON without its seal, as 64 hex digits."""
     return digest({key: value for key, value in document.items() if key != "seal"})
+
+
+def folder_of(upstream: str, task: str) -> Path:
+    """Return the folder of the results of an upstream on a task, below the folder of all results."""
+    return Path(_slug(upstream)) / _slug(task)
 
 
 def _slug(name: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from marble.errors import MarbleError, reason
+from marble.results.choose import task_titles
 from marble.results.schema import SCHEMA, Result, seal_of
 
 if TYPE_CHECKING:
@@ -94,16 +95,18 @@ def load(root: Path | str = "results") -> pandas.DataFrame:
     """
     import pandas
 
-    return pandas.DataFrame([row for result in read_all(Path(root)) for row in _rows(result)])
+    results = read_all(Path(root))
+    both = zip(results, task_titles(results), strict=True)
+    return pandas.DataFrame([row for result, task in both for row in _rows(result, task)])
 
 
-def _rows(result: Result) -> Iterator[dict[str, object]]:
+def _rows(result: Result, task: str) -> Iterator[dict[str, object]]:
     for layer in result.layers:
         for run in layer.runs:
             for metric in run.test:
                 yield {
                     "upstream": result.upstream.name,
-                    "task": result.task.name,
+                    "task": task,
                     "protocol": result.protocol.label,
                     "layer": layer.layer,
                     "layer_name": layer.name,

@@ -18,7 +18,6 @@ Audio
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -26,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from marble.errors import MarbleError
-from marble.files import atomic_write, home
 from marble.kinds import KINDS, Target
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.own.manifest_rows import Row, open_rows
+from marble.tasks.own.paths import stored
 from marble.tasks.splits import ALIASES
 
 _AUDIO, _TARGET, _TRACK = ("audio_path", "audio", "path", "file"), ("label", "labels", "target"), ("ori_uid", "group")
@@ -76,7 +75,7 @@ def _clip(task: Task, row: Row) -> Clip:
         raise MarbleError(f"{row.name} names no audio: give it a path in one of the fields {', '.join(_AUDIO)}.")
     return Clip(
         id=row.name if content else path,
-        path=_stored(content) if content else Path(path),
+        path=stored(content) if content else Path(path),
         split=ALIASES[split.lower()],
         target=_target(task, row.name, _first(row, _TARGET)),
         group=None if track is None else str(track),
@@ -85,16 +84,6 @@ def _clip(task: Task, row: Row) -> Clip:
 
 def _first(row: Row, names: tuple[str, ...]) -> Any:
     return next((row.fields[name] for name in names if row.fields.get(name) is not None), None)
-
-
-def _stored(content: bytes) -> Path:
-    """Write the bytes of an audio file, once, and return where."""
-    digest = hashlib.sha256(content).hexdigest()
-    file = home() / "audio" / digest[:2] / digest
-    if not file.exists():
-        with atomic_write(file) as beside:
-            beside.write_bytes(content)
-    return file.absolute()
 
 
 def _located(clips: list[Clip], folders: list[Path]) -> list[Clip]:

@@ -24,14 +24,16 @@ import pandas
 
 from marble.errors import MarbleError
 from marble.files import user_path
-from marble.task import Task
-from marble.tasks.own.table import read_table, task_of_table
+from marble.task import SplitRule, Task
+from marble.tasks.own.labels import Targets
+from marble.tasks.own.table import task_of_table
+from marble.tasks.own.table_file import read_table
 
 
 def _maker(
     name: str, summary: str, highest: float, labels: tuple[str, ...], label: Callable[[float], str]
-) -> Callable[[str], Task]:
-    """Return the function from the path of a table to the task.
+) -> Callable[..., Task]:
+    """Return the function from the path of a table, and perhaps a rule of its split, to the task.
 
     Args:
         name: of the task.
@@ -41,25 +43,25 @@ def _maker(
         label: from a score to its class.
     """
 
-    def make(argument: str) -> Task:
+    def make(argument: str, rule: SplitRule | None = None) -> Task:
         """Return the task of the table at a path."""
-        file = user_path(argument)
-        table = read_table(file)
-        if "score" not in table.columns:
+        file, rule = user_path(argument), rule or SplitRule()
+        table = read_table(file, targets=("score",), extra=rule.column)
+        if "score" not in table.rows:
             raise MarbleError(f"The table {file} needs a column 'score': the mean rating of each track, 0 to {highest:g}.")
-        scores = pandas.to_numeric(table["score"], errors="coerce").to_numpy()
+        scores = pandas.to_numeric(table.rows["score"], errors="coerce").to_numpy()
         wrong = np.flatnonzero(~((scores >= 0) & (scores <= highest)))
         if len(wrong):
             raise MarbleError(
-                f"The table {file} has the score '{table['score'].iloc[wrong[0]]}' in row {wrong[0] + 1}: "
+                f"The table {file} has the score '{table.rows['score'].iloc[wrong[0]]}' in row {wrong[0] + 1}: "
                 f"write a number from 0 to {highest:g}."
             )
-        task = task_of_table(file, table.drop(columns="score").assign(label=[label(score) for score in scores.tolist()]))
+        targets = Targets("multiclass", [label(score) for score in scores.tolist()], labels, [])
+        if len(set(targets.values)) < 2:
+            raise MarbleError(f"The table {file} has one class, '{targets.values[0]}': a task needs at least two.")
         return replace(
-            task,
-            name=f"{name}:{file.stem}",
+            task_of_table(table, f"{name}:{file.stem}", str(file.absolute()), rule, targets),
             description=f"{summary}\n\n{__doc__}",
-            labels=labels,
             citation="the user's own data; questions of Zhou, Zhou and Chen, Layer-wise investigation of large-scale "
             "self-supervised music representation models, 2025",
         )

@@ -1,0 +1,159 @@
+"""The splits of the user's own data: those that it states, or dealt 3:1:1.
+
+Units
+    What is never parted: the group of a clip, else its track, else the content of its file. Groups come from ``--group``
+    (`marble.task.SplitRule`) or, in a table, from the column ``artist``.
+Stated splits
+    All three are needed. Where only validation is missing, ``--set split.valid=0.2`` takes a fifth of the training clips, by
+    whole units and balanced over labels. Groups that stand in training and elsewhere are named in a warning.
+Dealt splits
+    Without groups stratified by label, by a hash of each unit. With groups whole groups, as balanced over labels as they allow:
+    a label may be missing from a split where ``--group`` asks for it; the column ``artist`` alone is left aside then.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from marble.errors import MarbleError
+from marble.task import SPLITS, Split, SplitRule
+from marble.tasks.splits import balanced_splits, stratified_splits
+
+_SHARES: dict[Split, float] = {"train": 0.6, "valid": 0.2, "test": 0.2}
+
+
+class Row(NamedTuple):
+    """A clip before it has a split.
+
+    Attributes:
+        label: its class; None where it has tags or numbers.
+        tags: its tags.
+        unit: its track, or the content of its file.
+        group: what must not be parted, if it is of a group.
+        split: as the data states it.
+    """
+
+    label: str | None
+    tags: tuple[str, ...]
+    unit: str
+    group: str | None = None
+    split: Split | None = None
+
+    @property
+    def whole(self) -> str:
+        """The unit that stands in one split."""
+        return self.unit if self.group is None else f"artist {self.group}"
+
+
+def split_rows(where: str, rows: Sequence[Row], rule: SplitRule) -> list[Split]:
+    """Return the split of each row.
+
+    Args:
+        where: the data, in words.
+        rows: all state a split, or none.
+        rule: what the user asks for.
+
+    Raises:
+        MarbleError: a split is missing, there are too few units, or the rule does not fit the data.
+    """
+    if any(row.split for row in rows):
+        return _stated(where, rows, rule.valid)
+    if rule.valid:
+        raise MarbleError(
+            f"split.valid takes validation out of stated training data, but {where} states no split: leave it out."
+        )
+    if any(row.group for row in rows):
+        dealt = _dealt_by_group(where, rows)
+        if rule.group:
+            _refuse_apart(where, rows, dealt)
+            return dealt
+        if len({(row.label, split) for row, split in zip(rows, dealt, strict=True)}) == 3 * len({row.label for row in rows}):
+            warnings.warn(f"{where}: {len({row.group for row in rows})} artists are kept in one split each", stacklevel=2)
+            return dealt
+        warnings.warn(
+            f"{where}: artists are not kept in one split, since a label has too few of them; --group artist keeps them anyway",
+            stacklevel=2,
+        )
+    strata = {row.unit: row.label or "the table" for row in reversed(rows)}
+    splits = stratified_splits(strata, where)
+    return [splits[row.unit] for row in rows]
+
+
+def _stated(where: str, rows: Sequence[Row], valid: float | None) -> list[Split]:
+    """Return the splits of the data, with validation taken out of training if that is asked for."""
+    splits = [row.split or "train" for row in rows]
+    if valid and "valid" in splits:
+        raise MarbleError(f"{where} has a validation split of its own: leave out split.valid.")
+    if valid:
+        dealt = balanced_splits(_strata([row for row in rows if row.split == "train"]), {"train": 1 - valid, "valid": valid})
+        splits = [dealt[row.whole] if row.split == "train" else split for row, split in zip(rows, splits, strict=True)]
+    missing = [split for split in SPLITS if split not in splits]
+    if missing:
+        counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS if split in splits)
+        offer = ", or take a fifth of the training clips with --set split.valid=0.2" if missing == ["valid"] else ""
+        raise MarbleError(f"{where} has no {' and no '.join(missing)} split ({counts}): add one{offer}.")
+    pairs = {(row.group, split == "train") for row, split in zip(rows, splits, strict=True) if row.group}
+    crossing = sorted(group for group, trained in pairs if trained and (group, False) in pairs)
+    if crossing:
+        number, first = len(crossing), crossing[0]
+        warnings.warn(f"{where}: {number} groups stand in train and in another split, first '{first}'", stacklevel=2)
+    return splits
+
+
+def _dealt_by_group(where: str, rows: Sequence[Row]) -> list[Split]:
+    strata = _strata(rows)
+    if len(strata) < len(SPLITS):
+        raise MarbleError(f"{where} has {len(strata)} groups where each of three splits needs one: group otherwise.")
+    dealt = balanced_splits(strata, _SHARES)
+    return [dealt[row.whole] for row in rows]
+
+
+def _refuse_apart(where: str, rows: Sequence[Row], splits: Sequence[Split]) -> None:
+    """Refuse groups that are so much like the labels that none is both trained and tested."""
+    of = {wanted: {row.label for row, split in zip(rows, splits, strict=True) if split == wanted} for wanted in SPLITS}
+    if not of["train"] & of["test"]:
+        raise MarbleError(
+            f"The groups of {where} leave no label that is both trained and tested, as each holds one label: group otherwise."
+        )
+
+
+def _strata(rows: Sequence[Row]) -> dict[str, Counter[str]]:
+    """Return the number of clips of each label in each unit, and of all where a clip may have several or none."""
+    strata: dict[str, Counter[str]] = {}
+    for row in rows:
+        strata.setdefault(row.whole, Counter()).update((row.label,) if row.label is not None else (*row.tags, "every tag"))
+    return strata
+
+
+def groups_of_paths(rule: str, where: str, paths: Sequence[str], parents: Sequence[str]) -> list[str | None]:
+    """Return the group of each file, None where it has none; warn of these.
+
+    Args:
+        rule: ``parent`` or ``regex:PATTERN``.
+        where: the data, in words.
+        paths: as the user writes them.
+        parents: the name of the folder of each, empty where it says nothing.
+
+    Raises:
+        MarbleError: the pattern is wrong, or no file has a group.
+    """
+    if rule == "parent":
+        groups = [parent or None for parent in parents]
+    else:
+        try:
+            pattern = re.compile(rule.removeprefix("regex:"))
+        except re.error as error:
+            raise MarbleError(f"--group {rule} is no regular expression ({error}): mend it.") from error
+        matches = [pattern.search(path) for path in paths]
+        groups = [match[1 if pattern.groups else 0] if match else None for match in matches]
+    alone = groups.count(None)
+    if alone == len(groups):
+        raise MarbleError(f"--group {rule} finds no group in {where}, such as in '{paths[0]}': group otherwise.")
+    if alone:
+        first = paths[groups.index(None)]
+        warnings.warn(f"{where}: --group {rule} finds none for {alone} of {len(groups)} files, first '{first}'", stacklevel=2)
+    return groups
