@@ -12,7 +12,7 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,11 +35,13 @@ class SplitRule(BaseModel):
         group: what is kept in one split: ``parent``, the name of a file's folder; ``regex:PATTERN``, what it finds in a path
             (its first group, if it has one); or the name of a column. None leaves it to the task.
         valid: the share of the training tracks that becomes the validation split, where the data has none.
+        near: ``group`` keeps near-duplicates in one split, as `marble.probe.near` finds them in the features of a run.
     """
 
     model_config = STRICT
     group: str | None = None
     valid: Annotated[float, Field(gt=0, lt=1)] | None = None
+    near: Literal["group"] | None = None
 
     @property
     def column(self) -> str | None:
@@ -50,7 +52,7 @@ class SplitRule(BaseModel):
     @property
     def suffix(self) -> str:
         """The end of the name of a task that is split so; empty for the task's own way."""
-        parts = [self.group or "", f"valid={self.valid:g}" if self.valid else ""]
+        parts = [self.group or "", f"valid={self.valid:g}" if self.valid else "", "near" * bool(self.near)]
         return f"@{','.join(filter(None, parts))}" if any(parts) else ""
 
 
@@ -130,6 +132,7 @@ class Task:
             where it was recorded for the data set.
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
         resources: the files that it reads; a list precedes the files that it lists.
+        deal: function from the unit of each track to the split of each track, where near-duplicates decide the units.
         notes: what a user should know of how the data is read; results keep it.
     """
 
@@ -149,6 +152,7 @@ class Task:
     audio_from: tuple[str, ...] = ()
     synthetic: bool = False
     resources: tuple[Resource, ...] = ()
+    deal: Callable[[Mapping[str, str]], Mapping[str, Split]] | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -7,6 +7,7 @@ It is made in three steps, the cheap ones first: names and settings; the clips o
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ from marble.probe.protocol import Protocol, load_protocol
 from marble.probe.settings import Probe
 from marble.progress import Reporter
 from marble.results.schema import BadClip
-from marble.task import Clip, Task
+from marble.task import Clip, Split, Task
 from marble.threads import usable_cores
 from marble.upstream import Upstream
 
@@ -69,6 +70,10 @@ class TaskData:
         """The hash of all clips with their audio, splits and targets."""
         table = [[clip.id, clip.split, clip.track, clip.target, key] for clip, key in zip(self.clips, self.keys, strict=True)]
         return digest(table + [clip.id for clip in self.bad])
+
+    def dealt(self, splits: Mapping[str, Split]) -> TaskData:
+        """Return the same data with the tracks in other splits."""
+        return replace(self, clips=[replace(clip, split=splits[clip.track]) for clip in self.clips])
 
     def without(self, reasons: dict[str, str]) -> TaskData:
         """Return the same data without the clips whose keys have a reason, which join the bad ones."""

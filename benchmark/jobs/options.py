@@ -93,9 +93,9 @@ class JobOptions(BaseModel):
         Raises:
             MarbleError: there is no such setting, or its value is impossible.
         """
-        document = {"split": {"valid": None}}
+        document = {"split": {"valid": None, "near": None}}
         for setting in self.settings:
             if setting.startswith("split."):
-                change(document, setting, "split.valid")
+                change(document, setting, "among split.valid, split.near")
         rule = validated(_Split, {"split": {"group": self.group, **document["split"]}}).split
         return None if rule == SplitRule() else rule

@@ -21,10 +21,10 @@ from marble.jobs.summary import build_result, write_predictions
 from marble.machine import memory_peak, reset_memory_peak
 from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
-from marble.probe.near import audit
+from marble.probe.near import ROUNDS, audit, joined_tracks, near_pairs
 from marble.probe.train import BankMaker
 from marble.progress import Reporter
-from marble.results.schema import Cost, Result, folder_of
+from marble.results.schema import Cost, NearPair, Result, folder_of
 from marble.results.store import find, read
 from marble.task import Task
 from marble.upstream import Upstream
@@ -106,7 +106,12 @@ def run_job(
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
     probe = job.protocol.probe
-    inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device, probe)
+    inputs = _inputs(job)
+    if job.task.deal:
+        job, inputs = _kept_together(job, inputs)
+        if (done := find(results, job.identity)) and not done.bad_clips:
+            reporter.say(f"{job.title}: already done, {results / done.path}")
+            return done
     near = audit(inputs)
     maker = maker or BankMaker(probe, job.cache_root, f"{job.title}: probing")
     answers = maker(inputs, job.groups, reporter)
@@ -127,6 +132,38 @@ def run_job(
     if result.bad_clips and not skip_bad:
         raise BadClipsError(result)
     return result
+
+
+def _inputs(job: Job) -> Inputs:
+    """Return the features and targets of a job."""
+    data = job.data
+    return Inputs(data.task, data.clips, data.keys, job.space, job.widths, job.upstream.device, job.protocol.probe)
+
+
+def _kept_together(job: Job, inputs: Inputs) -> tuple[Job, Inputs]:
+    """Return the job and its inputs with near-duplicates in one split."""
+    assert job.task.deal
+    pairs: list[NearPair] = []
+    for _ in range(ROUNDS):
+        job = replace(job, data=job.data.dealt(job.task.deal(_units(inputs, pairs))))
+        inputs = _inputs(job)
+        new = near_pairs(inputs)
+        if not new:
+            break
+        pairs += new
+    return job, inputs
+
+
+def _units(inputs: Inputs, pairs: list[NearPair]) -> dict[str, str]:
+    """Return what must not be parted: for each track, a name that its recordings decide and that of none other has."""
+    clips = list(zip(inputs.clips, inputs.keys, strict=True))
+    contents = {clip.track: key for clip, key in clips}
+    groups = {clip.track: clip.artist for clip, _ in clips if clip.artist}
+    joined = joined_tracks(inputs, [contents, groups], pairs)
+    lowest: dict[str, str] = {}
+    for track, first in joined.items():
+        lowest[first] = min(contents[track], lowest.get(first, contents[track]))
+    return {track: lowest[first] for track, first in joined.items()}
 
 
 def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:

@@ -28,7 +28,7 @@ from marble.errors import MarbleError, reason
 from marble.files import file_hashes, readable, user_path
 from marble.task import SPLITS, Clip, Split, SplitRule, Task
 from marble.tasks.own.labels import near_labels
-from marble.tasks.own.splitting import Row, groups_of_paths, split_rows
+from marble.tasks.own.splitting import Row, deal_again, groups_of_paths, split_rows
 from marble.tasks.splits import ALIASES
 
 # What systems leave beside the user's files: macOS's archives, Synology, QNAP, Windows, Linux.
@@ -90,6 +90,7 @@ def folder_task(argument: str, rule: SplitRule | None = None) -> Task:
         citation="the user's own data",
         licence="the user's own data",
         source=os.path.normpath(root.absolute()),
+        deal=(lambda units: deal_again(str(root), _clips(root, files, rule), units)) if rule.near else None,
         notes=notes,
     )
 

@@ -9,6 +9,7 @@ Stated splits
 Dealt splits
     Without groups stratified by label, by a hash of each unit. With groups whole groups, as balanced over labels as they allow:
     a label may be missing from a split where ``--group`` asks for it; the column ``artist`` alone is left aside then.
+    ``--set split.near=group`` deals so once more, when the features of a run have told which tracks are near-duplicates.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from marble.errors import MarbleError
-from marble.task import SPLITS, Split, SplitRule
+from marble.task import SPLITS, Clip, Split, SplitRule
 from marble.tasks.splits import balanced_splits, stratified_splits
 
 _SHARES: dict[Split, float] = {"train": 0.6, "valid": 0.2, "test": 0.2}
@@ -61,6 +62,8 @@ def split_rows(where: str, rows: Sequence[Row], rule: SplitRule) -> list[Split]:
         MarbleError: a split is missing, there are too few units, or the rule does not fit the data.
     """
     if any(row.split for row in rows):
+        if rule.near:
+            raise MarbleError(f"split.near=group deals the clips to splits, but {where} states its own: leave it out.")
         return _stated(where, rows, rule.valid)
     if rule.valid:
         raise MarbleError(
@@ -81,6 +84,32 @@ def split_rows(where: str, rows: Sequence[Row], rule: SplitRule) -> list[Split]:
     strata = {row.unit: row.label or "the table" for row in reversed(rows)}
     splits = stratified_splits(strata, where)
     return [splits[row.unit] for row in rows]
+
+
+def deal_again(where: str, clips: Sequence[Clip], units: Mapping[str, str]) -> dict[str, Split]:
+    """Return the split of each track, with whole units in one split.
+
+    Args:
+        where: the data, in words.
+        clips: of the task.
+        units: the unit of each track that is used.
+
+    Raises:
+        MarbleError: there are too few units, or they leave no label that is both trained and tested.
+    """
+    used = [clip for clip in clips if clip.track in units]
+    rows = [
+        Row(
+            label=clip.target if isinstance(clip.target, str) else None,
+            tags=tuple(tag for tag in clip.target if isinstance(tag, str)),
+            unit=clip.track,
+            group=units[clip.track],
+        )
+        for clip in used
+    ]
+    dealt = _dealt_by_group(where, rows)
+    _refuse_apart(where, rows, dealt)
+    return {clip.track: split for clip, split in zip(used, dealt, strict=True)}
 
 
 def _stated(where: str, rows: Sequence[Row], valid: float | None) -> list[Split]:

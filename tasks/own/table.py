@@ -29,7 +29,7 @@ from marble.task import Clip, Split, SplitRule, Task
 from marble.tasks.own.columns import listed
 from marble.tasks.own.labels import Targets, read_targets
 from marble.tasks.own.paths import audio_paths
-from marble.tasks.own.splitting import Row, groups_of_paths, split_rows
+from marble.tasks.own.splitting import Row, deal_again, groups_of_paths, split_rows
 from marble.tasks.own.table_file import Table, read_table, table_of
 from marble.tasks.splits import ALIASES
 
@@ -93,6 +93,7 @@ def task_of_table(table: Table, name: str, source: str, rule: SplitRule, targets
         citation="the user's own data",
         licence="the user's own data",
         source=source,
+        deal=(lambda units: deal_again(table.name, _clips(table, targets.values, rule), units)) if rule.near else None,
         notes=notes,
     )
 

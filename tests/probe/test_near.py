@@ -6,6 +6,7 @@ import soundfile
 import torch
 
 import marble
+from marble.errors import MarbleError
 from marble.probe.near import LIMIT, expected_neighbours
 
 RATE = 16_000
@@ -66,12 +67,30 @@ def test_a_split_by_kit_is_silent(kits, tmp_path):
     assert (near.train_tracks, near.caution, doubts) == (3 * 12 * 4, None, [])
 
 
+def test_near_duplicates_are_kept_in_one_split(kits, tmp_path):
+    options = {"layers": "0", "seeds": 1, "settings": ["probe.epochs=1", "probe.learning_rates=1e-3"], "results": tmp_path}
+    options["settings"].append("split.near=group")
+    result = marble.run("fbank-chroma", f"folder:{kits / 'drums'}", **options)
+    assert result.task.name == "folder:drums@near"
+    parted = result.predictions(tmp_path).query("split != 'train'").groupby("split").track.nunique()
+    assert parted.to_dict() == {"test": 48, "valid": 48}
+    plain, near = audited(f"folder:{kits / 'drums'}", tmp_path)[0], result.near_duplicates
+    assert near.test + near.valid < 0.25 * (plain.test + plain.valid)
+    again = marble.run("fbank-chroma", f"folder:{kits / 'drums'}", **options)
+    assert again == result
+
+
+def test_data_with_splits_of_its_own_is_not_dealt_again(kits, tmp_path):
+    with pytest.raises(MarbleError, match=r"split\.near=group deals the clips to splits, but .*by-kit.csv states its own"):
+        marble.run("fbank-chroma", f"table:{kits / 'by-kit.csv'}", results=tmp_path, settings=["split.near=group"])
+
+
 @pytest.mark.parametrize("width", [3, 10, 100])
 @pytest.mark.parametrize("count", [80, 1000])
 def test_independent_tracks_are_as_rarely_near_as_stated(width, count):
     generator = torch.Generator().manual_seed(width + count)
     train, tracks = (torch.randn(size, width, generator=generator, dtype=torch.float64) for size in (count, 2000))
-    expected, _ = expected_neighbours(tracks, train)
+    expected = expected_neighbours(tracks, train)[0][:, 0]
     assert float((expected < LIMIT).double().mean()) <= 0.005
     assert float((expected < 0.1).double().mean()) < 0.2
     assert count < 1000 or float((expected < 0.5).double().mean()) > 0.15  # neighbours are about as dense as assumed
@@ -84,8 +103,8 @@ def test_near_and_equal_tracks_are_found_whatever_the_units():
     scale = 10 ** torch.linspace(-6, 6, 20, dtype=torch.float64)
     for factor in (1, scale):
         expected, nearest = expected_neighbours(tracks * factor + 5 * factor, train * factor + 5 * factor)
-        assert (expected < LIMIT).tolist() == 100 * [True] + 50 * [False]
-        assert nearest[:100].tolist() == list(range(100))
+        assert (expected[:, 0] < LIMIT).tolist() == 100 * [True] + 50 * [False]
+        assert nearest[:100, 0].tolist() == list(range(100))
 
 
 def test_features_that_tell_nothing_are_no_duplicates():
