@@ -131,6 +131,14 @@ def test_blocks_change_no_bit(tmp_path, monkeypatch, name, block):
     np.testing.assert_array_equal(load(path, 24_000), once)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_long_file_is_read_in_pieces_of_one_size(tmp_path, channels):
+    """So memory does not grow with its length."""
+    frames = 5 * 2**19 // channels
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).integers(-99, 99, (frames, channels), np.int16), 48_000)
+    assert [len(piece) * channels for piece in audio.blocks(tmp_path / "a.wav", 48_000)] == [2**20, 2**20, 2**19]
+
+
 @settings(deadline=None)
 @given(
     source=st.sampled_from([1000, 8000, 11_025, 44_100, 48_000, 96_000, 1_000_000]),
