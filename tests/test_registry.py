@@ -134,11 +134,41 @@ def test_a_class_of_any_module_in_the_current_folder_is_an_upstream(tmp_path, mo
         registry.load_upstream("plugin_of_a_test:NOT_A_MODEL")
     with pytest.raises(MarbleError, match="has no attribute 'Nothing'"):
         registry.load_upstream("plugin_of_a_test:Nothing")
-    with pytest.raises(MarbleError, match=r"\(ModuleNotFoundError: No module named 'no_such_module'\): check its name"):
+    with pytest.raises(MarbleError, match=rf"no module 'no_such_module' in {tmp_path}, nor among what is installed"):
         registry.load_upstream("no_such_module.sub:Model")
     (tmp_path / "needy_plugin_of_a_test.py").write_text("import surely_not_installed\n")
     with pytest.raises(MarbleError, match=r"surely_not_installed.*install what it needs"):
         registry.load_upstream("needy_plugin_of_a_test:Model")
+
+
+def test_a_plug_in_is_found_in_its_file_wherever_that_lies(tmp_path, monkeypatch):
+    """With what lies beside it; the other of two files of one name is refused."""
+    for folder in ("models", "others"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper_of_a_test.py").write_text("NAME = 'mine'\n")
+        text = "from helper_of_a_test import NAME\n" + PLUGIN.replace('"mine"', "NAME")
+        (tmp_path / folder / "filed_of_a_test.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for spec in ("models/filed_of_a_test.py:Model", f"{tmp_path}/models/filed_of_a_test.py:Model"):
+        assert registry.load_upstream(spec).info.name == "mine"
+    with pytest.raises(MarbleError, match=r"others/filed_of_a_test\.py has the name of .*models/filed_of_a_test\.py, which is"):
+        registry.load_upstream("others/filed_of_a_test.py:Model")
+    with pytest.raises(MarbleError, match=r"models/filed_of_a_test\.py has no attribute 'Modle'"):
+        registry.load_upstream("models/filed_of_a_test.py:Modle")
+    with pytest.raises(MarbleError, match=rf"no module 'absent' in {tmp_path}/models, nor among what is installed"):
+        registry.load_upstream("models/absent.py:Model")
+    with pytest.raises(MarbleError, match=r"write models/filed_of_a_test\.py:NAME for what the file holds"):
+        registry.load_upstream("models/filed_of_a_test.py")
+
+
+def test_a_path_without_its_kind_is_told_which_to_write(tmp_path, monkeypatch):
+    (tmp_path / "drums").mkdir()
+    (tmp_path / "songs.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for path, spec in (("drums", "folder:drums"), ("./drums", "folder:./drums"), ("songs.csv", "table:songs.csv")):
+        with pytest.raises(MarbleError, match=rf"'{path}' is a path: write {spec} for the task over its audio"):
+            registry.load_task(path)
 
 
 @pytest.mark.parametrize(

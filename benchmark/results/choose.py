@@ -61,7 +61,7 @@ def _places(results: Sequence[Result]) -> list[str]:
     newest = ""
     for task in (result.task for result in sorted(results, key=lambda result: result.provenance.date)):
         if task.source is not None:
-            newest = of_source.setdefault(task.source, of_data.get(task.data_sha256, task.source))
+            newest = of_source.setdefault(task.source, of_data.get(task.data_sha256, task.source.rstrip("/")))
             of_data.setdefault(task.data_sha256, newest)
     return [of_source.get(result.task.source or "") or of_data.get(result.task.data_sha256, newest) for result in results]
 

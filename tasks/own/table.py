@@ -80,8 +80,8 @@ def task_of_table(table: Table, name: str, source: str, rule: SplitRule, targets
         )
     targets = targets or read_targets(table)
     notes = (*table.columns.notes, *targets.notes)
-    for note in notes:
-        warnings.warn(f"{table.name}: {note}", stacklevel=2)
+    if notes:
+        warnings.warn(f"{table.name}: {'; '.join(notes)}", stacklevel=2)
     return Task(
         name=f"{name}{rule.suffix}",
         version=1,

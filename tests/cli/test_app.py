@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -363,3 +364,57 @@ def test_what_needs_no_torch_loads_none(tones, tmp_path, words, unused):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_two_data_sets_of_one_name_are_two_columns_and_a_name_is_taken(tones, tmp_path):
+    folders = [tmp_path / place / "data" for place in ("one", "two")]
+    for folder in folders:
+        shutil.copytree(tones, folder)
+    shutil.move(folders[1] / "low" / "0.wav", folders[1] / "high" / "0 .wav")
+    task = ",".join(f"folder:{folder}" for folder in folders)
+    words = ["run", "--upstream", "constant", "--results", tmp_path / "r", *QUICK]
+    done = invoke(*words, "--task", task)
+    assert done.exit_code == 0, done.stderr
+    assert all(f"folder:data ({place}/data)" in done.stdout for place in ("one", "two"))
+    svg = next((tmp_path / "r/constant").glob("heatmap-*.svg")).read_text()
+    assert "(one/data)" in svg
+    assert "(two/data)" in svg
+    rows = json.loads(invoke("ls", "results", "--results", tmp_path / "r", "--json").stdout)
+    assert sorted(row["task"] for row in rows) == ["folder:data (one/data)", "folder:data (two/data)"]
+    invoke(*words, "--task", f"folder:{folders[0]}", "--name", "first")
+    board = invoke("leaderboard", "--results", tmp_path / "r").stdout
+    assert [line.split(",")[0] for line in board.splitlines()[1:]] == [
+        "folder:data (one/data)",
+        "folder:data (two/data)",
+        "folder:first",
+    ]
+    refused = invoke(*words, "--task", task, "--name", "both")
+    assert "--name both names one task, but there are 2: run each on its own" in str(refused.exception)
+
+
+def test_what_a_task_does_not_take_is_one_sentence(tones):
+    for words, sentence in (
+        (["--task", "gtzan", "--group", "parent"], "'gtzan' has a name and splits of its own: --name, --group and split.valid"),
+        (
+            ["--task", f"folder:{tones}", "--group", "kit"],
+            "A folder has no column 'kit' for --group: write parent or regex:PATTERN",
+        ),
+        (["--task", f"folder:{tones}", "--set", "split.valid=2"], "--set split.valid: input should be less than 1, got '2'"),
+        (["--task", f"folder:{tones}", "--set", "split.valid=0.2"], "states no split: leave it out"),
+        (["--task", f"folder:{tones}", "--limit", "1"], "--limit 1 leaves one class to train on, or none: allow more tracks"),
+    ):
+        done = invoke("run", "--upstream", "constant", *words)
+        assert sentence in done.stderr
+        assert done.exit_code == 1
+
+
+def test_a_mean_over_some_of_the_tags_says_so_under_its_table(tones, tmp_path):
+    files = sorted(tones.rglob("*.wav"))
+    lines = [
+        f"{file},{file.parent.name}{';rare' if not number else ''},{('train', 'valid', 'test')[number % 3]}"
+        for number, file in enumerate(files)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["path,labels,split", *lines]))
+    done = invoke("run", "--upstream", "constant", "--task", f"table:{tmp_path}/t.csv", "--results", tmp_path / "r", *QUICK)
+    assert "roc_auc: mean over 3 of 4 labels" in " ".join(done.stdout.split())
+    assert "roc_auc and average_precision of test: the mean over 3 of 4 labels" in done.stderr

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import marble
 from marble.jobs.check import check_upstream
 from marble.registry import load_upstream
 from marble.upstream import Layer, Upstream, UpstreamInfo
@@ -63,6 +64,35 @@ class Crashing(Good):
         yield
 
 
+class Pooled(Good):
+    """The last layer is one vector for the window."""
+
+    def layers(self, waveform):
+        for number, layer in enumerate(super().layers(waveform)):
+            yield layer.mean(1, keepdim=True) if number else layer
+
+
+class Vectors(Good):
+    """All layers are."""
+
+    def layers(self, waveform):
+        for layer in super().layers(waveform):
+            yield layer.mean(1, keepdim=True)
+
+
+class Flat(Good):
+    def layers(self, waveform):
+        for layer in super().layers(waveform):
+            yield layer.mean(1)
+
+
+class Ragged(Good):
+    def layers(self, waveform):
+        first, second = super().layers(waveform)
+        yield first
+        yield second[:, ::2]
+
+
 def broken(upstream: Upstream) -> list[str]:
     return [check.promise for check in check_upstream(upstream.prepare("cpu")) if not check.holds]
 
@@ -83,8 +113,29 @@ def test_the_built_in_upstreams_keep_their_promises(name):
         (SilenceDivides, "silence gives finite floats"),
         (TooShort, "encodes its shortest input, 8 samples"),
         (Crashing, "encodes noise"),
+        (Flat, "yields the layers of its info, [B, T, D] each"),
+        (Ragged, "all layers have one number of frames, or one vector a window"),
     ],
 )
 def test_a_broken_promise_is_named(kind, promise):
     assert broken(Good()) == []
     assert promise in broken(kind())
+
+
+@pytest.mark.parametrize("kind", [Pooled, Vectors])
+def test_a_layer_may_be_one_vector_a_window(kind):
+    assert broken(kind()) == []
+    seen = {check.promise: check.seen for check in check_upstream(kind().prepare("cpu"))}
+    vectors = "1" if kind is Pooled else "0, 1"
+    assert seen["all layers have one number of frames, or one vector a window"].endswith(f", one vector in layer {vectors}")
+
+
+def test_a_vector_without_frames_is_told_how_to_get_one():
+    seen = {check.promise: check.seen for check in check_upstream(Flat().prepare("cpu"))}
+    advice = "layer 0 is [1, 1] for a batch of one; one vector a window is [1, 1, D], as hidden[:, None] gives"
+    assert seen["yields the layers of its info, [B, T, D] each"] == advice
+
+
+def test_vectors_are_probed_like_frames(tones, tmp_path):
+    quick = {"results": tmp_path, "seeds": 1, "settings": ["probe.epochs=2", "pooling=mean+std"]}
+    assert [layer.name for layer in marble.run(Pooled(), f"folder:{tones}", **quick).layers] == ["energy", "both"]

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score
 import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
+from marble.files import refuse_unwritable
 from marble.jobs.job import prepare
 from marble.jobs.run import BadClipsError, encode
 from marble.progress import Reporter
@@ -366,3 +367,42 @@ def test_a_prepared_upstream_is_asked_for_nothing_else(tones, tmp_path, asked):
     with pytest.raises(MarbleError, match=r"constant is prepared for cpu in fp32, not .*: load it again"):
         prepare(upstream, f"folder:{tones}", cache_dir=tmp_path, **asked)
     assert prepare(upstream, f"folder:{tones}", cache_dir=tmp_path, precision="fp32", device="cpu").upstream is upstream
+
+
+@pytest.mark.parametrize("results", ["/proc/results", "file/results", "locked/results"])
+def test_a_folder_of_results_that_cannot_be_written_is_told_before_anything_is_encoded(tones, tmp_path, home, results):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked/results/constant").mkdir(parents=True)
+    (tmp_path / "locked/results/constant/folder-tones").touch()
+    with pytest.raises(MarbleError, match=r"Cannot write .*results/constant/folder-tones \(.*\): make room or choose"):
+        marble.run("constant", f"folder:{tones}", results=tmp_path / results, **QUICK)
+    assert not list(home.glob("cache/features/*/*.safetensors"))
+
+
+def test_a_result_that_is_there_is_read_from_a_folder_that_cannot_be_written(tones, tmp_path, monkeypatch):
+    def refuse(folder):
+        raise MarbleError(f"Cannot write {folder}")
+
+    first = marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK)
+    monkeypatch.setattr("marble.jobs.run.refuse_unwritable", refuse)
+    assert marble.run("constant", f"folder:{tones}", results=tmp_path, **QUICK) == first
+    with pytest.raises(MarbleError, match="Cannot write"):
+        marble.run("constant", f"folder:{tones}", results=tmp_path, limit=3, **QUICK)
+
+
+def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+    refuse_unwritable(tmp_path / "a/b/c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_said_of_the_data_stands_in_the_result_with_its_place(tones, tmp_path):
+    (tones / "low" / "copy.wav").write_bytes((tones / "high" / "0.wav").read_bytes())
+    files = sorted(tones.rglob("*.wav"))
+    rows = [(file, file.parent.name, ("train", "valid", "test")[number % 3], "x") for number, file in enumerate(files)]
+    pandas.DataFrame(rows, columns=["path", "label", "Split", "comment"]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.warns(UserWarning, match="'Split' is read as split"):
+        result = marble.run("constant", f"table:{tmp_path}/t.csv", results=tmp_path, **QUICK)
+    *columns, crossing = result.task.notes
+    assert columns == ["'Split' is read as split", "not read: 'comment'"]
+    assert crossing.startswith("2 clips are of recordings that stand in another split as well")
+    assert result.task.source == str(tmp_path / "t.csv")

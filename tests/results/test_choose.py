@@ -1,6 +1,11 @@
 """Which results stand together, and which of several."""
 
-from marble.results.choose import choose_results
+import pytest
+
+from marble.results.choose import choose_results, task_titles
+from marble.results.figures import heatmap
+from marble.results.leaderboard import leaderboard
+from marble.results.store import load
 
 
 def test_a_look_at_one_layer_replaces_no_scan(changed):
@@ -36,3 +41,44 @@ def test_results_of_one_protocol_one_limit_and_the_newest_weights_stand_together
     assert groups.pop("fbank-chroma/marble") == [("a", "2"), ("b", "3"), ("d", "7")]
     assert sorted(groups.values()) == [[("a", "4")], [("a", "5")], [("c", "6")]]
     assert all(stem.startswith("fbank-chroma/marble-") for stem in groups)
+
+
+@pytest.mark.parametrize(
+    ("sources", "data", "titles"),
+    [
+        (["/a/data", "/a/data"], "xy", ["t", "t"]),
+        (["/a/data", "/b/data"], "xy", ["t (a/data)", "t (b/data)"]),
+        (["/a/data", "/b/data"], "xx", ["t", "t"]),
+        (["/x/one/data/", "/x/one/data2", "/x/one/data"], "xyz", ["t (data)", "t (data2)", "t (data)"]),
+        (["/p/q/data", "/p/r/data", "/s/r/data"], "xyz", ["t (p/q/data)", "t (p/r/data)", "t (s/r/data)"]),
+        (["/a/data", "/b/data", "/a/data"], "xyz", ["t (a/data)", "t (b/data)", "t (a/data)"]),
+        (["DataFrame 12", "DataFrame 34"], "xy", ["t (DataFrame 12)", "t (DataFrame 34)"]),
+        ([None, None], "xy", ["t", "t"]),
+        ([None, "/a/data"], "xy", ["t", "t"]),
+        ([None, "/a/data", "/b/data"], "xxy", ["t (a/data)", "t (a/data)", "t (b/data)"]),
+        ([None, "/a/data", "/b/data"], "zxy", ["t (b/data)", "t (a/data)", "t (b/data)"]),
+    ],
+)
+def test_two_data_sets_of_one_name_are_called_by_as_much_of_their_place_as_tells_them_apart(changed, sources, data, titles):
+    results = [changed(name="t", source=source, data=letter) for source, letter in zip(sources, data, strict=True)]
+    for number, result in enumerate(results):
+        result.provenance.date = f"2026-01-0{number + 1}"
+    assert task_titles(results) == titles
+    assert task_titles([*results[::-1], changed(name="u", source="/a/data")]) == [*titles[::-1], "u"]
+
+
+def test_no_figure_and_no_table_drops_one_of_two_data_sets(changed, tmp_path):
+    results = [
+        changed(score=score, name="folder:data", source=f"/{place}/data", data=place)
+        for place, score in (("a", 0.2), ("b", 0.9))
+    ]
+    for number, result in enumerate(results):
+        result.identity = f"{number}{result.identity[1:]}"
+        result.save(tmp_path)
+    ((first, second),) = choose_results(results).values()
+    (axes, _) = heatmap([first, second]).axes
+    names = ["folder:data (a/data)", "folder:data (b/data)"]
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == names
+    board = leaderboard(results)
+    assert list(zip(board["task"], board["test_mean"], strict=True)) == [(names[0], 0.2), (names[1], 0.9)]
+    assert set(load(tmp_path)["task"]) == set(names)

@@ -50,9 +50,19 @@ def test_random_init_draws_the_same_weights_each_time_and_leaves_the_random_stat
     first, second = registry.load_upstream(f"random-init:{net}"), registry.load_upstream(f"random-init:{net}")
     assert torch.equal(torch.rand(1), expected)
     assert first.weights_hash() == second.weights_hash()
-    assert first.info.name == f"random-init:{net}"
+    assert first.info.name == "random-init:net"
     assert "secret" not in first.info.training_data
     assert list(first.layers(torch.zeros(1, 100)))[1].shape == (1, 10, 4)
+
+
+def test_a_control_of_a_plug_in_stands_under_the_name_of_its_info(net, tmp_path):
+    """However the plug-in is named; with the weights that this name draws."""
+    of_file = registry.load_upstream(f"random-init:{tmp_path / 'net_of_a_test.py'}:Net")
+    of_module = registry.load_upstream(f"random-init:{net}")
+    assert of_file.info.name == of_module.info.name == f"random-init:{registry.load_upstream(net).info.name}"
+    assert of_file.weights_hash() == of_module.weights_hash()
+    for name in ("muq-tiny", "branchformer-summarymixing-tiny"):
+        assert registry.load_upstream(f"random-init:{name}").info.name == f"random-init:{name}"
 
 
 def test_random_init_needs_a_name_with_weights():

@@ -1,12 +1,16 @@
 """``folder:PATH``: splits by content, not by name or place."""
 
 import os
+import re
 import shutil
+from collections import Counter
 
 import pytest
 
+from marble.data.verify import verify
 from marble.errors import MarbleError
 from marble.registry import load_task
+from marble.task import SplitRule
 
 
 def write(root, classes, each=10, text="{name}{take}"):
@@ -78,7 +82,10 @@ def test_wrong_folders_are_explained(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "sentence"),
     [
-        (("train", "test"), r"has folders of splits \(test, train\), but no valid: give it train, valid and test"),
+        (
+            ("train", "test"),
+            r"\(test, train\), but no valid: give it .* take a fifth of train for it with --set split\.valid=0\.2\.",
+        ),
         (("train", "valid", "test", "extra"), r"\(test, train, valid\), but also 'extra', which is none"),
     ],
 )
@@ -128,3 +135,119 @@ def test_the_real_one_shots(shared):
     clips = load_task(f"folder:{shared}/data/audio/one-shots").read(shared)
     assert len(clips) == 292
     assert len({clip.target for clip in clips}) == 12
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
+@pytest.mark.parametrize("place", ["", "a", "a/deeper"])
+def test_folders_of_systems_are_passed_over_and_counted(tmp_path, name, place):
+    root = write(tmp_path / "sounds", "ab")
+    before = splits(root)
+    (root / place / name / "x").mkdir(parents=True)
+    for other in ("._0.wav", "x/y.wav", "0.wav@SynoEAStream"):
+        (root / place / name / other).write_text("rubbish")
+    with pytest.warns(UserWarning, match=rf"are passed over \(1 folder {re.escape(name)}\)"):
+        assert splits(root) == before
+
+
+def test_a_folder_of_pictures_is_no_class_and_counted(tmp_path):
+    root = write(tmp_path / "sounds", "ab")
+    (root / "images" / "a").mkdir(parents=True)
+    (root / "images" / "a" / "0.png").touch()
+    with pytest.warns(UserWarning, match=r"are passed over \(1 \.png, 1 folder images\)"):
+        assert load_task(f"folder:{root}").labels == ("a", "b")
+    (root / "images" / "a" / "0.m4a").touch()
+    with pytest.raises(MarbleError, match=r"The class folder 'images' of .* holds no audio that"):
+        load_task(f"folder:{root}")
+
+
+def test_the_folder_that_may_be_meant_is_named(tmp_path):
+    """As in the archive of GTZAN at Kaggle."""
+    write(tmp_path / "kaggle/genres_original", "ab")
+    with pytest.raises(MarbleError, match=r"holds 1 class folders .*; folder:.*/kaggle/genres_original holds 2\."):
+        load_task(f"folder:{tmp_path}/kaggle")
+    (tmp_path / "hub/data").mkdir(parents=True)
+    (tmp_path / "hub/data/train-0.parquet").touch()
+    with (
+        pytest.warns(UserWarning, match=r"passed over \(1 \.parquet, 1 folder data\)"),
+        pytest.raises(MarbleError, match=r"holds 0 class folders .*; table:.*train-0\.parquet may be a task"),
+    ):
+        load_task(f"folder:{tmp_path}/hub")
+
+
+@pytest.mark.parametrize("names", [("fold1", "fold2", "fold3"), ("Disc 1", "Disc 2"), ("part-01", "part-02"), ("cv_0", "cv_1")])
+def test_class_folders_that_look_like_folds_are_doubted(tmp_path, names):
+    root = write(tmp_path / "sounds", names)
+    with pytest.warns(UserWarning, match=rf"called like folds or parts \({names[0]}, {names[1]} …\)"):
+        task = load_task(f"folder:{root}")
+    assert len(task.notes) == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("c000", "c001"), ("kick", "fold1"), ("01", "02"), ("cd", "set"), ("split tones", "part songs")]
+)
+def test_other_class_folders_are_not_doubted(tmp_path, names):
+    assert load_task(f"folder:{write(tmp_path / 'sounds', names)}").notes == ()
+
+
+def test_class_folders_that_differ_in_case_alone_are_named(tmp_path):
+    root = write(tmp_path / "sounds", ("rock", "Rock", "jazz"))
+    with pytest.warns(UserWarning, match="'Rock' and 'rock'|'rock' and 'Rock'"):
+        assert len(load_task(f"folder:{root}").labels) == 3
+
+
+def kits(root, drums=("kick", "snare", "tom"), number=6, each=4):
+    for drum in drums:
+        for kit in range(number):
+            (root / drum / f"kit{kit}").mkdir(parents=True)
+            for take in range(each):
+                (root / drum / f"kit{kit}" / f"{take}.wav").write_text(f"{drum} {kit} {take}")
+    return root
+
+
+@pytest.mark.parametrize("rule", ["parent", "regex:kit[0-9]+", "regex:kit([0-9]+)"])
+def test_kits_stand_in_one_split_over_all_their_drums(tmp_path, rule):
+    root = kits(tmp_path / "drums")
+    clips = load_task(f"folder:{root}", rule=SplitRule(group=rule)).read(root)
+    split_of = {}
+    for clip in clips:
+        assert split_of.setdefault(clip.path.parent.name, clip.split) == clip.split
+        assert clip.artist == clip.path.parent.name.removeprefix("kit" if "(" in rule else "")
+        assert clip.track == clip.id
+    for drum in ("kick", "snare", "tom"):
+        assert {clip.split for clip in clips if clip.target == drum} == {"train", "valid", "test"}
+    findings = {finding.check: finding for finding in verify(load_task(f"folder:{root}", rule=SplitRule(group=rule)), root)}
+    assert findings["artists"].found == "0 of 6 stand in training and elsewhere"
+    assert load_task(f"folder:{root}", rule=SplitRule(group=rule)).name == f"folder:drums@{rule}"
+
+
+def test_folders_inside_the_class_folders_are_offered_as_groups(tmp_path):
+    with pytest.warns(UserWarning, match=r"class folders hold folders \(kit0 …\), which --group parent keeps in one split"):
+        load_task(f"folder:{kits(tmp_path / 'drums')}")
+    single = kits(tmp_path / "singles", number=4, each=1)
+    assert load_task(f"folder:{single}", rule=SplitRule(group="parent")).notes == ()
+    for name in "ab":
+        (tmp_path / "flat" / name / "more").mkdir(parents=True)
+        for take in range(9):
+            (tmp_path / "flat" / name / ("more" if take < 3 else "") / f"{take}.wav").write_text(f"{name} {take}")
+    assert load_task(f"folder:{tmp_path / 'flat'}").notes == ()
+
+
+def test_a_folder_groups_by_paths_alone(tmp_path):
+    root = write(tmp_path / "sounds", "ab")
+    with pytest.raises(MarbleError, match="A folder has no column 'kit' for --group: write parent or regex:PATTERN"):
+        load_task(f"folder:{root}", rule=SplitRule(group="kit"))
+    with pytest.raises(MarbleError, match="--group parent finds no group in"):
+        load_task(f"folder:{root}", rule=SplitRule(group="parent")).read(root)
+
+
+def test_validation_may_be_taken_out_of_training(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / split, "ab", each=10, text=split + "{name}{take}")
+    task = load_task(f"folder:{tmp_path}", rule=SplitRule(valid=0.2))
+    counts = Counter((clip.split, clip.target) for clip in task.read(tmp_path))
+    assert counts == {(split, label): n for split, n in (("train", 8), ("valid", 2), ("test", 10)) for label in "ab"}
+    assert task.name == f"folder:{tmp_path.name}@valid=0.2"
+    assert {clip.path.parts[-3] for clip in task.read(tmp_path) if clip.split == "test"} == {"test"}
+    write(tmp_path / "valid", "ab", each=2, text="valid{name}{take}")
+    with pytest.raises(MarbleError, match=r"has a validation split of its own: leave out split\.valid"):
+        task = load_task(f"folder:{tmp_path}", rule=SplitRule(valid=0.2)).read(tmp_path)

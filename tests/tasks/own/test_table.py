@@ -1,12 +1,16 @@
 """``table:FILE``: the kinds of targets, optional columns, and what is refused."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import pandas
 import pytest
 
 from marble.errors import MarbleError
 from marble.registry import load_task
+from marble.task import SplitRule
 
 
 def rows(**columns):
@@ -116,3 +120,72 @@ def test_a_wrong_table_is_explained(audio, frame, message):
     frame.to_csv(audio / "t.csv", index=False)
     with pytest.raises(MarbleError, match=message):
         load_task(f"table:{audio}/t.csv").read(audio)
+
+
+def test_a_row_that_stands_twice_is_named_by_its_number(audio):
+    frame = rows(label=list("ab") * 6)
+    pandas.concat([frame, frame.head(1).assign(label="b")]).to_csv(audio / "t.csv", index=False)
+    with pytest.raises(MarbleError, match=r"has '0\.wav' in the rows 1 and 13: leave one out, or write all labels"):
+        load_task(f"table:{audio}/t.csv").read(audio)
+
+
+def test_an_excerpt_ends_with_its_duration(audio):
+    rows(label=list("ab") * 6, start=range(12), duration=0.5).to_csv(audio / "t.csv", index=False)
+    clips = load_task(f"table:{audio}/t.csv").read(audio)
+    assert [(clip.start, clip.stop, clip.id) for clip in clips[:2]] == [(0.0, 0.5, "0.wav@0-0.5"), (1.0, 1.5, "1.wav@1-1.5")]
+
+
+def test_artists_are_kept_in_one_split_and_scored_clip_by_clip(audio):
+    rows(label=list("aaaaaabbbbbb"), Artist=list("xxyyzzuuvvww")).to_csv(audio / "t.csv", index=False)
+    with pytest.warns(UserWarning, match="'Artist' is read as artist"):
+        task = load_task(f"table:{audio}/t.csv")
+    with pytest.warns(UserWarning, match="6 artists are kept in one split each"):
+        clips = task.read(audio)
+    assert len({(clip.artist, clip.split) for clip in clips}) == 6
+    assert len({clip.track for clip in clips}) == 12
+
+
+@pytest.mark.parametrize("rule", ["kit", "Kit", "parent", r"regex:kit\d"])
+def test_a_table_groups_by_a_column_or_by_its_paths(audio, rule):
+    frame = rows(label=list("ab") * 6, kit=[f"kit{number // 3}" for number in range(12)])
+    for path, kit in zip(frame["path"], frame["kit"], strict=True):
+        (audio / kit).mkdir(exist_ok=True)
+        (audio / path).rename(audio / kit / path)
+    frame.assign(path=frame["kit"] + "/" + frame["path"]).to_csv(audio / "t.csv", index=False)
+    options = {"rule": SplitRule(group=rule)}
+    note = {"kit": None, "Kit": "'kit' is read as Kit"}.get(rule, "not read: 'kit'")
+    with pytest.warns(UserWarning, match=note) if note else nullcontext():
+        task = load_task(f"table:{audio}/t.csv", **options)
+    assert len({(clip.artist, clip.split) for clip in task.read(audio)}) == 4
+    assert task.name == f"table:t@{rule}"
+    with pytest.raises(MarbleError, match=r"has no column 'drum' for --group: its columns are 'path', 'label', 'kit'"):
+        load_task(f"table:{audio}/t.csv", rule=SplitRule(group="drum"))
+
+
+def test_train_and_test_alone_are_offered_a_validation_split(audio):
+    frame = rows(label=list("ab") * 6, split=["train"] * 8 + ["test"] * 4)
+    frame.to_csv(audio / "t.csv", index=False)
+    with pytest.raises(MarbleError, match=r"t\.csv has no valid split \(8 train, 4 test\): .* --set split\.valid=0\.2"):
+        load_task(f"table:{audio}/t.csv").read(audio / "elsewhere")
+    clips = load_task(f"table:{audio}/t.csv", rule=SplitRule(valid=0.25)).read(audio)
+    assert [clip.split for clip in clips[8:]] == ["test"] * 4
+    assert sorted((clip.split, clip.target) for clip in clips[:8] if clip.split == "valid") == [("valid", "a"), ("valid", "b")]
+
+
+def test_a_data_frame_is_a_table_whose_paths_start_here(audio, monkeypatch):
+    frame = rows(label=list("ab") * 6, start=[0, 1] * 6)
+    frame.to_csv(audio / "t.csv", index=False)
+    monkeypatch.chdir(audio)
+    task, of_file = load_task(frame.set_index(frame["path"] + "!")), load_task(Path("t.csv"))
+    assert task.read(audio) == [replace(clip, path=audio / clip.path) for clip in of_file.read(audio)]
+    assert (task.name, of_file.name, load_task(frame, name="mine").name) == ("table:DataFrame", "table:t", "table:mine")
+    assert load_task(frame.assign(path=[Path(path) for path in frame["path"]])).read(audio) == task.read(audio)
+    assert task.source != load_task(frame.assign(start=2)).source
+    with pytest.raises(MarbleError, match=r"The table DataFrame has the start 'soon' in row 1: write seconds"):
+        load_task(frame.assign(start="soon")).read(audio)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, ["gtzan"], b"gtzan"])
+def test_what_is_no_task_is_one_sentence(wrong):
+    with pytest.raises(MarbleError, match="is no task: give the name of one, a Task, the path of a folder or table"):
+        load_task(wrong)
