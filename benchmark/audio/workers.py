@@ -49,10 +49,15 @@ class Request(NamedTuple):
     channels: Channels = "mean"
 
 
-def spare_cores() -> int:
-    """Return the number of cores for workers: those this process may use, shared with its siblings under torchrun, less one."""
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, shared with its siblings under torchrun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(32, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def spare_cores() -> int:
+    """Return the number of cores for workers: those this process may use, less one."""
+    return max(1, min(32, usable_cores() - 1))
 
 
 class WorkerPool:

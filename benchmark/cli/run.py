@@ -32,7 +32,7 @@ def run(
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, minutes and memory, encode nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     as_json: Json = False,

@@ -94,7 +94,7 @@ def run_job(
     clips_cached = len(set(job.data.keys)) - extraction.clips - len(extraction.bad)
     # From here on the job is one of the clips that are used: the result's identity tells them from those of another day.
     job = replace(job, data=job.data.without(extraction.bad))
-    _refuse_empty_splits(job)
+    refuse_empty_splits(job)
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
     inputs = Inputs(job.task, job.data.clips, job.data.keys, job.space, job.widths, job.upstream.device)
@@ -130,7 +130,8 @@ def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
         )  # fmt: skip
 
 
-def _refuse_empty_splits(job: Job) -> None:
+def refuse_empty_splits(job: Job) -> None:
+    """Raise a `MarbleError` where a split has no clip, with the reason of the first bad one."""
     bad = job.data.bad
     for split in SPLITS:
         if not any(clip.split == split for clip in job.data.clips):
