@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,17 +61,35 @@ def free_memory(device: torch.device) -> int:
 
 
 def reset_memory_peak() -> None:
-    """Reset `memory_peak` of the GPU; that of a process cannot be reset."""
+    """Let `memory_peak` begin anew; that of a process begins anew on Linux alone."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_peak() -> int:
     """Return the peak memory of this process in bytes; that of the GPU if it used one."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return _process_memory("VmHWM")
+
+
+def memory_now() -> int:
+    """Return the present memory of this process in bytes; that of the GPU if it used one."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.memory_allocated()
+    return _process_memory("VmRSS")
+
+
+def _process_memory(name: str) -> int:
+    """Return a line of Linux's account of this process, in bytes; elsewhere the peak of the whole process."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines[name].split()[0]) * 1024
+    except (OSError, KeyError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def provenance(device: torch.device) -> dict[str, object]:

@@ -50,9 +50,14 @@ class Request(NamedTuple):
     channels: Channels | int = "mean"
 
 
+def cores_of_job() -> int:
+    """Return the number of cores that this process may use, shared with its siblings under torchrun."""
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def spare_cores() -> int:
-    """Return the number of cores for workers: those this process may use, shared with its siblings under torchrun, less one."""
-    return max(1, min(32, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    """Return the number of cores for workers: those of the job, less one."""
+    return max(1, min(32, cores_of_job() - 1))
 
 
 class WorkerPool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marble.cli.console import CacheDir, Group, Json, ResultsDir, print_json, print_rows, reporter, stdout, tell
+from marble.cli.console import CacheDir, Group, Json, ResultsDir, print_json, reporter, stdout, tell
 from marble.cli.figures import draw_heatmaps
 from marble.errors import MarbleError, named_once
 
@@ -35,7 +35,7 @@ def run(
     group: Group = None,
     name: Annotated[str | None, typer.Option(help="Name of a folder: or table: task, in place of that of its file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, gigabytes and minutes, encode nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print clips, hours, minutes and memory, encode nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Accept that bad clips are left out.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     as_json: Json = False,
@@ -59,7 +59,7 @@ def run(
 
 
 def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as_json: bool) -> None:
-    from marble.cli.tables import outcome_table, result_table
+    from marble.cli.tables import outcome_table, plan_table, result_table
     from marble.jobs.many import run_all
 
     outcomes: list[Outcome] = []
@@ -74,8 +74,10 @@ def _run_all(upstreams: list[str], tasks: list[str], options: dict[str, Any], as
             tell(f"{word}: {outcome.upstream} on {outcome.task}: {outcome.complaint}")
     plans = [outcome.plan for outcome in outcomes if outcome.plan]
     if options["plan"]:
-        if plans or as_json:
-            print_rows(plans, as_json)
+        if as_json:
+            print_json(plans)
+        elif plans:
+            stdout().print(plan_table(plans))
     elif as_json:
         print_json([outcome.result.document() for outcome in outcomes if outcome.result])
     elif len(outcomes) > 1:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from marble.errors import printable
@@ -65,6 +65,16 @@ def outcome_table(outcomes: Sequence[Outcome]) -> Table:
         done = f"done, bad clips left out: {len(result.bad_clips)}" if result and result.bad_clips else "done"
         cells = [outcome.upstream, task, *cells, outcome.complaint or done]
         table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def plan_table(plans: Sequence[dict[str, Any]]) -> Table:
+    """Return plans as a table for a terminal, in hours, minutes and gigabytes."""
+    units = {"hours": "h", "minutes": "min", "gigabytes": "GB"}
+    headings = (" ".join(units.get(word, word) for word in key.split("_")) for key in plans[0])
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
+    for plan in plans:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else printable(f"{value}") for value in plan.values()))
     return table
 
 

@@ -192,17 +192,10 @@ class _Encoder:
                 waveform = np.pad(waveform, (0, shortest - len(waveform)))
             cuts = cut_windows(len(waveform), self.windows, self.upstream.info)
             counts[clip] = len(cuts)
-            batch = self._batch_size(len(waveform) / rate, cuts[0].stop / rate)
+            batch = batch_size(self.upstream.device, len(waveform) / rate, cuts[0].stop / rate)
             for window, cut in enumerate(cuts):
                 yield _Piece(clip, window, waveform[cut], batch)
             self.done.audio_seconds += len(waveform) / rate
-
-    def _batch_size(self, clip_seconds: float, window_seconds: float) -> int:
-        """Return how many windows of a clip are encoded together."""
-        size = BATCH[self.upstream.device.type]
-        if self.upstream.device.type == "cpu" and clip_seconds > LONG_SECONDS:
-            return max(1, min(size, int(LONG_BATCH_SECONDS / window_seconds)))
-        return size
 
     def _batches(self, pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
         """Group pieces of equal length; on a CPU only pieces of one clip."""
@@ -221,6 +214,14 @@ class _Encoder:
             if len(group) == piece.batch:
                 yield pending.pop(length)
         yield from pending.values()
+
+
+def batch_size(device: torch.device, clip_seconds: float, window_seconds: float) -> int:
+    """Return how many windows of a clip are encoded together."""
+    size = BATCH[device.type]
+    if device.type == "cpu" and clip_seconds > LONG_SECONDS:
+        return max(1, min(size, int(LONG_BATCH_SECONDS / window_seconds)))
+    return size
 
 
 @torch.inference_mode()

@@ -1,27 +1,46 @@
 """The size and cost of a run, estimated in advance: clips, hours, gigabytes, minutes.
 
-The time is measured, not guessed: two clips that the cache lacks are decoded and encoded (and thrown away), and a stack of
-probes takes a few steps on random numbers. No features and no results are written, only the prerequisites of any run: weights,
-the rendered clips of a synthetic task, the hashes of files, the description of the cache space.
+Time and memory are measured, not guessed, in some seconds: a worker is started; a few windows are decoded and encoded (and
+thrown away), of clips from the shortest to the longest that the cache lacks; and the first stack of probes of each kind takes
+some epochs on random rows for a part of the clips. The machine is taken to stay as busy as it is. No features and no results
+are written, only the prerequisites of any run: weights, the rendered clips of a synthetic task, the hashes of files, the
+description of the cache space.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import groupby
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 
 from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
-from marble.features.encode import Excerpt, reduced_layers
+from marble.audio.workers import WAITING_BYTES, Request, WorkerPool, cores_of_job, spare_cores
+from marble.features.cache import Space
+from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_layers
 from marble.features.space import cut_windows, shortest_input
 from marble.jobs.job import Job
+from marble.jobs.overview import refuse_empty_splits
+from marble.machine import memory_now, memory_peak, reset_memory_peak
 from marble.probe.answers import Group
 from marble.probe.bank import epochs_of, train_probes
-from marble.probe.inputs import Examples, ProbeData
+from marble.probe.batches import Batches
+from marble.probe.inputs import Inputs
 from marble.probe.settings import Probe
+from marble.probe.train import stacks
+from marble.task import SPLITS
 
-_SAMPLES = 2
+_SAMPLES = 8  # windows to encode, fewer where they take longer than `_SECONDS`
+_SECONDS = 5.0
+_BATCHES = 8  # of an epoch of probes
+_EPOCHS = 20  # to take at most, in a fifth of `_SECONDS` for each kind of stack
 
 
 def make_plan(job: Job) -> dict[str, object]:
@@ -29,15 +48,21 @@ def make_plan(job: Job) -> dict[str, object]:
 
     Its `clips` are the distinct excerpts of the task, `cached` those whose features are in the cache already; `audio_hours` and
     `feature_gigabytes` are of those that are not, `bad_headers` files whose length cannot be read (the run reports the reason).
-    `encode_minutes` and `probe_minutes` are estimates, the latter for probes that use all epochs.
+
+    Times and memory are estimates. Probes stop early: they are taken to train for the geometric mean of the fewest and the
+    most epochs that they can, in the default protocol 46, no further than a factor of 2.2 from either. Probes that are trained
+    already are counted as well. `total_minutes` adds the time in which the program starts. `memory_gigabytes` is the peak of
+    the GPU if one is used, and else that of the main process; each decoding worker takes another 0.1 GB.
     """
+    start = _start_seconds()
+    refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     job.space.refresh()
     excerpts = list({excerpt.key: excerpt for excerpt in job.excerpts}.values())
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
-    lengths = {excerpt.key: _length(excerpt) for excerpt in excerpts if excerpt.key in absent}
-    seconds = sum(length or 0.0 for length in lengths.values())
-    count = sum(_window_count(job, length or 0.0) for length in lengths.values())
-    readable = [excerpt for excerpt in excerpts if lengths.get(excerpt.key)]
+    extents = {excerpt.key: _extent(job, excerpt) for excerpt in excerpts}
+    new = [excerpt for excerpt in excerpts if excerpt.key in absent and extents[excerpt.key].seconds]
+    encoding = _plan_encoding(job, new, extents)
+    probing = _plan_probing(job, [extents[key].windows for key in job.data.keys])
     return {
         "upstream": job.upstream.info.name,
         "task": job.task.name,
@@ -45,11 +70,13 @@ def make_plan(job: Job) -> dict[str, object]:
         "probes": len(job.groups) * _probes_of_group(job.protocol.probe),
         "clips": len(excerpts),
         "cached": len(excerpts) - len(absent),
-        "audio_hours": seconds / 3600,
-        "feature_gigabytes": 4 * sum(job.widths.values()) * count / 1e9,
-        "bad_headers": sum(length is None for length in lengths.values()),
-        "encode_minutes": _encoder_speed(job, readable[:_SAMPLES]) * seconds / 60,
-        "probe_minutes": _probe_seconds(job) * len(job.groups) / 60,
+        "audio_hours": sum(extents[key].seconds for key in absent) / 3600,
+        "feature_gigabytes": 4 * sum(job.widths.values()) * sum(extents[key].windows for key in absent) / 1e9,
+        "bad_headers": sum(not extents[key].seconds for key in absent),
+        "encode_minutes": encoding.seconds / 60,
+        "probe_minutes": probing.seconds / 60,
+        "total_minutes": (start + encoding.seconds + probing.seconds) / 60,
+        "memory_gigabytes": max(encoding.peak, probing.peak) / 1e9,
     }
 
 
@@ -58,64 +85,192 @@ def _probes_of_group(probe: Probe) -> int:
     return sum(points[: probe.grid_points])
 
 
-def _length(excerpt: Excerpt) -> float | None:
-    """Return the length of an excerpt in seconds, None where its file does not state it."""
-    if excerpt.stop is not None:
-        return excerpt.stop - excerpt.start
-    try:
-        return max(0.0, audio.seconds(excerpt.path) - excerpt.start)
-    except BadAudioError:
-        return None
+class _Extent(NamedTuple):
+    """The seconds of an excerpt (0 where its file does not state them), the number of its windows, and their seconds."""
+
+    seconds: float
+    windows: int
+    encoded: float
 
 
-def _window_count(job: Job, seconds: float) -> int:
-    """Return the number of windows of an excerpt of this length."""
+class _Cost(NamedTuple):
+    """Seconds of work, and the peak of the memory in bytes."""
+
+    seconds: float
+    peak: int
+
+
+@cache
+def _start_seconds() -> float:
+    """Return the processor time of this process until its first plan, in which any run begins."""
+    return time.process_time()
+
+
+def _extent(job: Job, excerpt: Excerpt) -> _Extent:
     info = job.upstream.info
+    try:
+        seconds = (audio.seconds(excerpt.path) if excerpt.stop is None else excerpt.stop) - excerpt.start
+    except BadAudioError:
+        seconds = 0.0
     samples = max(round(seconds * info.sample_rate), shortest_input(info))
-    return len(cut_windows(samples, job.windows, info))
+    cuts = cut_windows(samples, job.windows, info)
+    return _Extent(max(0.0, seconds), len(cuts), sum(cut.stop - cut.start for cut in cuts) / info.sample_rate)
 
 
-def _encoder_speed(job: Job, samples: list[Excerpt]) -> float:
-    """Return the seconds of work for one second of audio."""
-    rate = job.upstream.info.sample_rate
-    encoded, spent = 0.0, 0.0
-    for turn, excerpt in enumerate(samples[:1] + samples):
-        begin = time.perf_counter()
+def _plan_encoding(job: Job, excerpts: list[Excerpt], extents: dict[str, _Extent]) -> _Cost:
+    """Return the cost of encoding excerpts, from the first windows of some of them."""
+    before = memory_now()
+    if not excerpts:
+        return _Cost(0.0, before)
+    excerpts = sorted(excerpts, key=lambda excerpt: extents[excerpt.key].seconds)
+    chosen = sorted(set(np.linspace(0, len(excerpts) - 1, _SAMPLES).round().astype(int).tolist()))
+    requests = [_first_window(job, excerpts[number], extents) for number in chosen]
+    reset_memory_peak()
+    samples = _measure(job, requests)
+    longest = extents[excerpts[-1].key]
+    windows, encoded, seconds = (sum(column) for column in zip(*(
+        (extent.windows, extent.encoded, extent.seconds) for extent in (extents[excerpt.key] for excerpt in excerpts)
+    ), strict=True))  # fmt: skip
+    on_cpu = job.upstream.device.type == "cpu"
+    batch = batch_size(job.upstream.device, longest.seconds, longest.encoded / longest.windows)
+    peak = before + (memory_peak() - before) * min(batch, longest.windows if on_cpu else windows)
+    if on_cpu:  # the waveform in work and those that wait for it, and the rows of a shard
+        rate, mean = job.upstream.info.sample_rate, seconds / len(excerpts)
+        peak += int(5 * rate * longest.seconds + min(WAITING_BYTES, 12 * spare_cores() * rate * mean))
+        peak += 8 * SHARD_CLIPS * sum(job.widths.values()) * windows // len(excerpts)
+    decoding, encoding = (_extrapolated(samples, column, windows, encoded) for column in (1, 2))
+    return _Cost(_worker_start(requests[-1]) + _together(decoding, encoding, on_cpu), peak)
+
+
+def _first_window(job: Job, excerpt: Excerpt, extents: dict[str, _Extent]) -> Request:
+    length = job.windows.seconds or math.inf
+    stop = excerpt.start + length if extents[excerpt.key].seconds > length else excerpt.stop
+    return Request(excerpt.path, job.upstream.info.sample_rate, excerpt.start, stop, excerpt.channels)
+
+
+def _measure(job: Job, requests: Sequence[Request]) -> list[tuple[float, float, float]]:
+    """Return length, seconds of decoding and seconds of encoding of some windows; the longest comes first, and once before."""
+    samples = []
+    began = time.perf_counter()
+    for request in [requests[-1], *reversed(requests)]:
+        times = [time.perf_counter()]
         try:
-            waveform = audio.load(excerpt.path, rate, excerpt.start, excerpt.stop)
+            waveform = audio.load(*request)
         except BadAudioError:
             continue
-        piece = torch.from_numpy(waveform[cut_windows(len(waveform), job.windows, job.upstream.info)[0]])[None]
-        decoded = time.perf_counter() - begin
-        padded = torch.nn.functional.pad(piece, (0, max(0, shortest_input(job.upstream.info) - piece.shape[1])))
-        reduced_layers(job.upstream, padded, job.needed, job.reduction, [excerpt.path])
-        if turn:
-            share = piece.shape[1] / len(waveform)
-            encoded += piece.shape[1] / rate
-            spent += time.perf_counter() - begin - decoded * (1 - share)
-    return spent / encoded if encoded else 0.0
+        times.append(time.perf_counter())
+        padded = np.pad(waveform, (0, max(0, shortest_input(job.upstream.info) - len(waveform))))
+        reduced_layers(job.upstream, torch.from_numpy(padded)[None], job.needed, job.reduction)
+        times.append(time.perf_counter())
+        samples.append((len(padded) / request.sample_rate, times[1] - times[0], times[2] - times[1]))
+        if len(samples) > 2 and times[2] - began > _SECONDS:
+            break
+    return samples[1:] or samples  # the first is slower
 
 
-def _probe_seconds(job: Job) -> float:
-    """Return the seconds that one group would take if its probes used all epochs, from one epoch on random features.
+def _extrapolated(samples: Sequence[tuple[float, ...]], column: int, windows: int, seconds: float) -> float:
+    """Return the seconds of work for windows of these seconds in all: a time for each window and for each second of it."""
+    if not samples:
+        return 0.0
+    lengths, spent = np.array([sample[0] for sample in samples]), np.array([sample[column] for sample in samples])
+    of_second, of_window = np.polyfit(lengths, spent, 1) if lengths.max() > 1.5 * lengths.min() else (-1.0, 0.0)
+    if min(of_second, of_window) < 0:
+        of_second, of_window = spent.sum() / lengths.sum(), 0.0
+    return float(of_window * windows + of_second * seconds)
+
+
+def _together(decoding: float, encoding: float, on_cpu: bool) -> float:
+    """Return the seconds of decoding by workers beside encoding, which share the cores of a CPU."""
+    cores = cores_of_job()
+    shared = (decoding + encoding * (min(torch.get_num_threads(), cores) if on_cpu else 1)) / cores
+    return max(encoding, decoding / spare_cores(), shared)
+
+
+def _worker_start(request: Request) -> float:
+    """Return the seconds that a worker needs to start."""
+    begin = time.perf_counter()
+    with WorkerPool(1) as pool:
+        next(pool.map([request]))
+    return time.perf_counter() - begin
+
+
+class _Unread:
+    """A space of the cache that knows the rows of clips and not their values."""
+
+    def __init__(self, job: Job, windows: Sequence[int]):
+        self.widths, self.rows = job.widths, dict(zip(job.data.keys, windows, strict=True))
+
+    def read(self, keys: Sequence[str], layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return zeros and the number of rows of each clip, as `marble.features.cache.Space.read`."""
+        counts = np.array([self.rows[key] for key in keys], dtype=np.int64)
+        return np.zeros((counts.sum(), self.widths[layer]), dtype=np.float32), counts
+
+
+def _plan_probing(job: Job, windows: Sequence[int]) -> _Cost:
+    """Return the cost of training all probes, from some epochs of a stack of each kind on a part of the clips.
 
     All points of a grid count as the first.
     """
-    points = [probe for _, probe in job.protocol.probe.points()]
-    settings = points[0]
-    clips = {split: [clip for clip in job.data.clips if clip.split == split] for split in ("train", "valid")}
-    sample = min(len(clips["train"]), 8 * settings.batch_size)
-    features = torch.randn(1, sample, max(job.widths.values()), device=job.upstream.device)
-    targets = torch.from_numpy(job.task.encode(clips["train"][:sample])).to(features.device)
-    rows = torch.arange(sample, device=features.device)
-    train, few = Examples(rows, rows, targets), Examples(rows[:64], rows[:64], targets[:64])
-    data = ProbeData("plan", job.task.kind, len(job.task.labels), job.task.main_metric, train, few, few)
-    once = settings.model_copy(update={"epochs": 1, "find_rate": False})
-    spent = 0.0
-    for _ in range(2):
-        begin = time.perf_counter()
-        train_probes(features, [0], [Group(0, 0)], data, once)
-        spent = time.perf_counter() - begin
-    rows = torch.arange(len(clips["train"]))
-    epochs = epochs_of(settings, Examples(rows, rows, rows)) * (job.protocol.probe.grid_points or len(points))
-    return spent * epochs * (len(clips["train"]) + len(clips["valid"]) / 3) / sample
+    (_, settings), *others_of_grid = job.protocol.probe.points()
+    points, space = job.protocol.probe.grid_points or 1 + len(others_of_grid), _Unread(job, windows)
+
+    def inputs(step: int) -> Inputs:
+        """Return every n-th clip of each split."""
+        chosen = [n for split in SPLITS for n in [n for n, clip in enumerate(job.data.clips) if clip.split == split][::step]]
+        clips, keys = [job.data.clips[n] for n in chosen], [job.data.keys[n] for n in chosen]
+        return Inputs(job.task, clips, keys, cast(Space, space), job.widths, job.upstream.device, settings)
+
+    everything = inputs(1)
+    rows, train_rows = int(everything.rows.sum()), len(everything.data.train.rows)
+    step = math.ceil(train_rows / (_BATCHES * settings.batch_size))
+    part = inputs(step)
+    epochs = points * _expected_epochs(settings, everything)
+    seconds, peak = 0.0, 0
+    for _, alike in groupby(stacks(settings, everything, job.groups), lambda stack: _slices(job, stack)[1:]):
+        first, *others = alike
+        layers, width, _ = _slices(job, first)
+        groups = len(first) + sum(map(len, others))
+        before = memory_now()
+        reset_memory_peak()
+        spent = _epoch_seconds(job, part, first, layers, width)
+        seconds += spent * step * epochs * groups / len(first)
+        # What grows with the clips: the rows of all layers, those that are read and those that are standardised.
+        more = 4 * width * (len(layers) * (rows - int(part.rows.sum())) + rows + 6 * train_rows)
+        peak = max(peak, memory_peak() + more, before)
+    return _Cost(seconds, peak)
+
+
+def _expected_epochs(settings: Probe, inputs: Inputs) -> float:
+    """Return the geometric mean of the fewest and the most epochs of a probe."""
+    train = inputs.data.train
+    most = epochs_of(settings, train)
+    if settings.patience is None:
+        return most
+    steps = Batches("", [], train, settings).steps if settings.validate_unit == "steps" else 1
+    fewest = (settings.patience + 1) * settings.validate_every / steps
+    return math.sqrt(min(fewest, most) * most)
+
+
+def _slices(job: Job, stack: Sequence[Group]) -> tuple[list[int], int, bool]:
+    """Return the layers of a stack, their width, and whether it is of weighted sums."""
+    weighted = stack[0].layer == "weighted"
+    layers = job.needed if weighted else sorted({int(group.layer) for group in stack})
+    return layers, job.widths[layers[0]], weighted
+
+
+def _epoch_seconds(job: Job, part: Inputs, stack: list[Group], layers: list[int], width: int) -> float:
+    """Return the seconds of one epoch of a stack on random rows."""
+    once = {"epochs": _EPOCHS, "steps": None, "patience": None, "schedule": "constant", "find_rate": False}
+    settings = job.protocol.probe.points()[0][1].model_copy(update=once)
+    features = torch.randn(len(layers), int(part.rows.sum()), width, device=job.upstream.device)
+    times: list[float] = []
+
+    def stop(_: int) -> None:
+        """Note the end of an epoch, the first of which is slower."""
+        times.append(time.perf_counter())
+        if len(times) > 1 and times[-1] - times[0] > _SECONDS / 5:
+            raise StopIteration
+
+    with suppress(StopIteration):
+        train_probes(features, layers, stack, part.data, settings, stop)
+    return (times[-1] - times[0]) / (len(times) - 1)

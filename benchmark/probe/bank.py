@@ -79,7 +79,8 @@ def train_probes(
         bank.validate(0)
     epochs = epochs_of(settings, data.train)
     done = checkpoint.restore(bank) if checkpoint else 0
-    on_epochs(done)
+    if done:
+        on_epochs(done)
     for epoch in range(done + 1, epochs + 1):
         bank.train_epoch(epoch)
         if not len(bank.member):

@@ -97,7 +97,7 @@ class _Point:
     def answers(self, advance: Callable[[float], None]) -> dict[Group, Answers]:
         """Return the answers of every group, trained now or kept from before."""
         answers = {group: kept for group in self.groups if (kept := self._load(group))}
-        waiting = deque(self._stacks([group for group in self.groups if group not in answers]))
+        waiting = deque(stacks(self.probe, self.inputs, [group for group in self.groups if group not in answers]))
         busy = 0
         while waiting:
             stack = waiting.popleft()
@@ -151,36 +151,6 @@ class _Point:
                 "train fewer learning rates (probe.learning_rates), or fewer --layers at a time."
             ) from error
 
-    def _stacks(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
-        """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
-        inputs = self.inputs
-        of_seed = self.probe.batch_of == "tracks"
-
-        def alike(group: Group) -> tuple[int, bool, int]:
-            """Return the common traits of one stack: the seed if need be, whether they are weighted sums, and their width."""
-            weighted = group.layer == "weighted"
-            return group.seed * of_seed, weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
-
-        groups = sorted(groups, key=lambda group: group.seed * of_seed)
-        for (_, weighted, width), members in groupby(groups, alike):
-            waiting = list(members)
-            seeds = len({group.seed for group in waiting})
-            while waiting:
-                free = free_memory(inputs.device)
-                budget = min(free // 2, _CPU_STACK_BYTES) if inputs.device.type == "cpu" else free // 2
-                member_bytes = bytes_per_member(width, inputs.data, self.probe, inputs.layers if weighted else ())
-                group_bytes = member_bytes * len(self.probe.learning_rates)
-                if group_bytes > 2 * free:
-                    raise MarbleError(
-                        f"The probes of one layer and seed need {group_bytes / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
-                        "lower probe.hidden, or train fewer learning rates."
-                    )
-                if not weighted:
-                    group_bytes += 4 * width * int(inputs.rows.sum()) // seeds
-                size = min(max(1, int(budget // group_bytes)), _STACK_GROUPS)
-                yield waiting[:size]
-                waiting = waiting[size:]
-
     def _path(self, group: Group) -> Path:
         """Return the path of the answers of a group."""
         inputs, task = self.inputs, self.inputs.task
@@ -218,6 +188,36 @@ class _Point:
             return None
         except OSError as error:
             raise MarbleError(f"Cannot read {path} of the cache ({reason(error)}): make it readable or remove it.") from error
+
+
+def stacks(probe: Probe, inputs: Inputs, groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Yield groups that are trained together: layers of one width, as many as fit into half of the free memory."""
+    of_seed = probe.batch_of == "tracks"
+
+    def alike(group: Group) -> tuple[int, bool, int]:
+        """Return the common traits of one stack: the seed if need be, whether they are weighted sums, and their width."""
+        weighted = group.layer == "weighted"
+        return group.seed * of_seed, weighted, inputs.widths[inputs.layers[0] if weighted else int(group.layer)]
+
+    groups = sorted(groups, key=lambda group: group.seed * of_seed)
+    for (_, weighted, width), members in groupby(groups, alike):
+        waiting = list(members)
+        seeds = len({group.seed for group in waiting})
+        while waiting:
+            free = free_memory(inputs.device)
+            budget = min(free // 2, _CPU_STACK_BYTES) if inputs.device.type == "cpu" else free // 2
+            member_bytes = bytes_per_member(width, inputs.data, probe, inputs.layers if weighted else ())
+            group_bytes = member_bytes * len(probe.learning_rates)
+            if group_bytes > 2 * free:
+                raise MarbleError(
+                    f"The probes of one layer and seed need {group_bytes / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free: "
+                    "lower probe.hidden, or train fewer learning rates."
+                )
+            if not weighted:
+                group_bytes += 4 * width * int(inputs.rows.sum()) // seeds
+            size = min(max(1, int(budget // group_bytes)), _STACK_GROUPS)
+            yield waiting[:size]
+            waiting = waiting[size:]
 
 
 def _save(path: Path, answers: Answers) -> None:
