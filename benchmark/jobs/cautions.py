@@ -32,8 +32,10 @@ from torch import Tensor
 from marble.data.leakage import contamination
 from marble.jobs.job import Job
 from marble.probe.answers import Answers, Group
+from marble.probe.bank import epochs_of
 from marble.probe.inputs import Inputs
 from marble.probe.metrics import METRICS, Metric
+from marble.probe.settings import Probe
 from marble.results.schema import LayerResult, Run
 
 _RESAMPLES = 1000
@@ -50,7 +52,7 @@ def find_cautions(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], ra
     """
     selected = ranked[0]
     cautions = [*job.data.cautions, contamination(job.upstream.info, job.task)]
-    cautions += [_rate_at_edge(selected), _epoch_at_limit(selected, job.protocol.probe.epochs)]
+    cautions += [_rate_at_edge(selected), _epoch_at_limit(selected, job.protocol.probe, inputs)]
     if len(ranked) > 1:
         cautions.append(_layer_in_noise(job, inputs, answers, selected, ranked[1]))
     return [caution for caution in cautions if caution]
@@ -74,7 +76,10 @@ def _is_at_edge(run: Run) -> bool:
     return best is not None and best not in scores.values()
 
 
-def _epoch_at_limit(layer: LayerResult, epochs: int) -> str | None:
+def _epoch_at_limit(layer: LayerResult, probe: Probe, inputs: Inputs) -> str | None:
+    if probe.selection == "last" or probe.schedule == "cosine":  # which end there by design
+        return None
+    epochs = max(epochs_of(point, inputs.data.train) for _, point in probe.points())
     late = [run.seed for run in layer.runs if run.epoch is not None and run.epoch >= epochs]
     if not late:
         return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError
+from marble.files import readable
 from marble.kinds import kind_of
 from marble.results.schema import BadClip
 from marble.task import SPLITS, Clip, Task
@@ -42,12 +43,12 @@ def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSErr
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         found.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
-            "their scores tell what was remembered."
+            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
+            f"remembered (first {readable(crossing[0])})."
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        found.append(f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them.")
+        found.append(f"{len(unknown)} labels have no clip to train on: nothing can find them (first '{unknown[0]}').")
     return found + _partial_means(task, clips)
 
 

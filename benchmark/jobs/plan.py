@@ -160,7 +160,7 @@ def _measure(job: Job, requests: Sequence[Request]) -> list[tuple[float, float, 
             continue
         times.append(time.perf_counter())
         padded = np.pad(waveform, (0, max(0, shortest_input(job.upstream.info) - len(waveform))))
-        reduced_layers(job.upstream, torch.from_numpy(padded)[None], job.needed, job.reduction)
+        reduced_layers(job.upstream, torch.from_numpy(padded)[None], job.needed, job.reduction, [request.path])
         times.append(time.perf_counter())
         samples.append((len(padded) / request.sample_rate, times[1] - times[0], times[2] - times[1]))
         if len(samples) > 2 and times[2] - began > _SECONDS:
