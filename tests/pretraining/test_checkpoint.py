@@ -128,8 +128,9 @@ def flip(path):
         lambda folder: (folder / "upstream.safetensors").unlink(),
         lambda folder: (folder / "training.json").write_text('{"step": '),
         lambda folder: (folder / "training.json").write_text("{}"),
+        lambda folder: (folder / "training.json").write_text("[" * 100_000),
     ],
-    ids=["cut", "flipped", "flipped upstream", "without upstream", "half a document", "empty document"],
+    ids=["cut", "flipped", "flipped upstream", "without upstream", "half a document", "empty document", "deep document"],
 )
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(trained, make_trainer, small, damage):
     folder = trained("damaged")
