@@ -24,7 +24,7 @@ from marble.tasks.splits import ALIASES
 
 TARGETS = ("label", "labels", "target")
 _OTHERS = ("path", "id", "start", "stop", "duration", "group", "artist", "split")
-_NUMBERS = re.compile(r"start|stop|duration|score|target(\..*)?")
+_KNOWN = re.compile(rf"{'|'.join((*TARGETS, *_OTHERS, 'score'))}|target\..*")
 _SYNONYMS = {
     "path": "file filename filepath file_name file_path fname audio audio_file audio_path audio_filename audio_filepath "
     "wav wav_file wav_path slice_file_name",
@@ -71,14 +71,10 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + more
 
 
-def is_path(name: str) -> bool:
-    """Tell whether a column of this name may hold the paths."""
-    return "path" in (_plain(name), _MEANING.get(_plain(name)))
-
-
-def is_number(name: str) -> bool:
-    """Tell whether a column of this name holds numbers."""
-    return _NUMBERS.fullmatch(_MEANING.get(_plain(name), _plain(name))) is not None
+def meaning(name: str) -> str | None:
+    """Return the known column that a name stands for, exactly, nearly or as a synonym."""
+    plain = _plain(name)
+    return plain if _KNOWN.fullmatch(plain) else _MEANING.get(plain)
 
 
 def read_columns(

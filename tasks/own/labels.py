@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from marble.errors import MarbleError
 from marble.kinds import Target
-from marble.tasks.own.columns import listed
+from marble.tasks.own.columns import listed, meaning
 from marble.tasks.own.table_file import Table
 
 _ITEM = r"""(?:\s*'([^']*)'\s*|\s*"([^"]*)"\s*|([^'",]*))"""
@@ -97,7 +97,9 @@ def _numbers(table: Table, names: Sequence[str]) -> Targets:
     if missing.any():
         raise MarbleError(f"The table {table.name} has no target in row {int(missing.argmax()) + 1}: write a number.")
     labels = tuple(name.removeprefix("target.") for name in names)
-    return Targets("regression", [tuple(map(float, row)) for row in values.to_numpy()], labels, [])
+    classes = [name for name in table.columns.unread if meaning(name) in ("label", "labels")]
+    notes = [f"target is a number to predict; for the classes in '{classes[0]}', call that label"] if classes else []
+    return Targets("regression", [tuple(map(float, row)) for row in values.to_numpy()], labels, notes)
 
 
 def _tags(table: Table) -> Targets:

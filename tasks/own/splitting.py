@@ -70,17 +70,9 @@ def split_rows(where: str, rows: Sequence[Row], rule: SplitRule) -> list[Split]:
             f"split.valid takes validation out of stated training data, but {where} states no split: leave it out."
         )
     if any(row.group for row in rows):
-        dealt = _dealt_by_group(where, rows)
-        if rule.group:
-            _refuse_apart(where, rows, dealt)
-            return dealt
-        if len({(row.label, split) for row, split in zip(rows, dealt, strict=True)}) == 3 * len({row.label for row in rows}):
-            warnings.warn(f"{where}: {len({row.group for row in rows})} artists are kept in one split each", stacklevel=2)
-            return dealt
-        warnings.warn(
-            f"{where}: artists are not kept in one split, since a label has too few of them; --group artist keeps them anyway",
-            stacklevel=2,
-        )
+        by_group = _dealt_by_group(where, rows, asked=rule.group is not None)
+        if by_group:
+            return by_group
     strata = {row.unit: row.label or "the table" for row in reversed(rows)}
     splits = stratified_splits(strata, where)
     return [splits[row.unit] for row in rows]
@@ -123,7 +115,7 @@ def _stated(where: str, rows: Sequence[Row], valid: float | None) -> list[Split]
     missing = [split for split in SPLITS if split not in splits]
     if missing:
         counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS if split in splits)
-        offer = ", or take a fifth of the training clips with --set split.valid=0.2" if missing == ["valid"] else ""
+        offer = "" if valid or missing != ["valid"] else ", or take a fifth of the training clips with --set split.valid=0.2"
         raise MarbleError(f"{where} has no {' and no '.join(missing)} split ({counts}): add one{offer}.")
     pairs = {(row.group, split == "train") for row, split in zip(rows, splits, strict=True) if row.group}
     crossing = sorted(group for group, trained in pairs if trained and (group, False) in pairs)
@@ -133,21 +125,27 @@ def _stated(where: str, rows: Sequence[Row], valid: float | None) -> list[Split]
     return splits
 
 
-def _dealt_by_group(where: str, rows: Sequence[Row]) -> list[Split]:
+def _dealt_by_group(where: str, rows: Sequence[Row], *, asked: bool) -> list[Split] | None:
+    """Return splits of whole groups; None where nobody asked for groups and some label is not in all splits."""
     strata = _strata(rows)
+    dealt = balanced_splits(strata, _SHARES)
+    splits = [dealt[row.whole] for row in rows]
+    present = {(row.label, split) for row, split in zip(rows, splits, strict=True)}
+    if not asked and len(present) < len(SPLITS) * len({row.label for row in rows}):
+        warnings.warn(
+            f"{where}: artists are not kept in one split, since a label has too few of them; --group artist keeps them anyway",
+            stacklevel=3,
+        )
+        return None
+    if not asked:
+        warnings.warn(f"{where}: {len({row.group for row in rows})} artists are kept in one split each", stacklevel=3)
     if len(strata) < len(SPLITS):
         raise MarbleError(f"{where} has {len(strata)} groups where each of three splits needs one: group otherwise.")
-    dealt = balanced_splits(strata, _SHARES)
-    return [dealt[row.whole] for row in rows]
-
-
-def _refuse_apart(where: str, rows: Sequence[Row], splits: Sequence[Split]) -> None:
-    """Refuse groups that are so much like the labels that none is both trained and tested."""
-    of = {wanted: {row.label for row, split in zip(rows, splits, strict=True) if split == wanted} for wanted in SPLITS}
-    if not of["train"] & of["test"]:
+    if not any((label, "test") in present for label, split in present if split == "train"):
         raise MarbleError(
             f"The groups of {where} leave no label that is both trained and tested, as each holds one label: group otherwise."
         )
+    return splits
 
 
 def _strata(rows: Sequence[Row]) -> dict[str, Counter[str]]:

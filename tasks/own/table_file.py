@@ -25,12 +25,13 @@ import pyarrow
 
 from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError
-from marble.tasks.own.columns import TARGETS, Columns, is_number, is_path, read_columns
+from marble.tasks.own.columns import TARGETS, Columns, meaning, read_columns
 from marble.tasks.own.parquet import parquet_size, read_parquet
 
 # A table of more is a mistake or a bomb: 560 kB of Parquet hold 100 million equal rows, 4 GB once they are read.
 MOST_ROWS = 10_000_000
 MOST_BYTES = 2**30
+_NUMBERS = ("start", "stop", "duration", "score", "target")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -107,7 +108,7 @@ def _read_text(file: Path, separator: str) -> pandas.DataFrame:
     with file.open("rb") as content:
         encoding = "utf-16" if content.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     header, separator = _header(file, encoding, separator)
-    if not any(map(is_path, header)):
+    if "path" not in map(meaning, header):
         return pandas.DataFrame(columns=header)
     cells, width = None, len(header) + 1
     while cells is None:
@@ -130,7 +131,7 @@ def _read_text(file: Path, separator: str) -> pandas.DataFrame:
     rows = rows[used].set_axis(names, axis=1)
     if separator == ";":
         for number, name in enumerate(names):
-            if is_number(name):
+            if (meaning(name) or "").partition(".")[0] in _NUMBERS:
                 rows.isetitem(number, rows.iloc[:, number].map(_with_point))
     return rows
 
@@ -143,7 +144,7 @@ def _header(file: Path, encoding: str, separator: str) -> tuple[list[str], str]:
             names = next((row for row in csv.reader(text, delimiter=candidate) if any(map(str.strip, row))), [])
         if any("\0" in name for name in names):
             raise UnicodeError
-        if any(is_path(name) for name in names):
+        if "path" in map(meaning, names):
             return names, candidate
         first = first or names
     return first, separator

@@ -108,3 +108,10 @@ def test_of_many_pairs_three_are_named():
 def test_the_refusal_of_a_table_without_target_names_what_there_is():
     with pytest.raises(MarbleError, match=r"it has none \(of 'rock', 'jazz', call one label, or write tags joined by ;"):
         targets(rock=["0"], jazz=["1"])
+
+
+def test_numbers_beside_names_of_classes_are_doubted():
+    """As in ESC-50, whose target is the number of a class."""
+    read = targets(target=["3", "7"], category=["dog", "rain"], fold=["1", "2"])
+    assert (read.kind, read.values) == ("regression", [(3.0,), (7.0,)])
+    assert read.notes == ["target is a number to predict; for the classes in 'category', call that label"]

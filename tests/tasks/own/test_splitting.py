@@ -49,6 +49,8 @@ def test_artists_are_kept_together_where_each_label_has_three():
         by_content = split(two)
     assert by_content == split([row._replace(group=None) for row in rows])
     assert len({own for row, own in zip(two, split(two, group="artist"), strict=True) if row.group == "a1"}) == 1
+    with pytest.warns(UserWarning, match="artists are not kept in one split"):
+        assert split([row._replace(group="one for all") for row in rows]) == by_content
 
 
 @pytest.mark.parametrize("valid", [0.1, 0.2, 0.5])
@@ -89,6 +91,11 @@ def test_copies_of_a_recording_are_taken_together():
             "has a validation split of its own: leave out",
         ),
         (rows_of("xyz"), {"valid": 0.2}, "the data states no split: leave it out"),
+        (
+            rows_of("xx", split="train") + rows_of("y", split="test"),
+            {"valid": 0.2},
+            r"\(2 train, 1 test\): add one\.$",
+        ),
         (rows_of("xyxyxy"), {"group": "kit"}, "has 2 groups where each of three splits needs one"),
         (rows_of("xyzw", labels="abcd"), {"group": "kit"}, "leave no label that is both trained and tested"),
         (rows_of([None] * 4, labels="ab"), {}, "'b' has only 2 distinct recordings in the data"),
