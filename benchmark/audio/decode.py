@@ -36,7 +36,7 @@ from marble.audio import containers, mp3
 from marble.audio.containers import BadAudioError
 from marble.errors import reason
 
-VERSION = 1
+VERSION = 2
 EXTENSIONS = {
     ".wav": ("WAV", "WAVEX", "RF64"),
     ".flac": ("FLAC",),
