@@ -36,7 +36,7 @@ from marble.audio import containers, mp3
 from marble.audio.containers import BadAudioError
 from marble.errors import reason
 
-VERSION = 1
+VERSION = 2
 EXTENSIONS = {
     ".wav": ("WAV", "WAVEX", "RF64"),
     ".flac": ("FLAC",),
@@ -108,14 +108,13 @@ def blocks(
         rate, (begin, end) = file.samplerate, _excerpt(file, start, stop)
         stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ") if rate != sample_rate else None
         peak, length, read = np.float32(0), 0, begin
-        energies, energy_of_sum = np.zeros(file.channels), 0.0
+        products = np.zeros((file.channels, file.channels))
         for samples in _read(file, begin, end):
             read += len(samples)
             with np.errstate(over="ignore", invalid="ignore"):
                 if channels == "mean":
                     mono = samples.mean(axis=1, dtype=np.float32)
-                    energies += _energies(samples)
-                    energy_of_sum += _energies(mono[:, None])[0] * file.channels**2
+                    products += samples.T @ samples
                 else:
                     mono = np.ascontiguousarray(samples[:, channel])
             peak = np.maximum(peak, np.abs(mono).max())  # NaN where one is NaN
@@ -125,7 +124,7 @@ def blocks(
             yield mono
     if not np.isfinite(peak):
         raise BadAudioError("holds samples that are not finite numbers")
-    if energy_of_sum < CANCELLED * energies.max():
+    if products.sum() < CANCELLED * products.diagonal().max():  # the energy of the sum, and that of the loudest
         raise BadAudioError(
             "is next to silent in the mono mix, since its channels cancel (--set audio.channels=left hears one of them)"
         )
@@ -139,12 +138,10 @@ def blocks(
 def _loudest(path: Path, start: float, stop: float | None) -> int:
     """Return the number of the channel with the most energy in an excerpt, the first of equal ones."""
     with _open_until(path, stop) as file:
-        return int(sum(_energies(samples) for samples in _read(file, *_excerpt(file, start, stop))).argmax())
-
-
-def _energies(samples: np.ndarray) -> np.ndarray:
-    """Return the energy of each channel, float64[channels], of float32[N, channels]."""
-    return np.einsum("nc,nc->c", samples, samples).astype(np.float64)
+        energies = np.zeros(file.channels)
+        for samples in _read(file, *_excerpt(file, start, stop)):
+            energies += np.einsum("nc,nc->c", samples, samples)
+    return int(energies.argmax())
 
 
 def seconds(path: Path) -> float:

@@ -14,13 +14,12 @@ Layout: ISO 11172-3 section 2.4 (MPEG frames); the tags as LAME writes them.
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from marble.audio.containers import BadAudioError, after_id3
+from marble.audio.containers import BadAudioError, Content, after_id3
 
 _KBIT = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -40,10 +39,10 @@ def mended(path: Path, *, whole: bool = True) -> io.BytesIO | None:
         BadAudioError: its rate or its channels change.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if not whole and _tag_fits(content, after_id3(content, 0)):
-        return None
+    with Content(path) as file:
+        if not whole and _tag_fits(file, after_id3(file, 0)):
+            return None
+        content = file[:]
     frames = list(mp3_frames(content))
     if not frames:
         return None
@@ -61,17 +60,17 @@ def mended(path: Path, *, whole: bool = True) -> io.BytesIO | None:
     return io.BytesIO(_new_tag(stream[:4], len(audio)) + stream) if audio else None
 
 
-def _tag_fits(content: mmap.mmap, begin: int) -> bool:
+def _tag_fits(file: Content, begin: int) -> bool:
     """Tell whether the frame at a byte is a tag that tells a number of frames and the number of bytes that follow."""
-    if not frame_bytes(content, begin):
+    frame = file[begin : begin + 56].ljust(56, b"\0")
+    if not frame_bytes(frame, 0):
         return False
-    at = begin + 4 + _side_bytes(content[begin : begin + 4])
-    word, flags, _, size = struct.unpack_from(">4s3I", content[at : at + 16].ljust(16, b"\0"))
-    rest = len(content) - begin - size
-    return word in (b"Xing", b"Info") and flags & 3 == 3 and (rest == 0 or (rest == 128 and content[-128:-125] == b"TAG"))
+    word, flags, _, size = struct.unpack_from(">4s3I", frame, 4 + _side_bytes(frame))
+    rest = len(file) - begin - size
+    return word in (b"Xing", b"Info") and flags & 3 == 3 and (rest == 0 or (rest == 128 and file[-128:-125] == b"TAG"))
 
 
-def _tags(content: mmap.mmap, frames: Sequence[int]) -> set[int]:
+def _tags(content: bytes, frames: Sequence[int]) -> set[int]:
     """Return the frames that are Xing or Info tags."""
     tags, starts = set(), set(frames)
     for word in (b"Xing", b"Info"):
@@ -83,10 +82,10 @@ def _tags(content: mmap.mmap, frames: Sequence[int]) -> set[int]:
     return tags
 
 
-def _told_frames(content: mmap.mmap, begin: int) -> int:
+def _told_frames(content: bytes, begin: int) -> int:
     """Return the number of frames that a tag tells, 0 where it does not."""
-    header = content[begin : begin + 4]
-    flags, frames = struct.unpack_from(">2I", content, begin + 8 + _side_bytes(header))
+    at = begin + 8 + _side_bytes(content[begin : begin + 4])
+    flags, frames = struct.unpack(">2I", content[at : at + 8].ljust(8, b"\0"))
     return frames if flags & 1 else 0
 
 
@@ -110,7 +109,7 @@ def _kind(header: bytes) -> tuple[int, int, bool]:
     return header[1] & 0x18, header[2] & 0x0C, header[3] >> 6 == 3
 
 
-def frame_bytes(content: bytes | bytearray | mmap.mmap, begin: int) -> int:
+def frame_bytes(content: bytes | bytearray, begin: int) -> int:
     """Return the length of the MPEG layer III frame at a byte, 0 where there is none."""
     return _length(bytes(content[begin : begin + 3]))
 
@@ -126,7 +125,7 @@ def _length(header: bytes) -> int:
     return (144 if version == 3 else 72) * bits // _HERTZ[version][hertz] + (header[2] >> 1 & 1)
 
 
-def mp3_frames(content: bytes | mmap.mmap) -> Iterator[int]:
+def mp3_frames(content: bytes) -> Iterator[int]:
     """Yield the first byte of each whole frame of an MP3; bytes between frames are passed over."""
     begin = after_id3(content, 0)
     while (length := frame_bytes(content, begin)) or (begin := _next_frame(content, begin)) >= 0:
@@ -135,7 +134,7 @@ def mp3_frames(content: bytes | mmap.mmap) -> Iterator[int]:
         begin += length
 
 
-def _next_frame(content: bytes | mmap.mmap, begin: int) -> int:
+def _next_frame(content: bytes, begin: int) -> int:
     """Return the first byte of the next two frames of a kind in a row, -1 where there are none."""
     begin = after_id3(content, begin) - 1
     while (begin := content.find(b"\xff", begin + 1)) >= 0:

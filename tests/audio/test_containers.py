@@ -2,13 +2,18 @@
 
 import io
 import struct
+import tempfile
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from marble.audio import containers
+from marble.audio import containers, mp3
 from marble.audio.containers import JOINED, SLACK
 from marble.audio.decode import BadAudioError, load, seconds
 
@@ -107,6 +112,11 @@ def test_tags_chunks_and_zeros_after_the_samples_do_not_matter(tmp_path, tail, s
     assert len(heard(tmp_path, "a.wav", content + tail)) == samples
     end = content.index(b"data") + 8 + samples
     assert len(heard(tmp_path, "a.wav", content[:end] + tail)) == samples  # without padding
+
+
+def test_an_aiff_may_end_with_a_copyright(tmp_path):
+    content = encode(sound(), "AIFF") + b"NAME\0\0\0\x64" + b"n" * 100 + b"(c) \0\0\0\x64" + b"c" * 100
+    assert len(heard(tmp_path, "a.aiff", content)) == RATE
 
 
 @pytest.mark.parametrize(("content", "name"), [
@@ -234,6 +244,29 @@ def test_a_flac_without_a_length_that_was_cut_is_bad(tmp_path):
 @pytest.mark.parametrize("second", [encode(sound(), "FLAC"), encode(sound(2), "FLAC", "PCM_24")])
 def test_joined_flac_streams_are_named(tmp_path, second):
     assert reason(tmp_path, "a.flac", encode(sound(), "FLAC") + second) == JOINED
+
+
+@settings(max_examples=300)
+@given(
+    container=st.sampled_from([("WAV", "PCM_16"), ("RF64", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("FLAC", "PCM_16"),
+                               ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]),
+    end=st.integers(1, 4000), changes=st.lists(st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=8)), max_size=4),
+)  # fmt: skip
+def test_whatever_stands_in_a_header_ends_in_sound_or_in_words(container, end, changes):
+    content = bytearray(encoded_once(*container)[:end] if end < 3000 else encoded_once(*container))
+    for at, new in changes:
+        content[at : at + len(new)] = new
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a").write_bytes(content)
+        for work in (containers.mended, mp3.mended):
+            for whole in (True, False):
+                with suppress(BadAudioError):
+                    work(Path(folder) / "a", whole=whole)
+
+
+@cache
+def encoded_once(container: str, subtype: str) -> bytes:
+    return b"ID3\x03\0\0\0\0\0\x0a" * (container == "MP3") + encode(sound(0.2), container, subtype)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 4095, 4096, 4097, 50_000])
