@@ -99,8 +99,7 @@ def deal_again(where: str, clips: Sequence[Clip], units: Mapping[str, str]) -> d
         )
         for clip in used
     ]
-    dealt = _dealt_by_group(where, rows)
-    _refuse_apart(where, rows, dealt)
+    dealt = _dealt_by_group(where, rows, asked=True) or []
     return {clip.track: split for clip, split in zip(used, dealt, strict=True)}
 
 
