@@ -299,6 +299,9 @@ def test_lists_and_facts_as_json(tones, tmp_path):
     (gtzan,) = json.loads(invoke("info", "task", "gtzan", "--json").stdout)
     assert gtzan["split_sizes"] == {"train": 442, "valid": 197, "test": 290}
     assert "rock" in invoke("info", "task", "gtzan").stdout
+    rows = json.loads(invoke("info", "protocol", "omar", "--json").stdout)
+    assert {"field": "early stop", "value": "none", "source": "downstream.py", "expressed": "probe.patience=none"} in rows
+    assert "probe.patience=none" in invoke("info", "protocol", "omar").stdout
     invoke("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path, *QUICK)
     (row,) = json.loads(invoke("ls", "results", "--results", tmp_path, "--json").stdout)
     assert row["task"] == "folder:tones"

@@ -129,18 +129,25 @@ def test_the_grids_are_as_large_as_published():
 
 
 @pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "marble"])
-def test_a_preset_runs_and_the_result_names_it(name, tones, tmp_path):
-    settings = ["probe.epochs=2", "probe.hidden=8"]
-    result = marble.run(
-        "fbank-chroma", f"folder:{tones}", layers="0", protocol=name, results=tmp_path, seeds=1, settings=settings
-    )
+def test_a_preset_runs_on_tracks_of_several_windows_and_the_result_names_it(name, tones, tmp_path, small_net):
+    settings = ["probe.epochs=2", "probe.hidden=8", "windows.seconds=0.1", "windows.hop=0.1", "windows.tail=0"]
+    arguments = {"protocol": name, "results": tmp_path, "seeds": 2, "settings": settings}
+    result = marble.run(small_net.Net(), f"folder:{tones}", layers="2,weighted", **arguments)
     assert (tmp_path / result.path).name.startswith(f"{name}-")
-    assert result.protocol.label == f"{name} (probe.epochs=2, probe.hidden=8)"
+    assert result.protocol.label.startswith(f"{name} (probe.epochs=2, ")
     probe = PROTOCOLS[name].probe
-    (run,) = result.layers[0].runs
     count = sum(len(point.learning_rates) for _, point in probe.points()[: probe.grid_points])
-    assert len(run.grid) == count
-    best = max(point.validation or 0 for point in run.grid)
-    chosen = next(point for point in run.grid if point.validation == best)
-    assert (chosen.learning_rate, chosen.settings) == (run.learning_rate, run.settings)
-    assert bool(run.settings) == bool(probe.grid)
+    for run in (run for layer in result.layers for run in layer.runs):
+        assert len(run.grid) == count
+        best = max(point.validation or 0 for point in run.grid)
+        chosen = next(point for point in run.grid if point.validation == best)
+        assert (chosen.learning_rate, chosen.settings) == (run.learning_rate, run.settings)
+        assert bool(run.settings) == bool(probe.grid)
+    weights = result.layers[1].weights
+    if probe.layer_weights == "matrix":
+        assert weights is None
+    else:
+        assert weights is not None
+        assert sum(weights) == pytest.approx(1, abs=1e-6)
+        assert weights[: probe.first_layer] == [0.0] * probe.first_layer
+    assert marble.run(small_net.Net(), f"folder:{tones}", layers="2,weighted", **arguments).identity == result.identity

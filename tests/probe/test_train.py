@@ -71,7 +71,10 @@ WINDOWS = {
 
 def inputs(**settings: Any) -> Inputs:
     clips, space = clips_of(WINDOWS)
-    task = Task("toy", 1, "d", "multiclass", ("a",), ("accuracy",), clips=lambda root: clips)
+    task = Task(
+        name="toy", version=1, description="d", kind="multiclass", labels=("a",), metrics=("accuracy",),
+        clips=lambda root: clips, citation="c", licence="l", source="s",
+    )  # fmt: skip
     keys = [clip.id for clip in clips]
     return Inputs(task, clips, keys, space, {0: 1}, torch.device("cpu"), Probe(**settings))
 
