@@ -4,7 +4,7 @@ Conventions
 -----------
 - ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.loading.saved`; or
   ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, sums for the
-  next line of the log, positions in the data, recipe, sha256 of the tensors.
+  next line of the log, positions in the data, recipe, sha256 of the other files and of itself. ``log.jsonl`` is the log so far.
 - A checkpoint is written beside its path and renamed when complete. The two newest are kept, in case one is damaged.
 - With an exponential moving average, the average is saved as the upstream, and the weights themselves with the training.
 """
@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.files import atomic_write, file_hash
-from marble.pretraining.journal import retry_until_written
+from marble.files import atomic_write, digest, file_hash
+from marble.pretraining.journal import LOG, retry_until_written
 from marble.pretraining.objective import QuantiserTraining
 from marble.pretraining.parallel import gather, processes, spread_like, whole
 from marble.pretraining.recipes import Recipe
@@ -109,9 +109,14 @@ def _write(
             _save(trained, beside / state.objective.file)
         else:
             state.objective.upstream.save(beside, about, trained)
-        hashes = {path.name: file_hash(path) for path in sorted(beside.glob("*.safetensors"))}
+        log = folder.parents[1] / LOG
+        if log.exists():
+            with atomic_write(beside / LOG) as path:
+                shutil.copyfile(log, path)
+        known = [*sorted(beside.glob("*.safetensors")), *beside.glob(LOG)]
+        document |= {"sha256": {path.name: file_hash(path) for path in known}}
         with atomic_write(beside / _DOCUMENT) as path:
-            path.write_text(json.dumps(document | {"sha256": hashes}, indent=1))
+            path.write_text(json.dumps(document | {"seal": digest(document)}, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
     finally:
@@ -178,13 +183,15 @@ def _completed(recipe: dict[str, Any]) -> dict[str, Any]:
 def _read(folder: Path, prefix: str, file: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the document and all tensors of a checkpoint, those of `file` as ``trained.`` and their names in the objective."""
     try:
-        document = json.loads((folder / _DOCUMENT).read_text())
+        document = dict(json.loads((folder / _DOCUMENT).read_text()))
+        if document.pop("seal", None) not in (None, digest(document)):  # older ones have none
+            raise ValueError(f"{_DOCUMENT} is not the file that was written")
         for name, known in document.get("sha256", {}).items():
             if file_hash(folder / name) != known:
                 raise ValueError(f"{name} is not the file that was written")
         _ = document["recipe"], document["positions"]
         tensors = safetensors.torch.load_file(folder / _TENSORS)
         trained = safetensors.torch.load_file(folder / file)
-    except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise MarbleError(f"{folder} is damaged ({error}): remove it, and --resume continues from the one before.") from error
     return document, tensors | {f"trained.{prefix}{name}": value for name, value in trained.items()}

@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-- A line is written completely or not at all. A training that continues drops half a line, which a killed run may leave, and
-  names every damaged line that it drops.
+- A line is written completely or not at all. A training that continues has the log of its checkpoint, whatever a killed run or
+  a damaged disk has left.
 - Where nothing can be written (a full disk, as a rule) the training waits and tries again for `RETRY_SECONDS`: the
   training is lost only if no room is made.
 """
@@ -59,26 +59,16 @@ class Journal:
         self._named: set[str] = set()
         self._board: Any = None
 
-    def open(self, step: int, refused: dict[str, str]) -> None:
-        """Drop the lines of the log after a step, and those that are damaged; list the audio refused at the start."""
-        self._replace(LOG, self._log_until(step))
+    def open(self, step: int, refused: dict[str, str], checkpoint: Path | None) -> None:
+        """Begin with the log of the checkpoint of a step, or with none; list the audio refused at the start."""
+        kept = checkpoint and next((path for path in (checkpoint / LOG, self.folder / LOG) if path.exists()), None)
+        self._replace(LOG, "".join(_whole_lines(kept)) if kept else "")
         named = _whole_lines(self.folder / REFUSED) or ["audio,reason\n"]
         self._named = {row[0] for row in csv.reader(named) if row}
         self._replace(REFUSED, "".join(named))
         self.refuse(refused)
         if self.tensorboard:
             self._board = summary_writer()(str(self.folder / "tensorboard"), purge_step=step + 1)
-
-    def _log_until(self, step: int) -> str:
-        """Return the lines of the log up to a step."""
-        kept = []
-        for number, line in enumerate(_whole_lines(self.folder / LOG), 1):
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError, RecursionError):
-                self.reporter.say(f"{self.folder / LOG}: line {number} is damaged and left out.")
-        return "".join(kept)
 
     @property
     def refused(self) -> int:

@@ -12,8 +12,8 @@ Conventions
 - A step whose gradient is not finite changes nothing, running statistics and codebooks included; it is logged with its clips.
   `MAX_SKIPPED` of them in a row end the training with a checkpoint of the last good weights.
 - SIGTERM and Ctrl-C end the training after the step that runs, with a checkpoint.
-- The log has one line for every `log_every` steps (see `marble.pretraining.meter`), and is shortened to the
-  checkpoint when a run continues.
+- The log has one line for every `log_every` steps (see `marble.pretraining.meter`), and is that of the checkpoint when a run
+  continues.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Trainer:
         peak = matrix_rate(self.device, self.bf16)
         share = self.recipe.batch // self.world
         if self.rank == 0:
-            self.journal.open(state.step, self.source.refused)
+            self.journal.open(state.step, self.source.refused, resume)
         last = resume
         with (
             Loader(self.source, share, self.objective.samples, state.position, self.world, self.workers) as loader,
