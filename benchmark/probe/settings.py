@@ -56,7 +56,8 @@ class Probe(BaseModel):
         layer_start: of the weights of a sum: ``equal``, or drawn (``random``); a matrix is always drawn.
         first_layer: the lowest layer of a weighted sum.
         loss: ``default`` is that of the task's kind; ``binary`` is binary cross-entropy, each class against the rest.
-        weight: of a row in the loss and in standardisation: each ``window`` weighs the same, or each ``track``.
+        weight: of a row in the loss and in standardisation: each ``window`` weighs the same, as in the code of MARBLE, or each
+            ``track``, as in scoring.
         average_windows: the mean of the windows of a track is its one row.
         train_windows: of a track in an epoch: ``all``, or ``one``, drawn anew.
         test_windows: that validation and test use: ``all``, or the ``first`` of each track.

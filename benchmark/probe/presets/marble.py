@@ -35,7 +35,7 @@ _V1 = "v1, base configs"
 # What MARBLE v1 does to train a probe, on which other papers build.
 V1_TRAINING = (
     Stated("hidden layer", "one of 512 units, ReLU", "v1, probers.py:209", "probe.kind=mlp probe.hidden=512"),
-    Stated("dropout", "0.2, after the ReLU", "v1, probers.py:211", "probe.dropout=0.2"),
+    Stated("dropout", "0.2, after the ReLU", "v1, probers.py:210", "probe.dropout=0.2"),
     Stated("features", "raw", "v1, *_dataset.py", "probe.standardise=false"),
     Stated("optimiser", "Adam without decay", _V1, "probe.optimiser=adam probe.weight_decay=0"),
     Stated("learning rate", "1e-3", _V1, "probe.learning_rates=1e-3"),
@@ -44,7 +44,7 @@ V1_TRAINING = (
         "learning rate", "found by auto_lr_find", "v1, GS_base_config.yaml, probe.py:48", "probe.find_rate=true",
         "a range test of 100 steps from 1e-8 to 1, the rate of the steepest fall", ("giantsteps-key",),
     ),
-    Stated("schedule", "halved on a plateau of 5", "v1, probers.py:121", "probe.schedule=plateau probe.factor=0.5"),
+    Stated("schedule", "halved on a plateau", "v1, probers.py:163", "probe.schedule=plateau probe.factor=0.5"),
     Stated("plateau", "5", _V1, "probe.plateau_patience=5"),
     Stated("plateau", "6", _V1, "probe.plateau_patience=6", tasks=("gtzan",)),
     Stated("plateau", "3", _V1, "probe.plateau_patience=3", tasks=(*TAGS, *NSYNTH)),
@@ -129,8 +129,8 @@ MARBLE_V2 = preset(
     Stated("validation", "of windows", "v2, base_task.py:71", "probe.validate_by=window", tasks=_FEW),
     Stated("validation", "of tracks", "v2, MTGMood/probe.py", "probe.validate_by=track", tasks=TAGS),
     Stated(
-        "validation", "mean of the metric over batches", "v2, base_task.py:88",
-        how="not expressed: a fault, it moves early stopping alone; the metric is of all windows", tasks=_FEW,
+        "validation", "mean of the metric over batches", "v2, base_task.py:90",
+        how="not expressed: a fault; the metric is of all windows", tasks=_FEW,
     ),
     Stated("answer to a track", "mean of the logits of its windows", "v2, probe.py", "probe.track_answer=logits"),
     Stated(
