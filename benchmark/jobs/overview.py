@@ -11,6 +11,7 @@ import numpy as np
 
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError
+from marble.files import readable
 from marble.kinds import kind_of
 from marble.results.schema import BadClip
 from marble.task import SPLITS, Clip, Task
@@ -42,12 +43,12 @@ def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSErr
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
         found.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well, first {crossing[0]}: "
+            f"{len(crossing)} clips are of recordings that stand in another split as well, first {readable(crossing[0])}: "
             "their scores tell what was remembered."
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        found.append(f"{len(unknown)} labels have no clip to train on, first '{unknown[0]}': nothing can find them.")
+        found.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
     return found + _partial_means(task, clips)
 
 
@@ -100,7 +101,7 @@ def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:
         metrics_without.setdefault(without, []).append(metric)
     return [
         f"{' and '.join(metrics)} of test: the mean over {len(task.labels) - len(without)} of {len(task.labels)} labels, since "
-        f"its tracks do not tell about the others, first '{without[0]}'."
+        f"its tracks do not tell about {_listed(without)}."
         for without, metrics in metrics_without.items()
         if without
     ]
@@ -113,6 +114,10 @@ def _labels(clip: Clip) -> tuple:
 def _classes(clips: Sequence[Clip]) -> int:
     """Return the number of classes that are trained; those of tags or numbers are not counted."""
     return len({clip.target for clip in clips if clip.split == "train" and isinstance(clip.target, str)})
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(map(repr, labels[:_SHOWN])) + (f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else "")
 
 
 def _rank(name: str) -> bytes:

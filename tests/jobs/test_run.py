@@ -323,7 +323,7 @@ def test_what_makes_scores_worth_less_is_said(tones, tmp_path):
     doubts = [text for text in said if "clip" in text and "looking" not in text]
     assert len(doubts) == 2
     assert "2 clips are of recordings that stand in another split as well, first" in doubts[0]
-    assert "1 labels have no clip to train on, first 'middle'" in doubts[1]
+    assert "1 labels have no clip to train on, so nothing can find them: 'middle'" in doubts[1]
 
 
 def test_a_trained_probe_that_was_damaged_is_trained_again(tones, tmp_path):
