@@ -65,9 +65,11 @@ def test_answers_are_decoded():
     assert KINDS["multilabel"].decode(answers, LABELS) == KINDS["regression"].decode(answers, LABELS) == [None, None]
 
 
-def test_labels_without_a_training_clip_are_named_where_a_clip_has_one_label():
-    assert KINDS["ordinal"].untrained(["a", "c"], LABELS) == ["b"]
-    assert KINDS["multilabel"].untrained([("a",)], LABELS) == []
+def test_labels_without_a_training_clip_are_named():
+    assert (
+        KINDS["ordinal"].untrained(["a", "c"], LABELS) == KINDS["multilabel"].untrained([("a",), ("c", "a")], LABELS) == ["b"]
+    )
+    assert KINDS["regression"].untrained([(1.0,)], LABELS) == []
 
 
 def test_an_unknown_kind_is_one_sentence():

@@ -48,7 +48,7 @@ def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSErr
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        found.append(f"{len(unknown)} labels have no clip to train on: nothing can find them (first '{unknown[0]}').")
+        found.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
     return found + _partial_means(task, clips)
 
 
@@ -101,7 +101,7 @@ def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:
         metrics_without.setdefault(without, []).append(metric)
     return [
         f"{' and '.join(metrics)} of test: the mean over {len(task.labels) - len(without)} of {len(task.labels)} labels, since "
-        f"its tracks do not tell about the others, first '{without[0]}'."
+        f"its tracks do not tell about {_listed(without)}."
         for without, metrics in metrics_without.items()
         if without
     ]
@@ -114,6 +114,10 @@ def _labels(clip: Clip) -> tuple:
 def _classes(clips: Sequence[Clip]) -> int:
     """Return the number of classes that are trained; those of tags or numbers are not counted."""
     return len({clip.target for clip in clips if clip.split == "train" and isinstance(clip.target, str)})
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(map(repr, labels[:_SHOWN])) + (f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else "")
 
 
 def _rank(name: str) -> bytes:

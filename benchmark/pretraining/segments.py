@@ -117,8 +117,8 @@ class Files:
             for number in numbers:
                 segment = self._segment(number)
                 waiting.append(f"{segment.path} from {segment.start:g} s")
-                channel = stream_seed("channel", self.seed, number) if self.random_channel else None
-                yield Request(segment.path, self.sample_rate, segment.start, segment.stop, channel)
+                channels = stream_seed("channel", self.seed, number) if self.random_channel else "mean"
+                yield Request(segment.path, self.sample_rate, segment.start, segment.stop, channels)
 
         with WorkerPool(workers) as pool:
             for waveform in pool.map(requests(), ahead):

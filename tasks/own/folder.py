@@ -89,7 +89,7 @@ def folder_task(argument: str, rule: SplitRule | None = None) -> Task:
         clips=lambda _: _clips(root, files, rule),
         citation="the user's own data",
         licence="the user's own data",
-        source=os.path.normpath(root.absolute()),
+        source=readable(os.path.normpath(root.absolute())),
         deal=(lambda units: deal_again(str(root), _clips(root, files, rule), units)) if rule.near else None,
         notes=notes,
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from marble.errors import MarbleError
-from marble.files import user_path
+from marble.files import readable, user_path
 from marble.kinds import KINDS, Target
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.own.manifest_rows import Row, open_rows
@@ -62,7 +62,7 @@ def with_manifest(task: Task, source: str, *, offline: bool = False) -> Task:
             )
         return listed
 
-    place = source if source.startswith("hf:") else str(user_path(source).absolute())
+    place = source if source.startswith("hf:") else readable(user_path(source).absolute())
     return replace(task, name=f"{task.name}@{manifest.name}", clips=clips, source=place, split_sizes=None, most_windows=None)
 
 

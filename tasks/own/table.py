@@ -23,7 +23,7 @@ from typing import Any
 import pandas
 
 from marble.errors import MarbleError
-from marble.files import digest, file_hashes, user_path
+from marble.files import digest, file_hashes, readable, user_path
 from marble.kinds import KINDS, Target
 from marble.task import Clip, Split, SplitRule, Task
 from marble.tasks.own.columns import listed
@@ -83,16 +83,16 @@ def task_of_table(table: Table, name: str, source: str, rule: SplitRule, targets
     if notes:
         warnings.warn(f"{table.name}: {'; '.join(notes)}", stacklevel=2)
     return Task(
-        name=f"{name}{rule.suffix}",
+        name=f"{readable(name)}{rule.suffix}",
         version=1,
-        description=f"The targets of {len(table.rows)} clips in {Path(source).name}.\n\n{__doc__}",
+        description=f"The targets of {len(table.rows)} clips in {readable(Path(source).name)}.\n\n{__doc__}",
         kind=targets.kind,
         labels=targets.labels,
         metrics=KINDS[targets.kind].metrics,
         clips=lambda _: _clips(table, targets.values, rule),
         citation="the user's own data",
         licence="the user's own data",
-        source=source,
+        source=readable(source),
         deal=(lambda units: deal_again(table.name, _clips(table, targets.values, rule), units)) if rule.near else None,
         notes=notes,
     )

@@ -340,7 +340,7 @@ def test_what_makes_scores_worth_less_is_said(tones, tmp_path):
     cautions = [text for text in said if "clip" in text and "looking" not in text]
     assert len(cautions) == 2
     assert "2 clips are of recordings that stand in another split as well: " in cautions[0]
-    assert "1 labels have no clip to train on: nothing can find them (first 'middle')." in cautions[1]
+    assert "1 labels have no clip to train on, so nothing can find them: 'middle'" in cautions[1]
     result = marble.run("constant", f"folder:{root}", results=tmp_path / "results", **QUICK)
     assert [f"folder:split: {caution}" for caution in result.doubts[:2]] == cautions
 

@@ -2,7 +2,7 @@
 
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marble.data.verify import Finding, verify
@@ -34,6 +34,7 @@ def spelt(draw, name):
     return draw(st.sampled_from(["", " ", "\t", "\u00a0"])) + text + draw(st.sampled_from(["", " ", "  "]))
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_any_spelling_of_the_known_names_reads_the_same_rows(data):
     names = {name: data.draw(spelt(name)) for name in ROWS}

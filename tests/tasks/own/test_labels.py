@@ -4,7 +4,7 @@ import unicodedata
 
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marble.errors import MarbleError
@@ -23,6 +23,7 @@ def tags(cells):
     return targets(labels=cells)
 
 
+@settings(max_examples=30)
 @given(rows=TAGS, separator=st.sampled_from([";", "|"]), space=st.sampled_from(["", " ", "\t"]))
 def test_tags_are_split_where_a_separator_is_certain(rows, separator, space):
     read = tags([f"{space}{separator}{space}".join(sorted(row)) for row in rows])
@@ -32,6 +33,7 @@ def test_tags_are_split_where_a_separator_is_certain(rows, separator, space):
     assert read.labels == tuple(sorted(frozenset().union(*rows)))
 
 
+@settings(max_examples=30)
 @given(rows=TAGS.map(lambda rows: [row - {"80's"} for row in rows]).filter(any), quote=st.sampled_from(["", "'", '"']))
 @pytest.mark.parametrize("brackets", ["[]", "()", "{}"])
 def test_a_list_written_as_text_is_a_list(brackets, rows, quote):
@@ -69,6 +71,7 @@ def test_a_semicolon_makes_a_comma_part_of_a_tag_as_the_refusal_advises():
     assert tags(["Crosby, Stills & Nash;", "speech"]).labels == ("Crosby, Stills & Nash", "speech")
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from(["rock", "jazz"]), min_size=2, max_size=9).filter(lambda labels: len(set(labels)) > 1), st.data()
 )

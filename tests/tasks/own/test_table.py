@@ -1,6 +1,7 @@
 """``table:FILE``: the kinds of targets, optional columns, and what is refused."""
 
 import json
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -189,3 +190,10 @@ def test_a_data_frame_is_a_table_whose_paths_start_here(audio, monkeypatch):
 def test_what_is_no_task_is_one_sentence(wrong):
     with pytest.raises(MarbleError, match="is no task: give the name of one, a Task, the path of a folder or table"):
         load_task(wrong)
+
+
+def test_a_name_that_is_no_utf8_is_written_as_escapes(audio):
+    rows(label=list("ab") * 6).to_csv(audio / "t.csv", index=False)
+    odd = (audio / "t.csv").rename(audio / os.fsdecode(b"caf\xe9.csv"))
+    task = load_task(odd)
+    assert (task.name, task.source.rpartition("/")[2]) == ("table:caf\\xe9", "caf\\xe9.csv")

@@ -9,7 +9,7 @@ import numpy
 import pandas
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -29,6 +29,7 @@ def written(rows, separator=",", encoding="utf-8", trailing=0, line="\n", quotin
     return ENCODINGS[encoding] + text.getvalue().encode(encoding)
 
 
+@settings(max_examples=40)
 @given(
     cells=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5),
     separator=st.sampled_from(",;\t"),
