@@ -25,7 +25,9 @@ def result_table(result: Result) -> Table:
     seeds = f"{len(result.layers[0].runs)} seed{'s' * (len(result.layers[0].runs) > 1)}"
     direction = result.task.metrics[metric]
     undefined, labels = result.task.labels_without_roc_auc, len(result.task.labels)
-    caption = f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks"
+    of_choice = _ends(result.selected.ci95_of_choice.get(metric))
+    caption = f"protocol {result.protocol.label}, {seeds}; * chosen on validation; 95 % interval over tracks, "
+    caption += f"with the choice repeated {of_choice}"
     caption += f"; roc_auc: mean over {labels - undefined} of {labels} labels" if undefined else ""
     table = Table(
         title=printable(f"{result.upstream.name} on {result.task.name}: {metric} of {tracks} test tracks, {direction}"),
@@ -41,7 +43,7 @@ def result_table(result: Result) -> Table:
         shade = _SHADES[round(relative * (len(_SHADES) - 1))] if test.mean is not None else "default"
         score = Text(_mean(test), style=f"{'black' if relative > 0.5 else 'white'} on {shade}")
         mark = "*" if layer.layer == result.selected.layer else " "
-        cells = (_mean(layer.validation[metric]), score, _interval(test), *(_mean(layer.test[name]) for name in others))
+        cells = (_mean(layer.validation[metric]), score, _ends(test.ci95), *(_mean(layer.test[name]) for name in others))
         table.add_row(Text(printable(f"{mark} {_name(layer)}")), *cells)
     return table
 
@@ -61,7 +63,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> Table:
         if result:
             task, metric = next(titles), result.task.main_metric
             test = result.selected.test[metric]
-            cells = [_name(result.selected), metric, _mean(test), _interval(test)]
+            cells = [_name(result.selected), metric, _mean(test), _ends(test.ci95)]
         done = f"done, bad clips left out: {len(result.bad_clips)}" if result and result.bad_clips else "done"
         cells = [outcome.upstream, task, *cells, outcome.complaint or done]
         table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -82,8 +84,8 @@ def _name(layer: LayerResult | Selected) -> str:
     return layer.name if layer.layer == "weighted" else f"{layer.layer} {layer.name}"
 
 
-def _interval(test: Summary) -> str:
-    low, high = test.ci95 or (None, None)
+def _ends(interval: tuple[float | None, float | None] | None) -> str:
+    low, high = interval or (None, None)
     return f"{_three(low)} … {_three(high)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,16 +20,20 @@ from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.machine import provenance
 from marble.probe.answers import Answers, Group
-from marble.probe.bootstrap import bootstrap_interval
 from marble.probe.inputs import Examples, Inputs
+from marble.probe.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
 from marble.probe.metrics import METRICS, Metric, undefined_labels
 from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
-from marble.task import Task
+from marble.task import Split, Task
 
 
 def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost, near: NearDuplicates | None) -> Result:
     """Return the result of a job from its answers, its cost and the audit of its splits."""
-    layers = [_layer_result(job, inputs, answers, layer) for layer in dict.fromkeys(group.layer for group in answers)]
+    estimates = {
+        layer: {name: _estimate(_of_seeds(job, answers, layer), "test", inputs, name) for name in job.task.metrics}
+        for layer in dict.fromkeys(group.layer for group in answers)
+    }
+    layers = [_layer_result(job, inputs, answers, layer, of_layer) for layer, of_layer in estimates.items()]
     protocol = job.protocol.model_dump(mode="json")
     protocol |= {"label": job.protocol.label, "windows": job.windows.model_dump(), "precision": job.upstream.precision}
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -39,7 +44,7 @@ def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: 
         "task": _describe_task(job, inputs),
         "protocol": protocol,
         "layers": layers,
-        "selected": Selected.model_validate(ranked[0], from_attributes=True),
+        "selected": _selected(job, inputs, answers, ranked, estimates),
         "bad_clips": job.data.bad,
         "near_duplicates": near,
         "doubts": find_cautions(job, inputs, answers, ranked) + ([near.caution] if near and near.caution else []),
@@ -54,14 +59,13 @@ def rank(layers: list[LayerResult], task: Task) -> list[LayerResult]:
     The first is the selected one.
     """
     sign = 1 if METRICS[task.main_metric].higher_is_better else -1
-    single = [layer for layer in layers if layer.layer != "weighted"] or layers
 
     def score(layer: LayerResult) -> float:
         """Return the mean main metric on validation, higher being better."""
         mean = layer.validation[task.main_metric].mean
         return float("-inf") if mean is None else sign * mean
 
-    return sorted(single, key=score, reverse=True)
+    return sorted(_candidates(layers), key=score, reverse=True)
 
 
 def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answers], results: Path) -> str:
@@ -85,8 +89,38 @@ def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answe
         return file_hash(beside)
 
 
-def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer: int | str) -> LayerResult:
-    of_seeds = [answers[Group(layer, seed)] for seed in job.seeds]
+def _candidates(layers: list[LayerResult]) -> list[LayerResult]:
+    return [layer for layer in layers if layer.layer != "weighted"] or layers
+
+
+def _selected(
+    job: Job,
+    inputs: Inputs,
+    answers: dict[Group, Answers],
+    ranked: list[LayerResult],
+    estimates: dict[int | str, dict[str, Estimate]],
+) -> Selected:
+    """Return the selected layer, with the intervals of a choice that is repeated on resampled validation tracks."""
+    chosen, metric = ranked[0], job.task.main_metric
+    candidates = sorted(ranked, key=lambda layer: layer.layer)
+    valid = [_estimate(_of_seeds(job, answers, layer.layer), "valid", inputs, metric) for layer in candidates]
+    shares = selection_shares(valid)
+    of_choice = {
+        name: _ends(interval_of_choice([estimates[layer.layer][name] for layer in candidates], shares, _or_nan(summary.mean)))
+        for name, summary in chosen.test.items()
+    }
+    parts = {part: getattr(chosen, part) for part in ("layer", "name", "validation", "test")}
+    return Selected(**parts, ci95_of_choice=of_choice)
+
+
+def _of_seeds(job: Job, answers: dict[Group, Answers], layer: int | str) -> list[Answers]:
+    return [answers[Group(layer, seed)] for seed in job.seeds]
+
+
+def _layer_result(
+    job: Job, inputs: Inputs, answers: dict[Group, Answers], layer: int | str, estimates: dict[str, Estimate]
+) -> LayerResult:
+    of_seeds = _of_seeds(job, answers, layer)
     valid, test = inputs.data.valid, inputs.data.test
     runs = [
         Run(
@@ -98,16 +132,12 @@ def _layer_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], layer
         for seed, answer in zip(job.seeds, of_seeds, strict=True)
     ]
     layer_weights = torch.stack([answer.layer_weights for answer in of_seeds]).double().mean(0)
-    stacked = torch.stack([answer.test for answer in of_seeds])
     return LayerResult(
         layer=layer,
         name="weighted sum" if isinstance(layer, str) else job.upstream.info.layers[layer].name,
         runs=runs,
         validation={name: _summary([run.validation[name] for run in runs]) for name in job.task.metrics},
-        test={
-            name: _summary([run.test[name] for run in runs], _interval(stacked, test, METRICS[name]))
-            for name in job.task.metrics
-        },
+        test={name: _summary([run.test[name] for run in runs], estimates[name]) for name in job.task.metrics},
         weights=layer_weights.tolist() if len(layer_weights) else None,
     )
 
@@ -136,10 +166,12 @@ def _metrics(answers: Tensor, examples: Examples, task: Task) -> Scores:
     return scores
 
 
-def _interval(answers: Tensor, examples: Examples, metric: Metric) -> tuple[float, float]:
-    """Return the bootstrap interval over test tracks of a metric averaged over seeds, computed where the probes were."""
-    values, targets, track = _units(answers.to(examples.track.device), examples, metric)
-    return bootstrap_interval(values, targets, metric, track=track)
+def _estimate(answers: list[Answers], split: Split, inputs: Inputs, name: str) -> Estimate:
+    """Return the estimate over tracks of a metric averaged over seeds, computed where the probes were."""
+    examples = inputs.data.test if split == "test" else inputs.data.valid
+    stacked = torch.stack([answer.test if split == "test" else answer.validation for answer in answers])
+    values, targets, track = _units(stacked.to(examples.track.device), examples, METRICS[name])
+    return estimate(values, targets, METRICS[name], track)
 
 
 def _units(answers: Tensor, examples: Examples, metric: Metric) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -149,12 +181,19 @@ def _units(answers: Tensor, examples: Examples, metric: Metric) -> tuple[Tensor,
     return examples.by_track(answers), examples.targets, None
 
 
-def _summary(values: list[float | None], interval: tuple[float, float] | None = None) -> Summary:
-    """Return mean and deviation over seeds; null where a seed has no value."""
-    numbers = torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float64)
-    deviation = float(numbers.std()) if len(numbers) > 1 else float("nan")
-    ends = (_number(interval[0]), _number(interval[1])) if interval else None
-    return Summary(mean=_number(float(numbers.mean())), std=_number(deviation), ci95=ends)
+def _summary(values: list[float | None], error: Estimate | None = None) -> Summary:
+    """Return mean and deviation over seeds, and the interval of a test score; null where a seed has no value."""
+    numbers = torch.tensor([_or_nan(value) for value in values], dtype=torch.float64)
+    mean, deviation = float(numbers.mean()), float(numbers.std()) if len(numbers) > 1 else math.nan
+    return Summary(mean=_number(mean), std=_number(deviation), ci95=_ends(interval(error, mean)) if error else None)
+
+
+def _ends(ends: tuple[float, float]) -> tuple[float | None, float | None]:
+    return _number(ends[0]), _number(ends[1])
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _number(value: float) -> float | None:

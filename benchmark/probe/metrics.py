@@ -45,6 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,6 +69,7 @@ class Metric:
         name: how tasks, results and tables call it.
         prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[N, K]`` to values ``[P, K]``.
         higher_is_better: False for errors.
+        scale: which values there are, as `marble.probe.intervals` tells them apart.
         description: one line for people, with the unit or range.
         kinds: of the tasks that it scores.
         of_windows: scores single windows, not tracks; such a metric chooses nothing.
@@ -76,6 +78,7 @@ class Metric:
     name: str
     prepare: _Prepare
     higher_is_better: bool
+    scale: Literal["share", "macro share", "precision", "explained", "error", "correlation"]
     description: str
     kinds: tuple[str, ...]
     of_windows: bool = False
@@ -336,27 +339,59 @@ _CLASSES, _TAGS, _NUMBERS, _GRADES = ("multiclass",), ("multilabel",), ("regress
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _accuracy, True, "share of tracks classified correctly, 0 to 1", _CLASSES),
-        Metric("window_accuracy", _accuracy, True, "share of windows classified correctly, 0 to 1", _CLASSES, of_windows=True),
-        Metric("balanced_accuracy", _balanced_accuracy, True, "mean recall over classes, 0 to 1", _CLASSES),
-        Metric("roc_auc", _macro(_roc_auc), True, "area under the ROC curve, mean over labels, 0 to 1, chance 0.5", _TAGS),
+        Metric("accuracy", _accuracy, True, "share", "share of tracks classified correctly, 0 to 1", _CLASSES),
         Metric(
-            "average_precision", _macro(_average_precision), True, "area under precision over recall, mean over labels", _TAGS
+            "window_accuracy",
+            _accuracy,
+            True,
+            "share",
+            "share of windows classified correctly, 0 to 1",
+            _CLASSES,
+            of_windows=True,
         ),
-        Metric("r2", _macro(_r2), True, "explained share of the variance, mean over dimensions, at most 1", _NUMBERS),
-        Metric("r2_arousal", _r2_of(0), True, "explained share of the variance of arousal, at most 1", _NUMBERS),
-        Metric("r2_valence", _r2_of(1), True, "explained share of the variance of valence, at most 1", _NUMBERS),
-        Metric("mse", _macro(_mse), False, "mean squared error in squared units of the target", _NUMBERS),
-        Metric("key_score", _key_metric(), True, "weighted score of keys, the fifth above counts, 0 to 1", _CLASSES),
+        Metric("balanced_accuracy", _balanced_accuracy, True, "macro share", "mean recall over classes, 0 to 1", _CLASSES),
+        Metric(
+            "roc_auc",
+            _macro(_roc_auc),
+            True,
+            "macro share",
+            "area under the ROC curve, mean over labels, 0 to 1, chance 0.5",
+            _TAGS,
+        ),
+        Metric(
+            "average_precision",
+            _macro(_average_precision),
+            True,
+            "precision",
+            "area under precision over recall, mean over labels",
+            _TAGS,
+        ),
+        Metric(
+            "r2", _macro(_r2), True, "explained", "explained share of the variance, mean over dimensions, at most 1", _NUMBERS
+        ),
+        Metric("r2_arousal", _r2_of(0), True, "explained", "explained share of the variance of arousal, at most 1", _NUMBERS),
+        Metric("r2_valence", _r2_of(1), True, "explained", "explained share of the variance of valence, at most 1", _NUMBERS),
+        Metric("mse", _macro(_mse), False, "error", "mean squared error in squared units of the target", _NUMBERS),
+        Metric("key_score", _key_metric(), True, "share", "weighted score of keys, the fifth above counts, 0 to 1", _CLASSES),
         Metric(
             "key_score_both_fifths",
             _key_metric(both_fifths=True),
             True,
+            "share",
             "weighted score of keys, both fifths, 0 to 1",
             _CLASSES,
         ),
-        Metric("ordinal_mse", _ordinal(_grade_errors), False, "squared error of grades, mean over grades", _GRADES),
-        Metric("ordinal_balanced_accuracy", _ordinal(_grade_recall), True, "mean recall over grades, 0 to 1", _GRADES),
-        Metric("kendall_tau", _ordinal(_kendall_tau), True, "rank correlation of grades, tau-b, -1 to 1", _GRADES),
+        Metric("ordinal_mse", _ordinal(_grade_errors), False, "error", "squared error of grades, mean over grades", _GRADES),
+        Metric(
+            "ordinal_balanced_accuracy",
+            _ordinal(_grade_recall),
+            True,
+            "macro share",
+            "mean recall over grades, 0 to 1",
+            _GRADES,
+        ),
+        Metric(
+            "kendall_tau", _ordinal(_kendall_tau), True, "correlation", "rank correlation of grades, tau-b, -1 to 1", _GRADES
+        ),
     )
 }

@@ -6,7 +6,7 @@ Conventions
   (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every validation and
   test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
-  mean and standard deviation (n - 1) over seeds and, on test, the 95 % bootstrap interval over tracks.
+  mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.intervals`).
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
   weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
@@ -156,7 +156,10 @@ class Run(_Part):
 
 
 class Summary(_Part):
-    """Mean and standard deviation over seeds, and a 95 % bootstrap interval over tracks where one was computed."""
+    """Mean and standard deviation over seeds, and of a test score the 95 % interval over tracks.
+
+    The interval contains the mean. It covers the draw of the test tracks, not the seed, nor the choice of rate and layer.
+    """
 
     mean: float | None
     std: float | None
@@ -175,13 +178,19 @@ class LayerResult(_Part):
 
 
 class Selected(_Part):
-    """The layer that validation chose, and its scores."""
+    """The layer that validation chose, and its scores.
+
+    Attributes:
+        ci95_of_choice: by metric, the 95 % interval of its test score over a choice of the layer that is repeated on resampled
+            validation tracks, and over test tracks; beside that of `test`, which takes the layer as chosen.
+    """
 
     layer: int | str
     name: str
     rule: str = "best mean main metric on validation"
     validation: dict[str, Summary]
     test: dict[str, Summary]
+    ci95_of_choice: dict[str, tuple[float | None, float | None]] = {}
 
 
 class BadClip(_Part):

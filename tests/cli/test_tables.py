@@ -27,12 +27,14 @@ def test_a_result_as_a_table(result):
     result.doubts = ["The layer is within\a noise of another: layer 3.", "The epoch is at its limit: 3."]
     result.layers[0].test["accuracy"] = Summary(mean=0.25, std=0.125, ci95=(0.1, 0.4))
     result.layers[1].test["accuracy"] = Summary(mean=None, std=None, ci95=(None, None))
+    result.selected.ci95_of_choice["accuracy"] = (0.0625, 0.875)
     text = printed(result_table(result))
     assert r"a\x1b[31m on folder:tones: accuracy of 6 test tracks, higher is better" in text
     assert "protocol marble (probe.epochs=3), 2 seeds; * chosen on validation" in text
     below = text[text.index("chosen on validation") :]
     assert r"The layer is within\x07 noise of another: layer 3" in below
     assert below.index("within") < below.index("The epoch is at its limit")
+    assert "with the choice repeated 0.062 … 0.875" in " ".join(text.split())
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert [row[0] for row in rows] == ["0 fbank", "1 chroma", "* 2 fbank+chroma"]
     assert [row[2:4] for row in rows[:2]] == [["0.250 ± 0.125", "0.100 … 0.400"], ["–", "– … –"]]

@@ -73,6 +73,9 @@ def test_the_numbers_of_a_result_are_those_of_its_predictions(tones, tmp_path):
         )
         low, high = layer.test["accuracy"].ci95
         assert low <= layer.test["accuracy"].mean <= high
+    assert set(result.selected.ci95_of_choice) == set(result.task.metrics)
+    for metric, (low, high) in result.selected.ci95_of_choice.items():
+        assert low <= result.selected.test[metric].mean <= high
 
 
 def test_layer_rate_and_epoch_are_chosen_on_validation(tones, tmp_path):
