@@ -129,7 +129,8 @@ def blocks(
             "is next to silent in the mono mix, since its channels cancel (--set audio.channels=left hears one of them)"
         )
     if peak < SILENCE:
-        heard = "the mono mix" if channels == "mean" else f"channel {channel + 1}"
+        names = {"mean": "the mono mix", "left": "the left channel", "loudest": "the loudest channel"}
+        heard = names.get(channels) if isinstance(channels, str) else f"channel {channel + 1}"
         raise BadAudioError(f"is silent (no sample of {heard} above -100 dB)")
     if not length:
         raise BadAudioError(f"is too short: it holds {end - begin} samples at {rate} Hz, and none at {sample_rate} Hz")

@@ -91,7 +91,7 @@ def test_a_share_that_is_none_is_one_sentence(value):
     else:
         with pytest.raises(MarbleError, match=r"--set split\.valid: input should be"):
             _ = options.rule
-    with pytest.raises(MarbleError, match=r"'split\.test=0\.2' sets nothing: write KEY=VALUE with a key split\.valid"):
+    with pytest.raises(MarbleError, match=r"'split\.test=0\.2' sets nothing: write KEY=VALUE with a key among split\.valid"):
         _ = JobOptions.of({"settings": ["split.test=0.2"]}).rule
 
 
