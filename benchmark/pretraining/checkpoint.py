@@ -4,7 +4,7 @@ Conventions
 -----------
 - ``<folder>/checkpoints/<step>/`` holds the upstream as ``--upstream PATH`` loads it (`marble.upstreams.loading.saved`; or
   ``quantiser.safetensors``), and ``training.safetensors`` and ``training.json``: heads and quantisers, optimiser, sums for the
-  next line of the log, positions in the data, recipe, sha256 of tensors and log, and a seal of its own. ``log.jsonl`` is the log
+  next line of the log, positions in the data, recipe, sha256 of tensors and log, and its own. ``log.jsonl`` is the log
   so far.
 - A checkpoint is written beside its path and renamed when complete. The two newest are kept, in case one is damaged.
 - With an exponential moving average, the average is saved as the upstream, and the weights themselves with the training.
