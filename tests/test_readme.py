@@ -118,7 +118,7 @@ def test_the_commands_for_own_data_run_and_split_as_they_say(own_data, monkeypat
             assert "songs.csv: 6 artists are kept in one split each" in str(said[-1].message)
     names = ["table:songs", "folder:drums@parent", "folder:drums@regex:kit[0-9]", "folder:my-drums"]
     assert [result["task"]["name"] for result in results[:4]] == names
-    assert results[1]["task"]["data"] == results[2]["task"]["data"] != results[3]["task"]["data"]
+    assert results[1]["task"]["data_sha256"] == results[2]["task"]["data_sha256"] != results[3]["task"]["data_sha256"]
     artists = next(finding for finding in results[4:] if finding["check"] == "artists")
     assert (artists["good"], artists["found"]) == (True, "0 of 6 stand in training and elsewhere")
 

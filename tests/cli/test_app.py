@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from marble.cli.app import app
 from marble.errors import MarbleError
+from marble.probe.presets import PROTOCOLS
 
 QUICK = ["--seeds", "2", "--set", "probe.epochs=3"]
 
@@ -289,9 +290,10 @@ def test_lists_and_facts_as_json(tones, tmp_path):
     tasks = json.loads(invoke("ls", "tasks", "--json").stdout)
     assert {"gtzan", "synth-pitch", "folder:PATH", "table:FILE"} <= {task["name"] for task in tasks}
     protocols = json.loads(invoke("ls", "protocols", "--json").stdout)
-    assert [one["name"] for one in protocols] == ["marble", "marble-v1", "muq", "omar", "branchformer"]
-    assert protocols[3]["probe"]["learning_rates"] == [1e-4]
-    assert "cosine" in protocols[3]["about"]
+    assert [one["name"] for one in protocols] == list(PROTOCOLS)
+    omar = next(one for one in protocols if one["name"] == "omar")
+    assert omar["probe"]["learning_rates"] == [1e-4]
+    assert "cosine" in omar["about"]
     assert "batch_size=32" in invoke("ls", "protocols").stdout
     (fbank,) = json.loads(invoke("info", "upstream", "fbank-chroma", "--json").stdout)
     assert [layer["width"] for layer in fbank["layers"]] == [80, 12, 92]

@@ -60,7 +60,7 @@ def test_results_of_one_protocol_one_limit_and_the_newest_weights_stand_together
     ],
 )
 def test_two_data_sets_of_one_name_are_called_by_as_much_of_their_place_as_tells_them_apart(changed, sources, data, titles):
-    results = [changed(name="t", source=source, data=letter) for source, letter in zip(sources, data, strict=True)]
+    results = [changed(name="t", source=source, data_sha256=letter) for source, letter in zip(sources, data, strict=True)]
     for number, result in enumerate(results):
         result.provenance.date = f"2026-01-0{number + 1}"
     assert task_titles(results) == titles
@@ -69,7 +69,7 @@ def test_two_data_sets_of_one_name_are_called_by_as_much_of_their_place_as_tells
 
 def test_no_figure_and_no_table_drops_one_of_two_data_sets(changed, tmp_path):
     results = [
-        changed(score=score, name="folder:data", source=f"/{place}/data", data=place)
+        changed(score=score, name="folder:data", source=f"/{place}/data", data_sha256=place)
         for place, score in (("a", 0.2), ("b", 0.9))
     ]
     for number, result in enumerate(results):

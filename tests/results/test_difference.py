@@ -26,7 +26,7 @@ def changes():
         "protocol.probe.learning_rates": lambda copy: copy.protocol.probe.update(learning_rates=[1e-3]),
         "task.version": lambda copy: setattr(copy.task, "version", 9),
         "seeds": lambda copy: [layer.runs.pop() for layer in copy.layers],
-        "task.data": lambda copy: setattr(copy.task, "data", "0" * 12),
+        "task.data_sha256": lambda copy: setattr(copy.task, "data_sha256", "0" * 12),
         "bad_clips": lambda copy: copy.bad_clips.append(BadClip(id="a", path="a.wav", split="test", reason="is silent")),
         "protocol.precision": lambda copy: setattr(copy.protocol, "precision", "bf16"),
         "selected.rule": lambda copy: setattr(copy.selected, "rule", "best on test"),

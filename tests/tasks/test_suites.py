@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from marble import registry
+from marble.data.excerpts import represent
 from marble.errors import MarbleError
+from marble.features.space import DEFAULT_SECONDS
 from marble.jobs.many import run_all
 from marble.probe.presets import PROTOCOLS
 from marble.results.published import published_numbers
@@ -96,7 +98,11 @@ def test_a_suite_runs_and_no_audio_is_encoded_twice(one_root, small_net, tmp_pat
     )  # fmt: skip
     ran = {outcome.task: outcome.result for outcome in outcomes if outcome.result}
     assert set(ran) == set(names)
-    distinct = {(clip.path.read_bytes(), clip.start, clip.stop) for held in clips.values() for clip in held}
+    distinct = {
+        (clip.path.read_bytes(), clip.start, clip.stop)
+        for name, task in ((name, registry.load_task(name)) for name in names)
+        for clip in represent(clips[name], task.most_windows or "all", task.window or DEFAULT_SECONDS)
+    }
     assert sum(result.cost.clips_encoded for result in ran.values()) == len(distinct)
     assert max(Counter(log.read_text().split()).values()) == 1
     waiting = [outcome for outcome in outcomes if not outcome.in_marble]
