@@ -23,6 +23,7 @@ Rules
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -52,7 +53,7 @@ def find_cautions(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], ra
     """
     selected = ranked[0]
     cautions = [*job.data.cautions, contamination(job.upstream.info, job.task)]
-    cautions += [_rate_at_edge(selected), _epoch_at_limit(selected, job.protocol.probe, inputs)]
+    cautions += [_rate_at_edge(selected), _epoch_at_limit(selected, _limit(job.protocol.probe, inputs))]
     if len(ranked) > 1:
         cautions.append(_layer_in_noise(job, inputs, answers, selected, ranked[1]))
     return [caution for caution in cautions if caution]
@@ -76,10 +77,14 @@ def _is_at_edge(run: Run) -> bool:
     return best is not None and best not in scores.values()
 
 
-def _epoch_at_limit(layer: LayerResult, probe: Probe, inputs: Inputs) -> str | None:
-    if probe.selection == "last" or probe.schedule == "cosine":  # which end there by design
-        return None
-    epochs = max(epochs_of(point, inputs.data.train) for _, point in probe.points())
+def _limit(probe: Probe, inputs: Inputs) -> float:
+    """Return the last epoch; infinity for probes that end there by design."""
+    if probe.selection == "last" or probe.schedule == "cosine":
+        return math.inf
+    return max(epochs_of(point, inputs.data.train) for _, point in probe.points())
+
+
+def _epoch_at_limit(layer: LayerResult, epochs: float) -> str | None:
     late = [run.seed for run in layer.runs if run.epoch is not None and run.epoch >= epochs]
     if not late:
         return None

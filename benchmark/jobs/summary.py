@@ -27,7 +27,9 @@ from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, 
 from marble.task import Split, Task
 
 
-def build_result(job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost, near: NearDuplicates | None) -> Result:
+def build_result(
+    job: Job, inputs: Inputs, answers: dict[Group, Answers], cost: Cost, near: NearDuplicates | None = None
+) -> Result:
     """Return the result of a job from its answers, its cost and the audit of its splits."""
     estimates = {
         layer: {name: _estimate(_of_seeds(job, answers, layer), "test", inputs, name) for name in job.task.metrics}

@@ -133,7 +133,9 @@ class _Point:
         key = digest(sorted(self.paths[group].name for group in groups))
         return Checkpoint(self.root / "probes" / key[:2] / f"{key[:40]}.stopped")
 
-    def _train(self, groups: list[Group], on_epochs: Callable[[int], object], checkpoint: Checkpoint) -> list[Answers]:
+    def _train(
+        self, groups: list[Group], on_epochs: Callable[[int], object], checkpoint: Checkpoint | None = None
+    ) -> list[Answers]:
         """Train groups together and return their answers in their order."""
         inputs = self.inputs
         layers = inputs.layers if groups[0].layer == "weighted" else sorted({int(group.layer) for group in groups})
