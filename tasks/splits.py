@@ -70,7 +70,8 @@ def balanced_splits(strata_of: Mapping[str, Mapping[str, int]], shares: Mapping[
     def filled(split: Split, strata: Mapping[str, int]) -> tuple[float, bool, float]:
         """Return how full a split is of the strata of a unit, each counted by its share in it; later ones by everything."""
         own = fsum(number / totals[name] * counts[split][name] / totals[name] for name, number in strata.items())
-        return own / shares[split], split != first, sizes[split] / shares[split]
+        # Rounded, so that what is equal on paper is equal here.
+        return round(own / shares[split], 9), split != first, round(sizes[split] / shares[split], 9)
 
     for unit in sorted(strata_of, key=lambda unit: (-sum(strata_of[unit].values()), _rank(unit))):
         strata = strata_of[unit]
