@@ -177,7 +177,7 @@ class _Incoming(io.RawIOBase):
         """Return True."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int | None:
+    def readinto(self, buffer: memoryview) -> int | None:  # ty: ignore
         """Read some bytes."""
         if self._bytes <= 0:
             raise OSError("its answer has no end")
@@ -243,7 +243,9 @@ def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
     with _failures_explained(url):
         while True:
             if count >= LEAST_BYTES:
-                response.incoming.allow(f"fewer than {LEAST_BYTES:,} bytes in {PATIENCE:g} s")
+                response.incoming.allow(  # ty: ignore
+                    f"fewer than {LEAST_BYTES:,} bytes in {PATIENCE:g} s"
+                )
                 count = 0
             if not (chunk := response.read1(CHUNK)):
                 return

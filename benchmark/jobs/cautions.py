@@ -60,7 +60,7 @@ def find_cautions(job: Job, inputs: Inputs, answers: Mapping[Group, Answers], ra
 
 
 def _rate_at_edge(layer: LayerResult) -> str | None:
-    rates = [run.learning_rate for run in layer.runs if _is_at_edge(run)]
+    rates = [run.learning_rate for run in layer.runs if run.learning_rate and _is_at_edge(run)]
     if not rates:
         return None
     return (
@@ -71,7 +71,7 @@ def _rate_at_edge(layer: LayerResult) -> str | None:
 
 def _is_at_edge(run: Run) -> bool:
     scores = {point.learning_rate: point.validation for point in run.grid}
-    if len(scores) < 2 or run.learning_rate not in (min(scores), max(scores)):
+    if len(scores) < 2 or run.learning_rate is None or run.learning_rate not in (min(scores), max(scores)):
         return False
     best = scores.pop(run.learning_rate)
     return best is not None and best not in scores.values()

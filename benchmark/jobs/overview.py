@@ -89,15 +89,16 @@ def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:
     """Return a sentence for metrics of the test split whose mean leaves out labels."""
     tested = list({clip.track: clip for clip in clips if clip.split == "test"}.values())
     targets = task.encode(tested)
+    covered: dict[str, np.ndarray]
     if targets.ndim == 1:
         present = np.bincount(targets, minlength=len(task.labels)) > 0
         covered = {"balanced_accuracy": present, "ordinal_balanced_accuracy": present, "ordinal_mse": present}
     else:
         varying = targets.min(0) < targets.max(0)
-        covered = {"roc_auc": varying, "average_precision": targets.any(0), "r2": varying}
+        covered = {"roc_auc": varying, "average_precision": targets.max(0) > 0, "r2": varying}
     metrics_without: dict[tuple[str, ...], list[str]] = {}
     for metric in task.metrics:
-        without = tuple(label for label, known in zip(task.labels, covered.get(metric, ()), strict=False) if not known)
+        without = tuple(label for label, known in zip(task.labels, covered.get(metric, np.empty(0)), strict=False) if not known)
         metrics_without.setdefault(without, []).append(metric)
     return [
         f"{' and '.join(metrics)} of test: the mean over {len(task.labels) - len(without)} of {len(task.labels)} labels, since "

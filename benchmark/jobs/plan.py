@@ -155,7 +155,7 @@ def _measure(job: Job, requests: Sequence[Request]) -> list[tuple[float, float, 
     for request in [requests[-1], *reversed(requests)]:
         times = [time.perf_counter()]
         try:
-            waveform = audio.load(*request)
+            waveform = np.concatenate(list(audio.blocks(*request)))
         except BadAudioError:
             continue
         times.append(time.perf_counter())

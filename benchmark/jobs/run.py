@@ -142,10 +142,10 @@ def _inputs(job: Job) -> Inputs:
 
 def _kept_together(job: Job, inputs: Inputs) -> tuple[Job, Inputs]:
     """Return the job and its inputs with near-duplicates in one split."""
-    assert job.task.deal
-    pairs: list[NearPair] = []
+    deal, pairs = job.task.deal, list[NearPair]()
+    assert deal
     for _ in range(ROUNDS):
-        job = replace(job, data=job.data.dealt(job.task.deal(_units(inputs, pairs))))
+        job = replace(job, data=job.data.dealt(deal(_units(inputs, pairs))))
         inputs = _inputs(job)
         new = near_pairs(inputs)
         if not new:

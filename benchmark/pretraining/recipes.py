@@ -285,7 +285,7 @@ _OMAR = Recipe(
 )
 _FOUR_FEATURES = tuple(TargetSpec(feature=name, codes=8196, seed=0) for name in ("cqt", "encodec", "mel", "waveform"))
 _FOUR_FSQ = tuple(
-    TargetSpec(**feature, quantiser="fsq", dimensions=5, seed=0)
+    TargetSpec(**feature, quantiser="fsq", dimensions=5, seed=0)  # ty: ignore
     for feature in (
         {"feature": "cqt", "mean": 5.175809567648937, "std": 1.9251926999183888},
         {"feature": "encodec"},

@@ -329,7 +329,9 @@ class Bank:
         """Return the inputs of each member, ``Tensor[K, B, D]``: its layer, or its weighted sum of all layers."""
         part, seed = self.slice_of_group[group], self.seed_of_group[group]
         inputs = self.features[part.clamp(min=0)[:, None], rows[seed]]
-        for number in range(len(self.seeds)) if self.sum else ():
+        if self.sum is None:
+            return inputs
+        for number in range(len(self.seeds)):
             summed = ((part < 0) & (seed == number)).nonzero()[:, 0]
             mixed = self.sum.mix([values[summed] for values in sums], self.features[:, rows[number]])
             inputs = inputs.index_copy(0, summed, mixed)

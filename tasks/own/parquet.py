@@ -72,7 +72,8 @@ def _is_numbered(column: pq.ColumnSchema, chunk: pq.ColumnChunkMetaData) -> bool
 def _bytes(array: pyarrow.Array) -> int:
     """Return the bytes of the values of a column."""
     if isinstance(array, pyarrow.DictionaryArray):
-        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+        lengths = pc.call_function("binary_length", [array.dictionary])
+        return pc.call_function("sum", [lengths.take(array.indices)]).as_py() or 0
     if isinstance(array, pyarrow.MapArray):
         return _bytes(array.keys) + _bytes(array.items)
     if pyarrow.types.is_nested(array.type):
