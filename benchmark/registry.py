@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marble.errors import MarbleError, one_line
-from marble.files import user_path
+from marble.system.files import user_path
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
 from marble.tasks import TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS

@@ -31,8 +31,8 @@ import numpy as np
 
 from marble.audio.decode import BadAudioError, Channels, blocks
 from marble.errors import MarbleError, one_line
-from marble.files import readable
-from marble.threads import Threads, no_start, usable_cores
+from marble.system.files import readable
+from marble.system.threads import Threads, no_start, usable_cores
 
 _BLOCK = struct.Struct("<?q")
 # Bytes of waveforms that wait for their use. Beyond them only the clip that is wanted next is read on, so memory holds that

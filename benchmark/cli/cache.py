@@ -54,6 +54,6 @@ def cache_gc(
 
 def _cache(cache_dir: Path | None) -> FeatureCache:
     from marble.features.cache import FeatureCache
-    from marble.files import home
+    from marble.system.files import home
 
     return FeatureCache(cache_dir or home() / "cache")

@@ -18,7 +18,7 @@ from marble.errors import MarbleError, printable, reason
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from marble.progress import Reporter
+    from marble.system.progress import Reporter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout and nothing else there.")]
 ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all results.")]
@@ -92,7 +92,7 @@ def reporter() -> Reporter:
     """Return the reporter of progress on stderr."""
     from rich.console import Console
 
-    from marble.progress import Reporter
+    from marble.system.progress import Reporter
 
     return Reporter(Console(stderr=True, emoji=False, markup=False))
 

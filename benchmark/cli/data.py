@@ -95,6 +95,6 @@ def _tasks(text: str, **split: Any) -> list[Task]:
 
 
 def _root(data_root: Path | None) -> Path:
-    from marble.files import home
+    from marble.system.files import home
 
     return data_root or home() / "data"

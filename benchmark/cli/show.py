@@ -64,7 +64,7 @@ def check(
     """Run an upstream on noise and explain every promise that it breaks."""
     from marble import registry
     from marble.jobs.check import check_upstream
-    from marble.machine import choose_device
+    from marble.system.machine import choose_device
 
     model = registry.load_upstream(upstream, offline=offline).prepare(choose_device(device), precision)
     checks = []

@@ -22,8 +22,8 @@ from typing import IO
 
 from marble.data.download import CHUNK
 from marble.errors import MarbleError
-from marble.files import fresh_folder, put_in_place, writing
-from marble.progress import Reporter
+from marble.system.files import fresh_folder, put_in_place, writing
+from marble.system.progress import Reporter
 
 MOST_FILES = 1_000_000
 GROWTH = 20

@@ -29,8 +29,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from marble.errors import MarbleError
-from marble.files import has_checksum, partial_of, put_in_place, writing
-from marble.progress import Reporter
+from marble.system.files import has_checksum, partial_of, put_in_place, writing
+from marble.system.progress import Reporter
 
 CHUNK = 1 << 18
 MOST_UNKNOWN = 4 * 2**30

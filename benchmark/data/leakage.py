@@ -33,7 +33,7 @@ def crossing_recordings(clips: Sequence[Clip], contents: Mapping[Path, str | OSE
 
     Args:
         clips: of a task.
-        contents: sha256 of each clip's file, as `marble.files.file_hashes` returns them; files with an error are left out.
+        contents: sha256 of each clip's file, from `marble.system.files.file_hashes`; files with an error are left out.
     """
     recordings: dict[str, list[Clip]] = {}
     for clip in clips:

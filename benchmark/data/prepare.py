@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from marble.data.archives import copy_folder, unpack
 from marble.data.download import CHUNK, NotTheFileError, copy, download, file_name
 from marble.errors import MarbleError, reason
-from marble.files import has_checksum, partial_of, writing
-from marble.progress import Reporter
+from marble.system.files import has_checksum, partial_of, writing
+from marble.system.progress import Reporter
 from marble.task import Resource, Task
 
 

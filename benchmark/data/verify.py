@@ -15,8 +15,8 @@ from marble.audio.workers import Request, WorkerPool
 from marble.data.leakage import crossing_recordings
 from marble.data.prepare import state
 from marble.errors import MarbleError, named_once
-from marble.files import file_hashes, readable
-from marble.progress import Reporter
+from marble.system.files import file_hashes, readable
+from marble.system.progress import Reporter
 from marble.task import SPLITS, Clip, Task
 
 _RATE = 16_000

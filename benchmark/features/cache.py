@@ -30,7 +30,7 @@ import numpy as np
 
 from marble.errors import MarbleError, reason
 from marble.features.checked import DAMAGE, read_checked, read_metadata, write_checked
-from marble.files import atomic_write, digest, writing
+from marble.system.files import atomic_write, digest, writing
 
 FORMAT = 3
 

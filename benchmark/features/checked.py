@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from marble.files import atomic_write
+from marble.system.files import atomic_write
 
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 

@@ -31,7 +31,7 @@ from marble.errors import MarbleError, is_out_of_memory
 from marble.features.cache import Space
 from marble.features.reduction import Reduction
 from marble.features.space import Windows, cut_windows, shortest_input
-from marble.files import locked, readable
+from marble.system.files import locked, readable
 from marble.upstream import Upstream
 
 SHARD_CLIPS = 64

@@ -19,8 +19,8 @@ from marble.audio import decode as audio
 from marble.errors import MarbleError
 from marble.features import cache
 from marble.features.reduction import Reduction
-from marble.files import file_hash
 from marble.settings import STRICT, Positive
+from marble.system.files import file_hash
 
 if TYPE_CHECKING:
     from marble.upstream import Upstream, UpstreamInfo

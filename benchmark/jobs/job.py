@@ -22,19 +22,19 @@ from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
 from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
-from marble.files import digest, file_hashes, home, readable
 from marble.jobs.options import JobOptions
 from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
-from marble.machine import choose_device, computes_bfloat16
 from marble.probe import bank
 from marble.probe.answers import Group
 from marble.probe.metrics import METRICS
 from marble.probe.protocol import Protocol, load_protocol
 from marble.probe.settings import Probe
-from marble.progress import Reporter
 from marble.results.schema import BadClip
+from marble.system.files import digest, file_hashes, home, readable
+from marble.system.machine import choose_device, computes_bfloat16
+from marble.system.progress import Reporter
+from marble.system.threads import usable_cores
 from marble.task import Clip, Split, Task
-from marble.threads import usable_cores
 from marble.upstream import Upstream
 
 if TYPE_CHECKING:

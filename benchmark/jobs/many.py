@@ -14,8 +14,8 @@ from marble.jobs.job import Job, TaskData, make_job, read_data
 from marble.jobs.options import JobOptions
 from marble.jobs.plan import make_plan
 from marble.jobs.run import BadClipsError, run_job
-from marble.progress import Reporter
 from marble.results.schema import Result
+from marble.system.progress import Reporter
 from marble.upstream import Upstream
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from marble.data.leakage import crossing_recordings
 from marble.errors import MarbleError
-from marble.files import readable
 from marble.kinds import kind_of
 from marble.results.schema import BadClip
+from marble.system.files import readable
 from marble.task import SPLITS, Clip, Task
 
 _SHOWN = 12

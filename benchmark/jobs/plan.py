@@ -28,13 +28,13 @@ from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_lay
 from marble.features.space import cut_windows, shortest_input
 from marble.jobs.job import Job
 from marble.jobs.overview import refuse_empty_splits
-from marble.machine import memory_now, memory_peak, reset_memory_peak
 from marble.probe.answers import Group
 from marble.probe.bank import epochs_of, train_probes
 from marble.probe.batches import Batches
 from marble.probe.inputs import Inputs
 from marble.probe.settings import Probe
 from marble.probe.train import stacks
+from marble.system.machine import memory_now, memory_peak, reset_memory_peak
 from marble.task import SPLITS
 
 _SAMPLES = 8  # windows to encode, fewer where they take longer than `_SECONDS`

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
-from marble.files import refuse_unwritable
 from marble.jobs.job import Job, prepare, refuse_undefined_metric
 from marble.jobs.overview import refuse_empty_splits
 from marble.jobs.summary import build_result, write_predictions
-from marble.machine import memory_peak, reset_memory_peak
 from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
 from marble.probe.near import ROUNDS, audit, joined_tracks, near_pairs
 from marble.probe.train import BankMaker
-from marble.progress import Reporter
 from marble.results.schema import Cost, NearPair, Result, folder_of
 from marble.results.store import find, read
+from marble.system.files import refuse_unwritable
+from marble.system.machine import memory_peak, reset_memory_peak
+from marble.system.progress import Reporter
 from marble.task import Task
 from marble.upstream import Upstream
 

@@ -14,16 +14,16 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from marble.files import atomic_write, file_hash
 from marble.jobs.cautions import find_cautions
 from marble.jobs.job import Job
 from marble.kinds import kind_of
-from marble.machine import provenance
 from marble.probe.answers import Answers, Group
 from marble.probe.inputs import Examples, Inputs
 from marble.probe.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
 from marble.probe.metrics import METRICS, Metric, undefined_labels
 from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
+from marble.system.files import atomic_write, file_hash
+from marble.system.machine import provenance
 from marble.task import Split, Task
 
 

@@ -25,13 +25,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from marble.errors import MarbleError
-from marble.files import atomic_write, digest, file_hash
 from marble.pretraining.journal import LOG, retry_until_written
 from marble.pretraining.objective import QuantiserTraining
 from marble.pretraining.parallel import gather, processes, spread_like, whole
 from marble.pretraining.recipes import Recipe
 from marble.pretraining.state import TrainingState
-from marble.progress import Reporter
+from marble.system.files import atomic_write, digest, file_hash
+from marble.system.progress import Reporter
 
 KEPT = 2
 _TENSORS, _DOCUMENT = "training.safetensors", "training.json"

@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from marble.files import atomic_write
 from marble.jobs.run import run
 from marble.pretraining.journal import read_log
-from marble.progress import Reporter
 from marble.results.figures import save_figure, training_curve
+from marble.system.files import atomic_write
+from marble.system.progress import Reporter
 
 _COLUMNS = ("step", "task", "metric", "layer", "validation")
 _FILE = "curve.csv"

@@ -22,8 +22,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from marble.errors import MarbleError
-from marble.files import atomic_write
-from marble.progress import Reporter
+from marble.system.files import atomic_write
+from marble.system.progress import Reporter
 
 RETRY_SECONDS, RETRY_PAUSE = 3600.0, 30.0
 LOG, REFUSED = "log.jsonl", "refused.csv"

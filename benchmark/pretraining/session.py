@@ -18,8 +18,6 @@ import torch
 from marble import registry
 from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError
-from marble.files import user_path, writing
-from marble.machine import choose_device
 from marble.pretraining.calibration import CLIPS, calibrate
 from marble.pretraining.checkpoint import latest
 from marble.pretraining.curve import extend_curve
@@ -29,8 +27,10 @@ from marble.pretraining.parallel import join_processes, leave_processes
 from marble.pretraining.recipes import Recipe, load_recipe
 from marble.pretraining.segments import Files, Loader, Source, Stream
 from marble.pretraining.trainer import Stopped, Trainer
-from marble.progress import Reporter
 from marble.random_streams import stream_seed
+from marble.system.files import user_path, writing
+from marble.system.machine import choose_device
+from marble.system.progress import Reporter
 from marble.tasks import STREAMS
 from marble.tasks.own.table_file import read_table
 from marble.upstreams.loading.hub import Published

@@ -39,8 +39,8 @@ from marble.pretraining.objective import Losses, MaskedPrediction, Objective
 from marble.pretraining.recipes import Recipe
 from marble.pretraining.segments import Batch, Loader, Source
 from marble.pretraining.state import TrainingState
-from marble.progress import Reporter
 from marble.random_streams import stream_seed
+from marble.system.progress import Reporter
 
 MAX_SKIPPED = 10
 # Changed by a forward pass: statistics of batch norms, and the codes that a Mel-RVQ replaces.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from marble.probe.inputs import Examples, Inputs
-from marble.progress import Reporter
+from marble.system.progress import Reporter
 
 
 class Group(NamedTuple):

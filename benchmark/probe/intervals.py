@@ -111,8 +111,8 @@ def estimate(scores: Tensor, targets: Tensor, metric: Metric, track: Tensor | No
     tracks = scores.shape[-2] if track is None else int(track.max()) + 1
     group = np.random.default_rng(0).permutation(tracks) % GROUPS  # dealt at random: neighbours may be of one class
     kept = group != np.arange(-1, min(tracks, GROUPS))[:, None]  # all tracks first
-    weights = torch.from_numpy(kept if track is None else kept[:, track.cpu().numpy()])
-    value, *rest = metric(scores, targets, weights).mean(-1).tolist()
+    counts = torch.from_numpy(kept if track is None else kept[:, track.cpu().numpy()])
+    value, *rest = metric(scores, targets, counts).mean(-1).tolist()
     without = np.array(rest)
     known = ~np.isnan(without)
     if math.isnan(value) or not known.any():

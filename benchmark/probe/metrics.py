@@ -6,14 +6,13 @@ Conventions
   (any monotone map of them gives the same value), for regression the predicted values, for ordinal tasks what `grades` reads.
 - ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass, ordinal), ``[N, C]`` of
   0 and 1 (multilabel), ``[N, C]`` values (regression).
-- ``weights`` is ``Tensor[N]`` or ``Tensor[R, N]``, not negative: a track of weight 2 counts as two equal tracks, a track of
-  weight 0 as none. R weightings (resamples) are evaluated for every probe, and each probe is sorted once. None counts every
-  track once.
+- ``counts`` is ``Tensor[N]`` or ``Tensor[R, N]``, not negative: how often each track counts; 2 is two equal tracks, 0 is
+  none. R resamples are evaluated for every probe, and each probe is sorted once. None counts every track once.
 - A metric returns ``Tensor[...]``, or ``Tensor[R, ...]``, in float64 on the device of the scores. Working memory is bounded,
   however many probes and resamples there are. On a CPU a probe's value does not depend on the probes beside it, for
-  whole-numbered weights to the last bit.
-- A value that does not exist is NaN: no track has weight, no label is defined, or the probe has a NaN among its scores.
-- Macro means leave out what is undefined under the weights: a class without a track (`balanced_accuracy`), a label without
+  whole-numbered counts to the last bit.
+- A value that does not exist is NaN: no track counts, no label is defined, or the probe has a NaN among its scores.
+- Macro means leave out what is undefined under the counts: a class without a track (`balanced_accuracy`), a label without
   a positive (`average_precision`) or without a positive or a negative (`roc_auc`), a dimension without variance (`r2`).
   `undefined_labels` counts them, so that nothing is left out silently.
 
@@ -53,12 +52,12 @@ from torch.nn import functional
 
 from marble.kinds import grades
 
-# Probes × tracks × weightings at once; a temporary tensor has up to three float64 for each, 100 MB.
+# Probes × tracks × resamples at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
 
-# The rest of a metric once the scores of P probes are prepared: from weights[N, K] to values[P, K].
-_Weigh = Callable[[Tensor], Tensor]
-_Prepare = Callable[[Tensor, Tensor], _Weigh]
+# The rest of a metric once the scores of P probes are prepared: from counts[N, K] to values[P, K].
+_Evaluate = Callable[[Tensor], Tensor]
+_Prepare = Callable[[Tensor, Tensor], _Evaluate]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Metric:
 
     Attributes:
         name: how tasks, results and tables call it.
-        prepare: from ``scores[P, N, C]`` and targets to the function from ``weights[N, K]`` to values ``[P, K]``.
+        prepare: from ``scores[P, N, C]`` and targets to the function from ``counts[N, K]`` to values ``[P, K]``.
         higher_is_better: False for errors.
         scale: which values there are, as `marble.probe.intervals` tells them apart.
         description: one line for people, with the unit or range.
@@ -83,40 +82,40 @@ class Metric:
     kinds: tuple[str, ...]
     of_windows: bool = False
 
-    def __call__(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the metric of every probe under every weighting, ``Tensor[...]`` or ``Tensor[R, ...]`` in float64.
+    def __call__(self, scores: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Return the metric of every probe under every resample, ``Tensor[...]`` or ``Tensor[R, ...]`` in float64.
 
         Args:
             scores: ``Tensor[..., N, C]``.
             targets: ``Tensor[N]`` (multiclass) or ``Tensor[N, C]``.
-            weights: ``Tensor[N]``, ``Tensor[R, N]``, or None.
+            counts: ``Tensor[N]``, ``Tensor[R, N]``, or None.
 
         Raises:
             ValueError: the numbers of tracks or of labels differ.
         """
         *probes, tracks, width = scores.shape
-        if tuple(targets.shape) not in ((tracks,), (tracks, width)) or (weights is not None and weights.shape[-1] != tracks):
+        if tuple(targets.shape) not in ((tracks,), (tracks, width)) or (counts is not None and counts.shape[-1] != tracks):
             raise ValueError(
-                f"{self.name} got scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and weights "
-                f"{None if weights is None else tuple(weights.shape)}, which do not fit each other."
+                f"{self.name} got scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and counts "
+                f"{None if counts is None else tuple(counts.shape)}, which do not fit each other."
             )
-        weighting = torch.ones(tracks) if weights is None else weights
-        columns = weighting.reshape(-1, tracks).T.to(scores.device, torch.float64)
+        resamples = torch.ones(tracks) if counts is None else counts
+        columns = resamples.reshape(-1, tracks).T.to(scores.device, torch.float64)
         values = self._by_chunks(scores.reshape(-1, tracks, width), targets.to(scores.device), columns)
-        return values.T.reshape([*weighting.shape[:-1], *probes])
+        return values.T.reshape([*resamples.shape[:-1], *probes])
 
-    def _by_chunks(self, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Return values ``[P, K]`` of ``scores[P, N, C]`` under ``weights[N, K]`` in bounded memory."""
-        tracks, resamples = weights.shape
+    def _by_chunks(self, scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+        """Return values ``[P, K]`` of ``scores[P, N, C]`` under ``counts[N, K]`` in bounded memory."""
+        tracks, resamples = counts.shape
         values = torch.empty(len(scores), resamples, dtype=torch.float64, device=scores.device)
         size = max(tracks, 1)
         probe_step = max(_CHUNK // (size * max(resamples * scores.shape[-1], 1)), 1)
         step = max(_CHUNK // (size * probe_step), 1)
-        parts = [part.contiguous() for part in weights.split(step, dim=1)]
+        parts = [part.contiguous() for part in counts.split(step, dim=1)]
         for probe in range(0, len(scores), probe_step):
             chunk = scores[probe : probe + probe_step]
-            weigh = self.prepare(chunk, targets)
-            answer = torch.cat([weigh(part) for part in parts], dim=1)
+            evaluate = self.prepare(chunk, targets)
+            answer = torch.cat([evaluate(part) for part in parts], dim=1)
             values[probe : probe + probe_step] = answer.masked_fill(chunk.isnan().flatten(1).any(1)[:, None], torch.nan)
         return values
 
@@ -141,29 +140,29 @@ def _mean(values: Tensor) -> Tensor:
     return _total(values.where(defined, 0)) / defined.sum(-2)
 
 
-def _accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
+def _accuracy(scores: Tensor, targets: Tensor) -> _Evaluate:
     correct = (scores.argmax(-1) == targets).double()
-    return lambda weights: correct @ weights / weights.sum(0)
+    return lambda counts: correct @ counts / counts.sum(0)
 
 
-def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Weigh:
+def _balanced_accuracy(scores: Tensor, targets: Tensor) -> _Evaluate:
     probes, tracks, classes = scores.shape
     member = functional.one_hot(targets, classes).double()
     correct = (scores.argmax(-1) == targets)[..., None] * member
     correct = correct.transpose(1, 2).reshape(probes * classes, tracks)
 
-    return lambda weights: _mean((correct @ weights).unflatten(0, (probes, classes)) / (member.T @ weights))
+    return lambda counts: _mean((correct @ counts).unflatten(0, (probes, classes)) / (member.T @ counts))
 
 
 def _macro(column: _Prepare) -> _Prepare:
     """Return the mean over labels, undefined ones left out, of `column`, a metric of ``scores[P, N]`` and ``target[N]``."""
 
-    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+    def prepare(scores: Tensor, targets: Tensor) -> _Evaluate:
         """Prepare every label."""
         columns = [
             column(part.contiguous(), target) for part, target in zip(scores.unbind(-1), targets.unbind(-1), strict=True)
         ]
-        return lambda weights: _mean(torch.stack([weigh(weights) for weigh in columns], dim=1))
+        return lambda counts: _mean(torch.stack([evaluate(counts) for evaluate in columns], dim=1))
 
     return prepare
 
@@ -204,10 +203,10 @@ class _Ranking:
         rows = torch.arange(probes, device=order.device)[:, None] * tracks
         return cls(order, (begins + rows).flatten())
 
-    def sums(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``[P, M, K]`` sums of ``weights[N, K]``: a group's positives, its negatives, all negatives to its end."""
-        stretches = functional.embedding_bag(self.order.flatten(), weights, self.begins, mode="sum")
-        above, positive, tied = stretches.view(len(self.order), -1, 3, weights.shape[1]).unbind(2)
+    def sums(self, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``[P, M, K]`` sums of ``counts[N, K]``: a group's positives, its negatives, all negatives to its end."""
+        stretches = functional.embedding_bag(self.order.flatten(), counts, self.begins, mode="sum")
+        above, positive, tied = stretches.view(len(self.order), -1, 3, counts.shape[1]).unbind(2)
         return positive, tied, (above + tied).cumsum(1)
 
 
@@ -218,53 +217,53 @@ def _next(marked: Tensor) -> Tensor:
     return first.flip(-1).cummin(-1).values.flip(-1)
 
 
-def _roc_auc(scores: Tensor, target: Tensor) -> _Weigh:
+def _roc_auc(scores: Tensor, target: Tensor) -> _Evaluate:
     ranking = _Ranking.of(scores, target)
 
-    def weigh(weights: Tensor) -> Tensor:
+    def evaluate(counts: Tensor) -> Tensor:
         """Return won pairs over all pairs, ``[P, K]``."""
-        positive, tied, reached = ranking.sums(weights)
+        positive, tied, reached = ranking.sums(counts)
         negatives = reached[:, -1]
         # A pair with a negative below counts once, one with a negative of the own group half.
         won = positive * (2 * (negatives[:, None] - reached) + tied)
         return _total(won) / (2 * negatives * _total(positive))
 
-    return weigh
+    return evaluate
 
 
-def _average_precision(scores: Tensor, target: Tensor) -> _Weigh:
+def _average_precision(scores: Tensor, target: Tensor) -> _Evaluate:
     ranking = _Ranking.of(scores, target)
 
-    def weigh(weights: Tensor) -> Tensor:
+    def evaluate(counts: Tensor) -> Tensor:
         """Return the precision at each positive, averaged over positives, ``[P, K]``."""
-        positive, _, reached = ranking.sums(weights)
+        positive, _, reached = ranking.sums(counts)
         hits = positive.cumsum(1)
         taken = hits + reached
-        # Nothing is taken only where all weights so far are zero, and there the positives are zero as well.
+        # Nothing is taken only where all counts so far are zero, and there the positives are zero as well.
         precision = hits / taken.where(taken > 0, 1)
         return _total(positive * precision) / hits[:, -1]
 
-    return weigh
+    return evaluate
 
 
-def _mse(scores: Tensor, target: Tensor) -> _Weigh:
+def _mse(scores: Tensor, target: Tensor) -> _Evaluate:
     errors = (scores.double() - target.double()).square()[..., None]
-    return lambda weights: _total((weights * errors).where(weights > 0, 0)) / weights.sum(0)
+    return lambda counts: _total((counts * errors).where(counts > 0, 0)) / counts.sum(0)
 
 
-def _r2(scores: Tensor, target: Tensor) -> _Weigh:
+def _r2(scores: Tensor, target: Tensor) -> _Evaluate:
     error, values = _mse(scores, target), target.double()[:, None]
 
-    def weigh(weights: Tensor) -> Tensor:
+    def evaluate(counts: Tensor) -> Tensor:
         """Return one less the error over the variance, ``[P, K]``."""
-        mean = _total(weights * values) / weights.sum(0)
-        variance = _total(weights * (values - mean).square()) / weights.sum(0)
+        mean = _total(counts * values) / counts.sum(0)
+        variance = _total(counts * (values - mean).square()) / counts.sum(0)
         # Rounding may leave a constant dimension a variance of 1e-32, so variation is tested on the values themselves.
-        counted = weights > 0
+        counted = counts > 0
         varies = values.where(counted, -torch.inf).amax(0) > values.where(counted, torch.inf).amin(0)
-        return (1 - error(weights) / variance).where(varies, torch.nan)
+        return (1 - error(counts) / variance).where(varies, torch.nan)
 
-    return weigh
+    return evaluate
 
 
 def _r2_of(dimension: int) -> _Prepare:
@@ -285,10 +284,10 @@ def _key_metric(*, both_fifths: bool = False) -> _Prepare:
     table[~same_mode & relative] = 0.3
     table[~same_mode & (step == 0)] = 0.2
 
-    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+    def prepare(scores: Tensor, targets: Tensor) -> _Evaluate:
         """Look up the score of each answer."""
         values = table.to(scores.device)[targets, scores.argmax(-1)]
-        return lambda weights: _total(weights * values[..., None]) / weights.sum(0)
+        return lambda counts: _total(counts * values[..., None]) / counts.sum(0)
 
     return prepare
 
@@ -296,19 +295,19 @@ def _key_metric(*, both_fifths: bool = False) -> _Prepare:
 def _ordinal(value: Callable[[Tensor], Tensor]) -> _Prepare:
     """Return a metric from ``value``, a function of the counts ``[P, K, C, C + 1]`` of true grades and decoded ones from -1."""
 
-    def prepare(scores: Tensor, targets: Tensor) -> _Weigh:
+    def prepare(scores: Tensor, targets: Tensor) -> _Evaluate:
         """Decode the grades."""
         probes, tracks, count = scores.shape
         member = functional.one_hot(targets, count).double()
         decoded = grades(scores)
 
-        def counts(weights: Tensor, grade: int) -> Tensor:
-            """Return the weight of tracks of each true grade that are decoded as `grade`, ``[P, K, C]``."""
+        def decoded_as(grade: int, counts: Tensor) -> Tensor:
+            """Return the number of tracks of each true grade that are decoded as `grade`, ``[P, K, C]``."""
             chosen = (decoded == grade)[..., None] * member
-            counted = chosen.transpose(1, 2).reshape(probes * count, tracks) @ weights
+            counted = chosen.transpose(1, 2).reshape(probes * count, tracks) @ counts
             return counted.unflatten(0, (probes, count)).transpose(1, 2)
 
-        return lambda weights: value(torch.stack([counts(weights, grade) for grade in range(-1, count)], dim=-1))
+        return lambda counts: value(torch.stack([decoded_as(grade, counts) for grade in range(-1, count)], dim=-1))
 
     return prepare
 

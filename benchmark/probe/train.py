@@ -26,8 +26,6 @@ from torch import Tensor
 from marble.errors import MarbleError, is_out_of_memory, reason
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
-from marble.files import digest, locked
-from marble.machine import free_memory
 from marble.probe import bank
 from marble.probe.answers import Answers, Group, Training
 from marble.probe.bank import bytes_per_member, epochs_of, train_probes
@@ -36,7 +34,9 @@ from marble.probe.grid import better_of, drawn_points
 from marble.probe.inputs import Inputs
 from marble.probe.metrics import METRICS
 from marble.probe.settings import Probe
-from marble.progress import Reporter
+from marble.system.files import digest, locked
+from marble.system.machine import free_memory
+from marble.system.progress import Reporter
 
 # On a CPU larger stacks are not faster.
 _CPU_STACK_BYTES = 2**29

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from marble.files import digest
 from marble.results.schema import Result
+from marble.system.files import digest
 
 
 def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:

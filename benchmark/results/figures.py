@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from marble.errors import printable
-from marble.files import atomic_write
 from marble.results.choose import task_titles
 from marble.results.schema import Result
+from marble.system.files import atomic_write
 
 _LETTERS = 13.5  # of 9 points, in an inch
 _MAP = colormaps["cividis"]

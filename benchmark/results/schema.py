@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from marble.errors import MarbleError, reason
-from marble.files import atomic_write, digest, file_hash
+from marble.system.files import atomic_write, digest, file_hash
 
 if TYPE_CHECKING:
     import pandas

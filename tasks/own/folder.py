@@ -25,7 +25,7 @@ from typing import NamedTuple, NoReturn
 
 from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError, reason
-from marble.files import file_hashes, readable, user_path
+from marble.system.files import file_hashes, readable, user_path
 from marble.task import SPLITS, Clip, Split, SplitRule, Task
 from marble.tasks.own.labels import near_labels
 from marble.tasks.own.splitting import Row, deal_again, groups_of_paths, split_rows

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from marble.errors import MarbleError
-from marble.files import readable, user_path
 from marble.kinds import KINDS, Target
+from marble.system.files import readable, user_path
 from marble.task import SPLITS, Clip, Task
 from marble.tasks.own.manifest_rows import Row, open_rows
 from marble.tasks.own.paths import stored

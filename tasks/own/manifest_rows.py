@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marble.errors import MarbleError
-from marble.files import home, user_path
-from marble.hub import hub_answers
+from marble.system.files import home, user_path
+from marble.system.hub import hub_answers
 from marble.task import SPLITS
 from marble.tasks.splits import ALIASES
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas
 
 from marble.errors import MarbleError
-from marble.files import user_path
+from marble.system.files import user_path
 from marble.task import SplitRule, Task
 from marble.tasks.own.labels import Targets
 from marble.tasks.own.table import task_of_table

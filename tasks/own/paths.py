@@ -17,7 +17,7 @@ from typing import Any
 
 from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError
-from marble.files import atomic_write, home, readable, user_path
+from marble.system.files import atomic_write, home, readable, user_path
 from marble.tasks.own.table_file import Table
 
 _Names = dict[Path, dict[str, list[str]]]

@@ -23,8 +23,8 @@ from typing import Any
 import pandas
 
 from marble.errors import MarbleError
-from marble.files import digest, file_hashes, readable, user_path
 from marble.kinds import KINDS, Target
+from marble.system.files import digest, file_hashes, readable, user_path
 from marble.task import Clip, Split, SplitRule, Task
 from marble.tasks.own.columns import listed
 from marble.tasks.own.labels import Targets, read_targets

@@ -28,11 +28,11 @@ import numpy as np
 from filelock import FileLock
 
 from marble.errors import MarbleError
-from marble.files import atomic_folder, writing
+from marble.system.files import atomic_folder, writing
+from marble.system.threads import Threads, usable_cores
 from marble.task import SPLITS, Clip, Split, Task
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
-from marble.threads import Threads, usable_cores
 
 Compose = Callable[[Split, int, Random], Piece]
 

@@ -20,9 +20,9 @@ from marble.features.cache import FeatureCache, clip_key
 from marble.features.encode import Excerpt, extract, reduced_layers
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, resolve_windows
-from marble.files import file_hash
-from marble.machine import choose_device
 from marble.registry import load_upstream
+from marble.system.files import file_hash
+from marble.system.machine import choose_device
 
 MEAN = REDUCTIONS["mean"]
 

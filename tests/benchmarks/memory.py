@@ -88,8 +88,8 @@ def measure(folder: Path, name: str) -> dict[str, int]:
     from marble.features.encode import Excerpt, extract
     from marble.features.reduction import REDUCTIONS
     from marble.features.space import Windows, describe_space, resolve_windows
-    from marble.files import file_hash
     from marble.registry import load_upstream
+    from marble.system.files import file_hash
 
     upstream = load_upstream(name).prepare("cpu")
     windows = resolve_windows(Windows(), None, upstream)

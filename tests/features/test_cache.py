@@ -23,7 +23,7 @@ from marble.features.cache import FORMAT, FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt, extract
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, resolve_windows
-from marble.files import atomic_write, file_hash, locked
+from marble.system.files import atomic_write, file_hash, locked
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]

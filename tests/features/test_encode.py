@@ -17,8 +17,8 @@ from marble.features.cache import FeatureCache, clip_key
 from marble.features.encode import Excerpt, extract, reduced_layers
 from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, cut_windows, describe_space, resolve_windows
-from marble.files import file_hash
 from marble.probe.protocol import load_protocol
+from marble.system.files import file_hash
 
 RATE = 8000
 ALL = [0, 1, 2, 3, 4]

@@ -17,16 +17,16 @@ import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
 from marble.features.checked import write_checked
-from marble.files import digest, locked
 from marble.jobs.job import prepare
 from marble.jobs.many import run_all
 from marble.jobs.plan import make_plan
 from marble.jobs.run import run_job
 from marble.probe import train
 from marble.probe.bank import train_probes
-from marble.progress import Reporter
 from marble.registry import load_task
-from marble.threads import usable_cores
+from marble.system.files import digest, locked
+from marble.system.progress import Reporter
+from marble.system.threads import usable_cores
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
 QUICK = {"settings": ["probe.epochs=4", "probe.hidden=8"], "layers": "0"}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from marble.errors import MarbleError
 from marble.jobs.job import prepare
 from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
-from marble.progress import Reporter
 from marble.results.schema import BadClip
+from marble.system.progress import Reporter
 from marble.task import SPLITS, Clip, Task
 
 

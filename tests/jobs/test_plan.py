@@ -11,7 +11,7 @@ import marble
 from marble.errors import MarbleError
 from marble.jobs import plan
 from marble.jobs.job import prepare
-from marble.machine import memory_now, memory_peak, reset_memory_peak
+from marble.system.machine import memory_now, memory_peak, reset_memory_peak
 
 QUICK = {"seeds": 2, "settings": ["probe.hidden=8"]}
 

@@ -14,12 +14,12 @@ from sklearn.metrics import accuracy_score
 import marble
 from marble.errors import MarbleError
 from marble.features.cache import FeatureCache
-from marble.files import refuse_unwritable
 from marble.jobs.job import prepare
 from marble.jobs.run import BadClipsError, encode
-from marble.progress import Reporter
 from marble.registry import load_task, load_upstream
 from marble.results import store as results
+from marble.system.files import refuse_unwritable
+from marble.system.progress import Reporter
 from marble.upstream import Layer, Upstream
 
 QUICK = {"seeds": 2, "settings": ["probe.epochs=8", "probe.hidden=32"]}

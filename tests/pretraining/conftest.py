@@ -10,7 +10,7 @@ from marble.audio.decode import BadAudioError
 from marble.pretraining.objective import make_objective
 from marble.pretraining.recipes import load_recipe
 from marble.pretraining.trainer import Trainer
-from marble.progress import Reporter
+from marble.system.progress import Reporter
 from marble.tasks.synth.stream import segment
 from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 

@@ -14,8 +14,8 @@ from marble.cli.app import app
 from marble.errors import MarbleError
 from marble.pretraining.curve import read_curve
 from marble.pretraining.session import pretrain
-from marble.progress import Reporter
 from marble.registry import load_upstream
+from marble.system.progress import Reporter
 from marble.tasks.synth.stream import segment
 
 QUICK = ("seconds=1", "batch=4", "micro_batch=4", "optimiser.warmup=2", "targets.0.codes=32")

@@ -12,7 +12,7 @@ from marble.pretraining.recipes import load_recipe
 from marble.pretraining.segments import Loader
 from marble.pretraining.targets import mel_rvq
 from marble.pretraining.trainer import Trainer
-from marble.progress import Reporter
+from marble.system.progress import Reporter
 from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 
 SIZES = {"width": 16, "depth": 2, "heads": 2, "hidden": 24, "channels": 2}

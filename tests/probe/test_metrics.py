@@ -31,7 +31,7 @@ KIND = {
 
 
 def problem(kind, seed, *, probes=(3,), tracks=57, width=6, levels=None):
-    """Scores, targets and integer weights with gaps; `levels` quantises the scores, so that many are equal."""
+    """Scores, targets and integer counts with gaps; `levels` quantises the scores, so that many are equal."""
     random = np.random.default_rng(seed)
     scores = random.normal(size=(*probes, tracks, width))
     if levels:
@@ -44,8 +44,8 @@ def problem(kind, seed, *, probes=(3,), tracks=57, width=6, levels=None):
     else:
         targets = random.normal(loc=40, size=(tracks, width))
         scores += targets
-    weights = random.poisson(1.0, tracks).astype(float)
-    return torch.from_numpy(scores), torch.from_numpy(targets), torch.from_numpy(weights)
+    counts = random.poisson(1.0, tracks).astype(float)
+    return torch.from_numpy(scores), torch.from_numpy(targets), torch.from_numpy(counts)
 
 
 def key_score(reference, estimated, *, both=False):
@@ -55,37 +55,37 @@ def key_score(reference, estimated, *, both=False):
     return mir_eval.key.weighted_score(KEYS[reference], KEYS[estimated])
 
 
-def expected_of_grades(name, scores, targets, weights):
+def expected_of_grades(name, scores, targets, counts):
     """One probe's value by definition, over single grades or all pairs of tracks."""
     found = (scores > 0.5).cumprod(-1).sum(-1) - 1
-    held = [targets == grade for grade in np.unique(targets[weights > 0])]
+    held = [targets == grade for grade in np.unique(targets[counts > 0])]
     if name == "ordinal_mse":
-        return np.mean([np.average((found - targets)[own] ** 2, weights=weights[own]) for own in held])
+        return np.mean([np.average((found - targets)[own] ** 2, weights=counts[own]) for own in held])
     if name == "ordinal_balanced_accuracy":
-        return np.mean([np.average((found == targets)[own], weights=weights[own]) for own in held])
+        return np.mean([np.average((found == targets)[own], weights=counts[own]) for own in held])
     first, second = (np.sign(values[:, None] - values) for values in (targets, found))
-    pairs = weights[:, None] * weights
+    pairs = counts[:, None] * counts
     return (pairs * first * second).sum() / np.sqrt((pairs * first**2).sum() * (pairs * second**2).sum())
 
 
-def expected(name, scores, targets, weights):
+def expected(name, scores, targets, counts):
     """One probe's value by scikit-learn, mir_eval or the definition."""
-    scores, targets, weights = scores.double().numpy(), targets.double().numpy(), weights.numpy()
+    scores, targets, counts = scores.double().numpy(), targets.double().numpy(), counts.numpy()
     if KIND[name] == "ordinal":
-        return expected_of_grades(name, scores, targets, weights)
+        return expected_of_grades(name, scores, targets, counts)
     if name.startswith("key_score"):
         pairs = zip(targets.astype(int).tolist(), scores.argmax(-1).tolist(), strict=True)
-        return np.average([key_score(*pair, both="both" in name) for pair in pairs], weights=weights)
+        return np.average([key_score(*pair, both="both" in name) for pair in pairs], weights=counts)
     if name in ("r2_arousal", "r2_valence"):
         column = int(name == "r2_valence")
-        return oracle.r2_score(targets[:, column], scores[:, column], sample_weight=weights)
+        return oracle.r2_score(targets[:, column], scores[:, column], sample_weight=counts)
     if name in ("accuracy", "window_accuracy"):
-        return oracle.accuracy_score(targets, scores.argmax(-1), sample_weight=weights)
+        return oracle.accuracy_score(targets, scores.argmax(-1), sample_weight=counts)
     if name == "balanced_accuracy":
-        counted = weights > 0  # scikit-learn counts a class of zero weight as 0 / 0 and warns
+        counted = counts > 0  # scikit-learn counts a class of zero weight as 0 / 0 and warns
         found = scores.argmax(-1)[counted]
         return oracle.recall_score(
-            targets[counted], found, sample_weight=weights[counted], average="macro", labels=np.unique(targets[counted])
+            targets[counted], found, sample_weight=counts[counted], average="macro", labels=np.unique(targets[counted])
         )
     function = {
         "roc_auc": oracle.roc_auc_score,
@@ -95,11 +95,11 @@ def expected(name, scores, targets, weights):
     }[name]
     values = []
     for column, target in zip(scores.T, targets.T, strict=True):
-        held = target[weights > 0]
+        held = target[counts > 0]
         constant = held.min() == held.max()
         if (name in ("roc_auc", "r2") and constant) or (name == "average_precision" and not held.any()):
             continue
-        values.append(function(target, column, sample_weight=weights))
+        values.append(function(target, column, sample_weight=counts))
     return np.mean(values)
 
 
@@ -107,12 +107,12 @@ def expected(name, scores, targets, weights):
 @pytest.mark.parametrize("levels", [None, 2, 0.5])
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_scikit_learn(name, levels, seed):
-    scores, targets, weights = problem(KIND[name], seed, levels=levels)
-    for given_weights in (None, weights, weights * 0.3):
-        values = METRICS[name](scores, targets, given_weights)
+    scores, targets, counts = problem(KIND[name], seed, levels=levels)
+    for given_counts in (None, counts, counts * 0.3):
+        values = METRICS[name](scores, targets, given_counts)
         assert values.dtype == torch.float64
         for value, probe in zip(values, scores, strict=True):
-            used = torch.ones(len(weights)) if given_weights is None else given_weights
+            used = torch.ones(len(counts)) if given_counts is None else given_counts
             assert float(value) == pytest.approx(expected(name, probe, targets, used), rel=0, abs=1e-12)
 
 
@@ -121,12 +121,12 @@ def test_agrees_with_scikit_learn(name, levels, seed):
 @pytest.mark.parametrize("probes", [(), (1,), (4, 1, 2)])
 def test_every_weighting_meets_every_probe(name, resamples, probes):
     scores, targets, _ = problem(KIND[name], 0, probes=probes, tracks=30, width=3, levels=3)
-    weights = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (*resamples, 30)))
-    values = METRICS[name](scores, targets, weights)
+    counts = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (*resamples, 30)))
+    values = METRICS[name](scores, targets, counts)
     assert values.shape == (*resamples, *probes)
     for resample in np.ndindex(*resamples):
         for probe in np.ndindex(*probes):
-            assert values[(*resample, *probe)] == METRICS[name](scores[probe], targets, weights[resample])
+            assert values[(*resample, *probe)] == METRICS[name](scores[probe], targets, counts[resample])
 
 
 def test_a_class_without_tracks_is_left_out():
@@ -139,23 +139,23 @@ def test_a_class_without_tracks_is_left_out():
 @pytest.mark.parametrize("width", [1, 2])
 def test_a_value_depends_on_no_neighbour(name, width):
     width = max(width, 2) if name == "r2_valence" else width
-    scores, targets, weights = problem(KIND[name], 3, probes=(5,), tracks=40_000, width=width)
+    scores, targets, counts = problem(KIND[name], 3, probes=(5,), tracks=40_000, width=width)
     together = METRICS[name](scores, targets)
-    weighted = METRICS[name](scores, targets, torch.stack([weights] * 3))
+    weighted = METRICS[name](scores, targets, torch.stack([counts] * 3))
     assert together.isnan().all() == ((name, width) == ("kendall_tau", 1))
     for probe in range(5):
-        alone = METRICS[name](scores[probe], targets), METRICS[name](scores[probe], targets, weights)
+        alone = METRICS[name](scores[probe], targets), METRICS[name](scores[probe], targets, counts)
         assert torch.equal(torch.stack(alone).nan_to_num(9), torch.stack([together[probe], weighted[1, probe]]).nan_to_num(9))
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_chunks_do_not_show(name, monkeypatch):
     scores, targets, _ = problem(KIND[name], 5, probes=(7,), levels=2)
-    weights = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (11, 57)))
-    whole = METRICS[name](scores, targets, weights), METRICS[name](scores, targets)
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (11, 57)))
+    whole = METRICS[name](scores, targets, counts), METRICS[name](scores, targets)
     for size in (1, 57 * 6 * 2, 57 * 6 * 20):
         monkeypatch.setattr(metrics, "_CHUNK", size)
-        assert torch.equal(METRICS[name](scores, targets, weights), whole[0])
+        assert torch.equal(METRICS[name](scores, targets, counts), whole[0])
         assert torch.equal(METRICS[name](scores, targets), whole[1])
 
 
@@ -175,36 +175,36 @@ def same(left, right):
 @given(problems(tuple(sorted(set(KIND.values())))))
 @settings(max_examples=150, deadline=None)
 def test_a_weight_is_a_repetition(drawn):
-    name, scores, targets, weights = drawn
-    metric, times = METRICS[name], weights.long()
+    name, scores, targets, counts = drawn
+    metric, times = METRICS[name], counts.long()
     if times.sum() == 0:
-        assert metric(scores, targets, weights).isnan().all()
+        assert metric(scores, targets, counts).isnan().all()
         return
     repeated = metric(scores.repeat_interleave(times, 1), targets.repeat_interleave(times, 0))
-    assert same(metric(scores, targets, weights), repeated)
+    assert same(metric(scores, targets, counts), repeated)
 
 
 @given(problems(tuple(sorted(set(KIND.values())))), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
 def test_the_order_of_tracks_is_nothing(drawn, random):
-    name, scores, targets, weights = drawn
-    order = torch.tensor(random.sample(range(len(weights)), len(weights)))
-    assert same(METRICS[name](scores, targets, weights), METRICS[name](scores[:, order], targets[order], weights[order]))
+    name, scores, targets, counts = drawn
+    order = torch.tensor(random.sample(range(len(counts)), len(counts)))
+    assert same(METRICS[name](scores, targets, counts), METRICS[name](scores[:, order], targets[order], counts[order]))
 
 
 @given(problems(("multilabel",)))
 @settings(max_examples=100, deadline=None)
 def test_a_ranking_knows_no_scale(drawn):
-    name, scores, targets, weights = drawn
-    assert same(METRICS[name](scores, targets, weights), METRICS[name](scores.atan() * 3 - 1, targets, weights))
+    name, scores, targets, counts = drawn
+    assert same(METRICS[name](scores, targets, counts), METRICS[name](scores.atan() * 3 - 1, targets, counts))
 
 
 @given(problems(("multilabel",)))
 @settings(max_examples=50, deadline=None)
 def test_turning_scores_round_turns_the_roc_curve_round(drawn):
-    _, scores, targets, weights = drawn
+    _, scores, targets, counts = drawn
     auc = METRICS["roc_auc"]
-    assert same(auc(scores, targets, weights), 1 - auc(-scores, targets, weights))
+    assert same(auc(scores, targets, counts), 1 - auc(-scores, targets, counts))
 
 
 def test_undefined_labels_are_left_out_and_counted():
@@ -219,10 +219,10 @@ def test_undefined_labels_are_left_out_and_counted():
 def test_a_constant_dimension_is_left_out_even_when_its_mean_is_not_exact():
     targets = torch.tensor([[0.1, 1.0], [0.1, 2.0], [0.1, 4.0], [7.0, 8.0]], dtype=torch.float64)
     scores = targets + torch.tensor([[0.5, 0.1], [0.2, -0.1], [0.1, 0.2], [0.0, 0.0]])
-    weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    alone = METRICS["r2"](scores[:, 1:], targets[:, 1:], weights)
-    assert METRICS["r2"](scores, targets, weights) == alone
-    assert METRICS["r2"](scores[:, :1], targets[:, :1], weights).isnan()
+    counts = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    alone = METRICS["r2"](scores[:, 1:], targets[:, 1:], counts)
+    assert METRICS["r2"](scores, targets, counts) == alone
+    assert METRICS["r2"](scores[:, :1], targets[:, :1], counts).isnan()
 
 
 def test_equal_scores_choose_the_lowest_class():
@@ -231,10 +231,10 @@ def test_equal_scores_choose_the_lowest_class():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_nan_score_spoils_its_own_probe_only(name):
-    scores, targets, weights = problem(KIND[name], 2)
-    clean = METRICS[name](scores, targets, weights)
+    scores, targets, counts = problem(KIND[name], 2)
+    clean = METRICS[name](scores, targets, counts)
     scores[1, 4, 2] = torch.nan
-    spoilt = METRICS[name](scores, targets, weights)
+    spoilt = METRICS[name](scores, targets, counts)
     assert spoilt[1].isnan()
     assert torch.equal(spoilt[[0, 2]], clean[[0, 2]])
 
@@ -304,5 +304,5 @@ def test_valence_is_the_second_dimension():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"accuracy got scores \(5, 2\), targets \(4,\)"):
         METRICS["accuracy"](torch.zeros(5, 2), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="counts"):
         METRICS["mse"](torch.zeros(5, 2), torch.zeros(5, 2), torch.ones(4))

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from marble.errors import MarbleError
-from marble.files import digest
 from marble.jobs.job import parse_layers
 from marble.probe.presets import PROTOCOLS
 from marble.probe.protocol import load_protocol
 from marble.probe.settings import Probe
+from marble.system.files import digest
 
 
 def test_the_default_protocol_is_the_constrained_track():

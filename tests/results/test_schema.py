@@ -107,7 +107,7 @@ def test_predictions_that_are_not_those_of_the_result_are_refused(result, saved)
 
 def test_results_stand_below_the_rooms_that_make_them():
     """The package imports no torch, and of marble only errors, files and itself."""
-    below = ("marble.results", "marble.errors", "marble.files")
+    below = ("marble.results", "marble.errors", "marble.system.files")
     (folder,) = marble.results.__path__
     files = sorted(Path(folder).glob("*.py"))
     assert len(files) > 5

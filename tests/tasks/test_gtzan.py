@@ -43,7 +43,7 @@ def test_what_is_missing_is_said(tmp_path):
 
 
 def test_a_corrupt_file_of_the_training_list_is_left_out_without_the_real_lists(tmp_path, monkeypatch):
-    from marble.files import file_hash
+    from marble.system.files import file_hash
 
     (tmp_path / "gtzan/genres").mkdir(parents=True)
     lists = {

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marble.errors import MarbleError
-from marble.files import file_hash
 from marble.jobs.check import check_upstream
 from marble.registry import complete_upstream_names, find_upstream, load_upstream
+from marble.system.files import file_hash
 from marble.upstreams import SHIPPED
 from marble.upstreams.mel_encoder import InHouse, InHouseConfig
 

@@ -18,8 +18,8 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from marble.errors import MarbleError, one_line
-from marble.files import file_hash, user_path
-from marble.hub import hub_answers
+from marble.system.files import file_hash, user_path
+from marble.system.hub import hub_answers
 from marble.upstream import UpstreamInfo
 from marble.upstreams.network import NetworkUpstream
 

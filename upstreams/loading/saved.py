@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor, nn
 
 from marble.errors import MarbleError
-from marble.files import atomic_write, file_hash, user_path
+from marble.system.files import atomic_write, file_hash, user_path
 from marble.upstream import UpstreamInfo
 from marble.upstreams import SHIPPED
 from marble.upstreams.loading.weights import fill, read_checkpoint, read_json

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marble.errors import MarbleError
-from marble.hub import hub_answers
+from marble.system.hub import hub_answers
 from marble.upstreams.nn.mel import DecibelMel
 from marble.upstreams.nn.patches import patches_of
 

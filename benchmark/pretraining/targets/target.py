@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from marble.errors import MarbleError
-from marble.files import user_path
 from marble.pretraining.recipes import TargetSpec
 from marble.pretraining.targets.features import CQTPatches, EncodecPatches, StackedMel
 from marble.pretraining.targets.mel_rvq import MelRVQ
 from marble.pretraining.targets.quantisers import FSQ, RandomProjection
 from marble.registry import load_upstream
+from marble.system.files import user_path
 from marble.upstream import Upstream
 from marble.upstreams.loading.saved import SavedUpstream
 from marble.upstreams.loading.weights import fill, read_checkpoint

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from marble import files
 from marble.errors import MarbleError
-from marble.hub import hub_answers
+from marble.system import files
+from marble.system.hub import hub_answers
 from marble.upstreams.muq import MUQ
 
 NO_HOME = r"no home folder for ~/\.cache/.* set MARBLE_HOME, .* and HF_HOME, .* folders that can be written"

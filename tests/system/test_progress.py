@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from marble import progress
-from marble.progress import Reporter
+from marble.system import progress
+from marble.system.progress import Reporter
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from marble.threads import quotas, usable_cores
+from marble.system.threads import quotas, usable_cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system knows no affinity")

@@ -30,7 +30,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from marble.errors import MarbleError, reason
-from marble.threads import Threads, usable_cores
+from marble.system.threads import Threads, usable_cores
 
 _T = TypeVar("_T")
 _COLUMNS = ("path", "stamp", "sha256", "checksum")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marble.files import refuse_unknown_home
+from marble.system.files import refuse_unknown_home
 
 SECONDS = 10.0
 

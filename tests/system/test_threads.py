@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from marble.progress import Reporter
+from marble.system.progress import Reporter
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory that is mapped is read in /proc")
 
@@ -17,7 +17,7 @@ HASHES = """
 import resource, sys, threading
 from pathlib import Path
 from marble.errors import MarbleError
-from marble.files import file_hashes
+from marble.system.files import file_hashes
 
 stack = 2**23
 threading.stack_size(stack)

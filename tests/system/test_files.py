@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from marble import files as content
 from marble.errors import MarbleError
-from marble.files import atomic_folder, atomic_write, file_hash, file_hashes
+from marble.system import files as content
+from marble.system.files import atomic_folder, atomic_write, file_hash, file_hashes
 
 
 @pytest.fixture
@@ -190,7 +190,8 @@ def test_what_was_read_before_an_interrupt_is_remembered(tmp_path, reads):
 def test_processes_share_the_memory(tmp_path, home, reads):
     paths = files(tmp_path, 300)
     script = (
-        "import sys, time; from pathlib import Path; from types import SimpleNamespace; from marble import files as content;"
+        "import sys, time; from pathlib import Path; from types import SimpleNamespace;"
+        "from marble.system import files as content;"
         "content.time = SimpleNamespace(time=lambda: time.time() + 10);"
         "found = content.file_hashes(sorted(Path(sys.argv[1]).iterdir())); assert len(found) == 300"
     )
