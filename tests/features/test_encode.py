@@ -225,6 +225,20 @@ def test_a_batch_that_does_not_fit_is_halved(net, monkeypatch, fail):
         np.testing.assert_allclose(found[layer], expected[layer], rtol=1e-5, atol=1e-6)
 
 
+def test_the_clip_of_a_window_that_does_not_fit_is_named(net, monkeypatch):
+    def loud_is_too_much(self, waveform):
+        if waveform.max() > 2:
+            allocate()
+        yield from layers(self, waveform)
+
+    layers = type(net).layers
+    monkeypatch.setattr(type(net), "layers", loud_is_too_much)
+    waveform = torch.zeros(5, RATE)
+    waveform[3] = 3.0
+    with pytest.raises(MarbleError, match="for one window of 1 s of d: lower"):
+        reduced_layers(net, waveform, [0], MEAN, [Path(name) for name in "abcde"])
+
+
 def test_a_window_that_does_not_fit_is_told_in_a_sentence(net, space, tmp_path, monkeypatch):
     monkeypatch.setattr(type(net), "layers", lambda self, waveform: allocate())
     with pytest.raises(

@@ -123,6 +123,13 @@ def test_a_recipe_that_does_not_fit_is_one_sentence(small, name, settings, sente
     assert "\n" not in str(caught.value)
 
 
+def test_a_segment_that_is_too_short_for_the_upstream_is_one_sentence():
+    with torch.device("meta"):
+        upstream = registry.find_upstream("branchformer-attention-tiny").random()
+    with pytest.raises(MarbleError, match=r"branchformer-attention-tiny encodes no less than 0\.61 s, and a segment"):
+        objective("musicfm-tiny", upstream, "seconds=0.5")
+
+
 @pytest.mark.parametrize(
     ("feature", "what"), [("cqt", "640 samples at 24000 Hz|samples at 24000 Hz"), ("stacked-mel", "no stacked mel")]
 )
