@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count, pairwise, tee
 from pathlib import Path
@@ -31,8 +30,9 @@ from torch import Tensor
 from marble.audio import decode as audio
 from marble.audio.decode import BadAudioError
 from marble.audio.workers import Request, WorkerPool
-from marble.errors import MarbleError, one_line
+from marble.errors import MarbleError
 from marble.random_streams import stream_seed
+from marble.system.threads import Threads
 
 TOLERANCE = 0.05
 MAX_REFUSED = 1000  # in a row; a source without a good segment would otherwise be searched for ever
@@ -227,15 +227,8 @@ def _exactly(waveform: np.ndarray, samples: int) -> Tensor:
 
 def _lengths(paths: Sequence[Path]) -> list[float | BadAudioError]:
     """Return the length of each file in seconds, or the reason why it has none."""
-    with ThreadPoolExecutor(16) as threads:
-        try:
-            lengths = threads.map(_length, paths)
-        except RuntimeError as error:
-            raise MarbleError(
-                f"A thread to read the lengths of the files cannot be started ({one_line(error)}), for want of memory or by a "
-                "limit on processes (ulimit -u): free memory or raise the limit, and run the same command again."
-            ) from error
-        return list(lengths)
+    with Threads(16) as threads:
+        return list(threads.map(_length, paths))
 
 
 def _length(path: Path) -> float | BadAudioError:
