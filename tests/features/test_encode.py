@@ -264,7 +264,7 @@ def test_long_clips_take_smaller_batches_and_others_keep_theirs(net, space, tmp_
     assert sizes == [8, 3, 3, 2, 3, 3, 3]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.cuda
 def test_a_gpu_batches_across_clips_and_agrees(net, small_net, space, tmp_path):
     excerpts = sounds(tmp_path / "a", *[0.5] * 70, 5.3, 4.5, *[0.6] * 5)
     run(net, space, excerpts)
