@@ -222,8 +222,8 @@ def _change_of_flac(content: Content, begin: int, whole: bool) -> _Change | None
         return None
     samples = last.number * (1 if first.constant[0] & 1 else first.samples) + last.samples
     field = content.number(">Q", begin + 18)
-    told = field & (2**36 - 1)
-    return _Change(begin + 18, (field - told + samples).to_bytes(8, "big")) if told < samples < 2**36 else None
+    stated = field & (2**36 - 1)
+    return _Change(begin + 18, (field - stated + samples).to_bytes(8, "big")) if stated < samples < 2**36 else None
 
 
 def _last_flac_frame(content: bytes, first: _FlacFrame) -> _FlacFrame | None:

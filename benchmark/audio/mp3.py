@@ -52,9 +52,9 @@ def mended(path: Path, *, whole: bool = True) -> io.BytesIO | None:
     tags = _tags(content, frames)
     audio = [frame for frame in frames if frame not in tags]
     end = frames[-1] + frame_bytes(content, frames[-1])
-    told = _told_frames(content, frames[0]) if tags == {frames[0]} else 0
-    counts_itself = told == len(frames) and not frame_bytes(content, end)
-    if told >= len(audio) - 1 > 0 and not counts_itself:
+    stated = _stated_frames(content, frames[0]) if tags == {frames[0]} else 0
+    counts_itself = stated == len(frames) and not frame_bytes(content, end)
+    if stated >= len(audio) - 1 > 0 and not counts_itself:
         return None if frames[0] == after_id3(content, 0) else io.BytesIO(content[frames[0] :])
     stream = b"".join(content[frame : frame + frame_bytes(content, frame)] for frame in audio)
     return io.BytesIO(_new_tag(stream[:4], len(audio)) + stream) if audio else None
@@ -82,7 +82,7 @@ def _tags(content: bytes, frames: Sequence[int]) -> set[int]:
     return tags
 
 
-def _told_frames(content: bytes, begin: int) -> int:
+def _stated_frames(content: bytes, begin: int) -> int:
     """Return the number of frames that a tag tells, 0 where it does not."""
     at = begin + 8 + _side_bytes(content[begin : begin + 4])
     flags, frames = struct.unpack(">2I", content[at : at + 8].ljust(8, b"\0"))

@@ -39,17 +39,17 @@ def counts(task: Task, clips: Sequence[Clip]) -> str:
 
 def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSError]) -> list[str]:
     """Return a sentence for each reason to trust the scores of a task less."""
-    found = []
+    sentences = []
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
     if crossing:
-        found.append(
+        sentences.append(
             f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
             f"remembered (first {readable(crossing[0])})."
         )
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
     if unknown:
-        found.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
-    return found + _partial_means(task, clips)
+        sentences.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
+    return sentences + _partial_means(task, clips)
 
 
 def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:

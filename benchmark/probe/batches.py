@@ -46,8 +46,8 @@ class Batches:
     def epoch(self) -> Iterator[Tensor]:
         """Yield the rows of each batch of an epoch, ``int64[S, B]``."""
         size = self.settings.batch_size
-        one = self.settings.train_windows == "one"
-        rows = torch.stack([self._one_of_each(stream) for stream in self.windows]) if one else None
+        single = self.settings.train_windows == "one"
+        rows = torch.stack([self._one_of_each(stream) for stream in self.windows]) if single else None
         order = None if self.settings.order == "drawn" else self._order()
         if rows is None and self.settings.batch_of == "rows" and order is not None:
             yield from order.to(self.device).split(size, dim=1)

@@ -9,7 +9,7 @@ Stated splits
 Dealt splits
     Without groups stratified by label, by a hash of each unit. With groups whole groups, as balanced over labels as they allow:
     a label may be missing from a split where ``--group`` asks for it; the column ``artist`` alone is left aside then.
-    ``--set split.near=group`` deals so once more, when the features of a run have told which tracks are near-duplicates.
+    ``--set split.near=group`` deals so again once the features of a run show which tracks are near-duplicates.
 """
 
 from __future__ import annotations
