@@ -269,8 +269,11 @@ class Bank:
         wanted = self.settings.track_answer
         only = torch.full_like(self.member, COMBINATIONS.index("logits" if wanted == "best" else wanted))
         if self.settings.validate_by == "window":
-            answers = torch.cat([answers for _, answers in parts], dim=1)
-            return sign * metric(answers, valid.targets[valid.track]).to(self.best), only
+            answers, targets = torch.cat([answers for _, answers in parts], dim=1), valid.targets[valid.track]
+            size = self.settings.validation_batch or len(targets)
+            batches = zip(answers.split(size, dim=1), targets.split(size), strict=True)
+            score = sum(metric(rows, of_rows) * (len(of_rows) / len(targets)) for rows, of_rows in batches)
+            return sign * score.to(self.best), only
         if wanted == "logits":
             total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
             for part, answers in parts:

@@ -32,6 +32,7 @@ _NEEDS = {
     "plateau_patience": ("schedule", "plateau"),
     "warm_up": ("schedule", "cosine"),
     "final_rate": ("schedule", "cosine"),
+    "validation_batch": ("validate_by", "window"),
 }
 # Settings that all points of a grid share, since they decide the rows and the choice.
 _SHARED = {"grid", "grid_points", "average_windows", "test_windows", "metric"}
@@ -77,6 +78,8 @@ class Probe(BaseModel):
         validate_every, validate_unit: epochs or steps between two validations.
         validate_untrained: validate before the first step as well; the untrained probe is of epoch 0.
         validate_by: the answers that validation scores: to a ``track`` or to a ``window``.
+        validation_batch: windows of a validation batch, over which the metric is averaged, each with the weight of its windows;
+            None is all at once.
         metric: of the task, by which validation chooses all but the layer; None is the main one, which chooses that too.
         patience: validations without a better one after which a probe stops; None is never.
         selection: the probe that is tested: of the ``best`` validation or of the ``last``.
@@ -125,6 +128,7 @@ class Probe(BaseModel):
     validate_unit: Literal["epochs", "steps"] = "epochs"
     validate_untrained: bool = False
     validate_by: Literal["track", "window"] = "track"
+    validation_batch: Count | None = None
     metric: str | None = None
     selection: Literal["best", "last"] = "best"
     grid: tuple[str, ...] = ()

@@ -245,7 +245,11 @@ class Trainer:
         """The score of the validation split by each combination of rows that is allowed."""
         split, metric, sign = self.data.valid, METRICS[self.data.metric], 1 if self.higher else -1
         if self.probe.validate_by == "window":
-            return {self.probe.track_answer: sign * float(metric(rows, split.targets[split.track]))}
+            size, targets = self.probe.validation_batch or len(rows), split.targets[split.track]
+            batches = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
+            scores = [float(metric(rows[batch], targets[batch])) for batch in batches]
+            sizes = [len(rows[batch]) for batch in batches]
+            return {self.probe.track_answer: sign * float(np.average(scores, weights=sizes))}
         wanted = COMBINATIONS if self.probe.track_answer == "best" else [self.probe.track_answer]
         return {
             name: sign * float(metric(self.by_track(rows, split, name), split.targets))

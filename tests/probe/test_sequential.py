@@ -102,6 +102,11 @@ def test_validation_of_windows(kind):
     agree(*asked(kind), changed(validate_by="window"), GROUPS)
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_validation_of_batches_of_windows(kind):
+    agree(*asked(kind), changed(validate_by="window", validation_batch=8), GROUPS)
+
+
 @pytest.mark.parametrize("answer", ["probabilities", "max", "vote", "best"])
 def test_answers_to_tracks(answer):
     agree(*asked("multiclass"), changed(track_answer=answer), GROUPS)
