@@ -106,7 +106,8 @@ def bytes_per_member(width: int, data: ProbeData, settings: Probe, summed: Seque
     batch = largest_batch(data.train.track.bincount(), settings)
     size = make_head(settings, data.outputs).bytes_per_member(width, batch) + 4 * rows * data.outputs
     size += 8 * batch * width if settings.input_dropout else 0
-    return size + (LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0)
+    size += LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0
+    return size if settings.arithmetic == "float32" else 2 * size
 
 
 class Bank:
