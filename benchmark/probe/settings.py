@@ -50,8 +50,8 @@ class Probe(BaseModel):
         norm: before the activation; ``batch`` is batch normalisation (Ioffe and Szegedy 2015; eps 1e-5, momentum .1).
         initial: weights of linear maps: ``uniform`` as `torch.nn.Linear` draws them, or Glorot and Bengio 2010 with the gain of
             the activation before; biases are uniform always.
-        arithmetic: of linear maps: operands, results and their gradients are rounded to this type and added in float32, as under
-            autocast on a GPU. Exponents are as wide as needed, which a scaled loss gives float16.
+        arithmetic: of linear maps: operands, results and their gradients are rounded to this type and sums are in float32, as
+            under autocast on a GPU. Exponents are as wide as needed, which a scaled loss gives float16.
         dropout: share of hidden units that is silenced, after each activation.
         input_dropout: share of the dimensions of the inputs that is silenced, before the first linear map.
         layer_weights: of a weighted sum: ``softmax``; ``positive``, exponentials; ``free``, with one bias for all dimensions;

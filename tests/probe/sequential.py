@@ -64,8 +64,6 @@ def asked(kind: str, outputs: int = 3) -> tuple[torch.Tensor, ProbeData]:
 class Rounded(torch.autograd.Function):
     """Significant bits, and as many of the gradient."""
 
-    BITS = {"float16": 11, "bfloat16": 8}
-
     @staticmethod
     def forward(ctx, values, bits):
         """Round half to even."""
@@ -101,7 +99,7 @@ class Net(nn.Module):
 
     def rounded(self, values: torch.Tensor) -> torch.Tensor:
         """Values in the arithmetic of the probe."""
-        bits = Rounded.BITS.get(self.probe.arithmetic)
+        bits = {"float16": 11, "bfloat16": 8}.get(self.probe.arithmetic)
         return Rounded.apply(values, bits) if bits else values
 
     def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
