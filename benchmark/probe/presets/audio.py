@@ -28,7 +28,7 @@ JUKEMIR = preset(
            "probe.validate_every=8 probe.validate_unit=steps probe.validate_untrained=true"),
     Stated("patience", "256 validations", _PROBE, "probe.patience=256"),
     Stated("budget", "none", _PROBE, "probe.epochs=none probe.steps=1000000",
-           "a bound; patience ends a run before it"),
+           "a bound, on which --plan counts in part; patience ends a run before it"),
     Stated("tested step", "the best on validation", _PROBE, "probe.selection=best"),
     Stated("features", "one vector a clip", "representations/", "probe.average_windows=true", "the mean of its windows"),
     Stated("clip", "30 s, the rest of a track dropped", "datasets/cache.py",
