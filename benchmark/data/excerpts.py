@@ -1,4 +1,4 @@
-"""Excerpts that represent long clips: ``windows.most`` of a protocol, or of a task.
+"""Excerpts that represent long clips: ``windows.until`` and ``windows.most`` of a protocol, or of a task.
 
 Conventions
 -----------
@@ -6,6 +6,7 @@ Conventions
   to its end, which are scored together; any other clip stays whole.
 - A window has the length that the *task* states, so every upstream hears the same excerpts, and one that hears shorter windows
   cuts each of them.
+- Before that, a clip that lasts longer than `until` ends there.
 - The length of a clip is that of its times, of the tables of its data set, or of the header of its file.
 """
 
@@ -23,14 +24,17 @@ from marble.task import Clip
 _MARGIN = 1.0
 
 
-def represent(clips: Sequence[Clip], most: int | Literal["all"], seconds: float) -> list[Clip]:
+def represent(clips: Sequence[Clip], most: int | Literal["all"], seconds: float, until: float | None = None) -> list[Clip]:
     """Return the clips, each long one replaced by its excerpts.
 
     Args:
         clips: of a task.
         most: the number of windows that represent a longer clip.
         seconds: the length of a window.
+        until: seconds of a clip that are heard, from its beginning; None is all.
     """
+    if until:
+        clips = [replace(clip, stop=clip.start + until) if _length(clip) > until else clip for clip in clips]
     if most == "all":
         return list(clips)
     return [excerpt for clip in clips for excerpt in _excerpts(clip, most, seconds)]

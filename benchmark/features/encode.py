@@ -7,8 +7,8 @@ Conventions
 - Only the clips and layers that the cache lacks are encoded; blocks after the last wanted layer never run.
 - On a CPU no batch holds windows of two clips, so the features of a clip depend on that clip alone, byte for byte, whatever
   the cache already held. On a GPU windows of equal length are batched across clips.
-- A layer is reduced to rows in float32 the moment it appears (`marble.features.reduction`); windows are never padded. A clip
-  shorter than the upstream's shortest input is extended with zeros to just that.
+- A layer is reduced to rows in float32 the moment it appears (`marble.features.reduction`); windows are padded only
+  where the protocol says so. A clip shorter than the upstream's shortest input is extended with zeros to just that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError, is_out_of_memory
 from marble.features.cache import Space
 from marble.features.reduction import Reduction
-from marble.features.space import Windows, cut_windows, shortest_input
+from marble.features.space import Windows, cut_windows, shortest_input, windowed
 from marble.system.files import locked, readable
 from marble.upstream import Upstream
 
@@ -194,7 +194,7 @@ class _Encoder:
             counts[clip] = len(cuts)
             batch = batch_size(self.upstream.device, len(waveform) / rate, cuts[0].stop / rate)
             for window, cut in enumerate(cuts):
-                yield _Piece(clip, window, waveform[cut], batch)
+                yield _Piece(clip, window, windowed(waveform, cut, self.windows, self.upstream.info), batch)
             self.done.audio_seconds += len(waveform) / rate
 
     def _batches(self, pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:

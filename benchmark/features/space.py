@@ -11,9 +11,10 @@ import math
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from marble.audio import decode as audio
 from marble.errors import MarbleError
@@ -46,6 +47,12 @@ class Windows(BaseModel):
         tail: the shortest rest of a clip, in seconds, that is a window of its own.
         most: how many windows of the task's length represent a longer clip (see `marble.data.excerpts`), or "all"; None leaves
             it to the task. It decides which excerpts are clips, not what becomes of a clip, so it is no part of a cache key.
+        until: the seconds of a clip that are heard, from its beginning; None is all. Like `most` it decides which excerpts are
+            clips.
+        short: what becomes of a window that is shorter than `seconds`: it is ``kept``, or ``padded`` with zeros to that length.
+        level: of the samples of a window: ``kept``, or ``standard``, shifted and scaled to mean 0 and deviation 1.
+
+    A document holds the last three only where they are not the default, so that they make no features and no result older.
     """
 
     model_config = STRICT
@@ -53,6 +60,14 @@ class Windows(BaseModel):
     hop: Positive | None = None
     tail: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     most: Annotated[int | Literal["all"] | None, BeforeValidator(_count_or_all)] = None
+    until: Positive | None = None
+    short: Literal["kept", "padded"] = "kept"
+    level: Literal["kept", "standard"] = "kept"
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {"until": None, "short": "kept", "level": "kept"}
+        return {key: value for key, value in serialise(self).items() if key not in defaults or value != defaults[key]}
 
 
 def resolve_windows(windows: Windows, task_seconds: float | None, upstream: Upstream) -> Windows:
@@ -95,6 +110,17 @@ def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slic
     return audio.window_slices(samples, length, round((windows.hop or 1) * rate), tail)
 
 
+def windowed(waveform: np.ndarray, cut: slice, windows: Windows, info: UpstreamInfo) -> np.ndarray:
+    """Return a window of a waveform ``float32[N]`` as the upstream hears it: its samples, at their level, padded if need be."""
+    samples = waveform[cut]
+    if windows.level == "standard" and len(samples) > 1:
+        samples = (samples - samples.mean(dtype=np.float64)) / max(samples.std(dtype=np.float64, ddof=1), 1e-12)
+    missing = round((windows.seconds or 0) * info.sample_rate) - len(samples)
+    if windows.short == "padded" and missing > 0:
+        samples = np.pad(samples, (0, missing))
+    return samples.astype(np.float32, copy=False)
+
+
 def shortest_input(info: UpstreamInfo) -> int:
     """Return the shortest waveform that an upstream encodes, in samples."""
     return math.ceil(info.min_seconds * info.sample_rate)
@@ -119,7 +145,7 @@ def describe_space(
         "sample_rate": upstream.info.sample_rate,
         "min_seconds": upstream.info.min_seconds,
         "audio": audio.VERSION,
-        "windows": windows.model_dump(exclude={"most"}),
+        "windows": windows.model_dump(exclude={"most", "until"}),
         "reduction": reduction.name,
         "precision": upstream.precision,
     }

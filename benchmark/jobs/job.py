@@ -225,7 +225,7 @@ def read_data(
     kept = limited(task, everything, options.limit)
     most = protocol.windows.most or task.most_windows or "all"
     protocol = protocol.model_copy(update={"windows": protocol.windows.model_copy(update={"most": most})})
-    clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS)
+    clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS, protocol.windows.until)
     refuse_undefined_metric(task, clips)
     with reporter.stage(f"{task.name}: reading files", len({clip.path for clip in clips}), "files") as advance:
         contents = file_hashes([clip.path for clip in clips], lambda: advance(1))

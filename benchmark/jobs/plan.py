@@ -51,8 +51,9 @@ def make_plan(job: Job) -> dict[str, object]:
 
     Times and memory are estimates. Probes stop early: they are taken to train for the geometric mean of the fewest and the
     most epochs that they can, in the default protocol 46, no further than a factor of 2.2 from either. Probes that are trained
-    already are counted as well. `total_minutes` adds the time in which the program starts. `memory_gigabytes` is the peak of
-    the GPU if one is used, and else that of the main process; each decoding worker takes another 0.1 GB.
+    already are counted as well. Where the budget is far beyond the patience, as that of jukemir, times are "at most".
+    `total_minutes` adds the time in which the program starts. `memory_gigabytes` is the peak of the GPU if one is used, and
+    else that of the main process; each decoding worker takes another 0.1 GB.
     """
     start = _start_seconds()
     refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")

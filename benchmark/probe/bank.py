@@ -106,7 +106,8 @@ def bytes_per_member(width: int, data: ProbeData, settings: Probe, summed: Seque
     batch = largest_batch(data.train.track.bincount(), settings)
     size = make_head(settings, data.outputs).bytes_per_member(width, batch) + 4 * rows * data.outputs
     size += 8 * batch * width if settings.input_dropout else 0
-    return size + (LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0)
+    size += LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0
+    return size if settings.arithmetic == "float32" else 2 * size
 
 
 class Bank:
@@ -269,8 +270,11 @@ class Bank:
         wanted = self.settings.track_answer
         only = torch.full_like(self.member, COMBINATIONS.index("logits" if wanted == "best" else wanted))
         if self.settings.validate_by == "window":
-            answers = torch.cat([answers for _, answers in parts], dim=1)
-            return sign * metric(answers, valid.targets[valid.track]).to(self.best), only
+            answers, targets = torch.cat([answers for _, answers in parts], dim=1), valid.targets[valid.track]
+            size = self.settings.validation_batch or len(targets)
+            batches = zip(answers.split(size, dim=1), targets.split(size), strict=True)
+            score = sum(metric(rows, of_rows) * (len(of_rows) / len(targets)) for rows, of_rows in batches)
+            return sign * score.to(self.best), only
         if wanted == "logits":
             total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)
             for part, answers in parts:

@@ -11,6 +11,7 @@ Conventions
 - Initial weights depend on (task, seed) and sizes alone, uniform as `torch.nn.Linear` draws them, in float64.
 - Weights are padded with zeros to multiples of 16. Such units learn nothing. They put every member on a boundary of the vector
   registers, so that the last bits of its arithmetic do not depend on the number of members before it.
+- In an `arithmetic` of 16 bits linear maps round numbers to 11 (``float16``) or 8 (``bfloat16``) significant bits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from marble.random_streams import generator
 
 _NORM_EPS = 1e-5
 _NORM_MOMENTUM = 0.1
+_BITS = {"float16": 11, "bfloat16": 8}
 
 
 class Head(Protocol):
@@ -99,7 +101,7 @@ class MLP:
     ) -> Tensor:  # fmt: skip
         """Return the outputs of the last layer."""
         first, bias, *rest = weights
-        hidden = first_layer(inputs, first, bias, gradient)
+        hidden = linear(inputs, first, bias, self.settings.arithmetic, gradient)
         for level in range(len(self.hidden)):
             if self.normed:
                 scale, shift, *rest = rest
@@ -109,7 +111,7 @@ class MLP:
             if masks:
                 hidden = hidden * masks[level]
             weight, bias, *rest = rest
-            hidden = torch.baddbmm(bias, hidden, weight)
+            hidden = linear(hidden, weight, bias, self.settings.arithmetic)
         return hidden[:, :, : self.classes]
 
     def bytes_per_member(self, width: int, batch: int) -> int:
@@ -140,7 +142,8 @@ class Linear:
         *, learning: bool,
     ) -> Tensor:  # fmt: skip
         """Return the outputs of the one layer."""
-        return first_layer(inputs, *weights, gradient)[:, :, : self.classes]
+        weight, bias = weights
+        return linear(inputs, weight, bias, self.settings.arithmetic, gradient)[:, :, : self.classes]
 
     def bytes_per_member(self, width: int, batch: int) -> int:
         """Return five times the weights, and the activations."""
@@ -161,29 +164,59 @@ def padded(values: Tensor, *, rows: bool = False) -> Tensor:
     return functional.pad(values, (0, -width % 16, 0, -height % 16 if rows else 0))
 
 
-def first_layer(inputs: Tensor, weight: Tensor, bias: Tensor, gradient: Tensor) -> Tensor:
-    """Return ``inputs @ weight + bias``, ``Tensor[K, B, H]``; the weight's gradient is written to `gradient`.
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor, arithmetic: str, gradient: Tensor | None = None) -> Tensor:
+    """Return ``inputs @ weight + bias``, ``Tensor[K, B, H]``.
 
-    This gradient is nearly all the memory that a step touches; fresh pages for it would cost as much as the product itself.
+    Args:
+        inputs: ``Tensor[K, B, D]``.
+        weight: ``Tensor[K, D, H]``.
+        bias: ``Tensor[K, 1, H]``.
+        arithmetic: of the probe.
+        gradient: that of the weight is written to it. It is nearly all the memory that a step touches in the first layer; fresh
+            pages for it would cost as much as the product itself. None leaves it to autograd.
     """
-    return _FirstLayer.apply(inputs, weight, bias, gradient)
+    inputs, weight, bias = (rounded(values, arithmetic) for values in (inputs, weight, bias))
+    if gradient is None:
+        return rounded(torch.baddbmm(bias, inputs, weight), arithmetic)
+    return rounded(_FirstLayer.apply(inputs, weight, bias, gradient, arithmetic), arithmetic)
+
+
+def rounded(values: Tensor, arithmetic: str) -> Tensor:
+    """Return values with the significant bits of an arithmetic; their gradient gets as many."""
+    return values if arithmetic == "float32" else _Rounded.apply(values, _BITS[arithmetic])
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, bits: int) -> Tensor:
+        """Round the mantissas, half to even."""
+        ctx.bits = bits
+        mantissa, exponent = values.frexp()
+        return torch.ldexp((mantissa * 2**bits).round() / 2**bits, exponent)
+
+    @staticmethod
+    def backward(ctx: Any, *upper: Tensor) -> tuple[Tensor, None]:
+        """Round the gradient likewise."""
+        return _Rounded.apply(upper[0], ctx.bits), None
 
 
 class _FirstLayer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, gradient: Tensor, arithmetic: str) -> Tensor:
         """Return ``Tensor[K, B, H]`` from [K, B, D], [K, D, H] and [K, 1, H]."""
         ctx.save_for_backward(inputs, weight)
-        ctx.gradient = gradient
+        ctx.gradient, ctx.arithmetic = gradient, arithmetic
         return torch.baddbmm(bias, inputs, weight)
 
     @staticmethod
-    def backward(ctx: Any, *upper: Tensor) -> tuple[Tensor | None, None, Tensor, None]:
+    def backward(ctx: Any, *upper: Tensor) -> tuple[Tensor | None, None, Tensor, None, None]:
         """Write the weight's gradient; return those of the inputs (where a weighted sum learns from them) and the bias."""
         inputs, weight = ctx.saved_tensors
         torch.bmm(inputs.transpose(1, 2), upper[0], out=ctx.gradient)
+        if ctx.arithmetic != "float32":
+            ctx.gradient.copy_(rounded(ctx.gradient, ctx.arithmetic))
         lower = torch.bmm(upper[0], weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
-        return lower, None, upper[0].sum(dim=1, keepdim=True), None
+        return lower, None, upper[0].sum(dim=1, keepdim=True), None, None
 
 
 def batch_norm(values: Tensor, mean: Tensor, variance: Tensor, *, learning: bool) -> Tensor:

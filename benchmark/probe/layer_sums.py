@@ -9,6 +9,7 @@ Conventions
   uniform as `torch.nn.Linear` draws them.
 - ``matrix``: a matrix [D, D] for each layer and a bias [D], one linear map of all layers side by side (the `MLPReduce` of
   MARBLE v2), uniform as `torch.nn.Linear` draws them.
+- The arithmetic of the probe is that of matrices; other sums are in float32.
 - Draws depend on (task, seed) and sizes alone. Weights are padded as those of heads are.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from marble.probe.heads import padded, uniform_linear
+from marble.probe.heads import padded, rounded, uniform_linear
 from marble.probe.settings import Probe
 from marble.random_streams import generator
 
@@ -30,6 +31,7 @@ class LayerSum:
 
     def __init__(self, settings: Probe, layers: Sequence[int], width: int):
         self.form, self.start, self.width = settings.layer_weights, settings.layer_start, width
+        self.arithmetic = settings.arithmetic
         self.left_out = sum(layer < settings.first_layer for layer in layers)
         self.count = len(layers) - self.left_out
 
@@ -52,9 +54,9 @@ class LayerSum:
         """Return the sums ``Tensor[K, B, D]`` of ``layers[L, B, D]`` for the weights of K members."""
         used = layers[self.left_out :]
         if self.form == "matrix":
-            matrix, bias = weights
             joined = used.transpose(0, 1).flatten(start_dim=1)
-            return (joined @ matrix + bias)[:, :, : self.width]
+            joined, matrix, bias = (rounded(values, self.arithmetic) for values in (joined, *weights))
+            return rounded(joined @ matrix + bias, self.arithmetic)[:, :, : self.width]
         mixed = (self._scalars(weights[0]) @ used.flatten(start_dim=1)).view(len(weights[0]), *layers.shape[1:])
         return mixed + weights[1][:, :, :1] if self.form == "free" else mixed
 

@@ -91,7 +91,7 @@ class Protocol(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """Return every value, for changes."""
-        return self.model_dump() | {"audio": self.audio.model_dump()}
+        return self.model_dump() | {"audio": self.audio.model_dump(), "windows": dict(self.windows)}
 
     def for_task(self, task: str) -> Protocol:
         """Return the protocol with its settings for a task."""

@@ -32,6 +32,7 @@ _NEEDS = {
     "plateau_patience": ("schedule", "plateau"),
     "warm_up": ("schedule", "cosine"),
     "final_rate": ("schedule", "cosine"),
+    "validation_batch": ("validate_by", "window"),
 }
 # Settings that all points of a grid share, since they decide the rows and the choice.
 _SHARED = {"grid", "grid_points", "average_windows", "test_windows", "metric"}
@@ -49,6 +50,8 @@ class Probe(BaseModel):
         norm: before the activation; ``batch`` is batch normalisation (Ioffe and Szegedy 2015; eps 1e-5, momentum .1).
         initial: weights of linear maps: ``uniform`` as `torch.nn.Linear` draws them, or Glorot and Bengio 2010 with the gain of
             the activation before; biases are uniform always.
+        arithmetic: of linear maps: operands, results and their gradients are rounded to this type and sums are in float32, as
+            under autocast on a GPU. Exponents are as wide as needed, which a scaled loss gives float16.
         dropout: share of hidden units that is silenced, after each activation.
         input_dropout: share of the dimensions of the inputs that is silenced, before the first linear map.
         layer_weights: of a weighted sum: ``softmax``; ``positive``, exponentials; ``free``, with one bias for all dimensions;
@@ -77,6 +80,8 @@ class Probe(BaseModel):
         validate_every, validate_unit: epochs or steps between two validations.
         validate_untrained: validate before the first step as well; the untrained probe is of epoch 0.
         validate_by: the answers that validation scores: to a ``track`` or to a ``window``.
+        validation_batch: windows of a validation batch, over which the metric is averaged, each with the weight of its windows;
+            None is all at once.
         metric: of the task, by which validation chooses all but the layer; None is the main one, which chooses that too.
         patience: validations without a better one after which a probe stops; None is never.
         selection: the probe that is tested: of the ``best`` validation or of the ``last``.
@@ -99,6 +104,7 @@ class Probe(BaseModel):
     activation: Literal["relu"] | None = "relu"
     norm: Literal["batch"] | None = None
     initial: Literal["uniform", "xavier-uniform", "xavier-normal"] = "uniform"
+    arithmetic: Literal["float32", "float16", "bfloat16"] = "float32"
     input_dropout: Share = 0.0
     layer_weights: Literal["softmax", "positive", "free", "matrix"] = "softmax"
     layer_start: Literal["equal", "random"] = "equal"
@@ -125,6 +131,7 @@ class Probe(BaseModel):
     validate_unit: Literal["epochs", "steps"] = "epochs"
     validate_untrained: bool = False
     validate_by: Literal["track", "window"] = "track"
+    validation_batch: Count | None = None
     metric: str | None = None
     selection: Literal["best", "last"] = "best"
     grid: tuple[str, ...] = ()

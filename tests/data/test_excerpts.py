@@ -36,6 +36,16 @@ def test_a_clip_of_ten_windows_stays_whole():
     assert represent([track(4000.0)], "all", 30.0) == [track(4000.0)]
 
 
+def test_a_clip_is_heard_until_a_time_after_its_beginning():
+    begun = track(90.0, start=10.0)
+    assert represent([track(45.0), track(29.0), begun], "all", 5.0, until=30.0) == [
+        track(45.0, stop=30.0),
+        track(29.0),
+        track(90.0, start=10.0, stop=40.0),
+    ]
+    assert [clip.start for clip in represent([track(90.0)], 2, 10.0, until=30.0)] == [0.0, 19.0]
+
+
 @given(
     seconds=st.floats(1, 5000),
     most=st.integers(1, 20),

@@ -102,6 +102,8 @@ def test_the_same_work_is_a_hit_wherever_it_is_asked_for(small_net, tmp_path, fi
         ("tail", {"tail": 0.5}),
         ("start", {"start": 0.1}),
         ("stop", {"stop": 0.2}),
+        ("padding", {"short": "padded"}),
+        ("level", {"level": "standard"}),
     ],
 )
 def test_whatever_can_change_a_number_is_a_miss(small_net, tmp_path, filled, monkeypatch, what, wishes):

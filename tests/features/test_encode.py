@@ -76,6 +76,26 @@ def test_features_are_the_means_over_time_of_each_window(net, space, tmp_path):
     assert done.encoder_seconds > 0
 
 
+def test_short_windows_are_padded_and_levelled_as_the_protocol_says(net, tmp_path):
+    excerpts = sounds(tmp_path / "a", 5.3, 0.3)
+    waveforms = [soundfile.read(excerpt.path, dtype="float32")[0] for excerpt in excerpts]
+    length = 2 * RATE
+    for wishes, heard in (
+        ({"short": "padded"}, lambda cut: np.pad(cut, (0, length - len(cut)))),
+        ({"level": "standard"}, lambda cut: (cut - cut.mean()) / cut.std(ddof=1)),
+        (
+            {"short": "padded", "level": "standard"},
+            lambda cut: np.pad((cut - cut.mean()) / cut.std(ddof=1), (0, length - len(cut))),
+        ),
+    ):
+        own = FeatureCache(tmp_path / "cache").space(describe_space(net, windows(net, **wishes), MEAN))
+        extract(net, own, excerpts, ALL, windows(net, **wishes), MEAN, workers=1)
+        cuts = [waveforms[0][begin : begin + length] for begin in range(0, len(waveforms[0]), length)] + waveforms[1:]
+        for row, cut in enumerate(cuts):
+            expected = list(net.layers(torch.from_numpy(heard(cut).astype(np.float32))[None]))[3][0].mean(0)
+            np.testing.assert_allclose(features(own, excerpts)[3, row], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_nothing_is_encoded_twice(net, space, tmp_path):
     excerpts = sounds(tmp_path / "a", 0.5, 0.6, 0.7)
     told = []

@@ -61,6 +61,22 @@ def asked(kind: str, outputs: int = 3) -> tuple[torch.Tensor, ProbeData]:
     return features, ProbeData("toy", kind, outputs, METRIC[kind], *splits)
 
 
+class Rounded(torch.autograd.Function):
+    """Significant bits, and as many of the gradient."""
+
+    @staticmethod
+    def forward(ctx, values, bits):
+        """Round half to even."""
+        ctx.bits = bits
+        mantissa, exponent = np.frexp(values.detach().numpy())
+        return torch.from_numpy(np.ldexp(np.rint(mantissa * 2**bits) / 2**bits, exponent))
+
+    @staticmethod
+    def backward(ctx, upper):
+        """Round the gradient."""
+        return Rounded.apply(upper, ctx.bits), None
+
+
 class Net(nn.Module):
     """A probe on one layer or on a sum of layers, [L, B, D] in float64."""
 
@@ -81,6 +97,15 @@ class Net(nn.Module):
         summed = LayerSum(probe, range(layers), width).initial(data.task, group.seed)
         self.sum = nn.ParameterList(nn.Parameter(values.clone()) for values in summed)
 
+    def rounded(self, values: torch.Tensor) -> torch.Tensor:
+        """Values in the arithmetic of the probe."""
+        bits = {"float16": 11, "bfloat16": 8}.get(self.probe.arithmetic)
+        return Rounded.apply(values, bits) if bits else values
+
+    def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """A linear map in the arithmetic of the probe."""
+        return self.rounded(nn.functional.linear(*map(self.rounded, (inputs, weight, bias))))
+
     def weights(self) -> torch.Tensor:
         """The weight of each layer of the sum."""
         used = len(self.layers) - self.probe.first_layer
@@ -96,7 +121,7 @@ class Net(nn.Module):
         if self.probe.layer_weights == "matrix":
             width = layers.shape[2]
             joined = torch.cat(list(layers[self.probe.first_layer :]), dim=1)
-            return nn.functional.linear(joined, self.sum[0][:, :width].T, self.sum[1][0, :width])
+            return self.linear(joined, self.sum[0][:, :width].T, self.sum[1][0, :width])
         mixed = sum(weight * layer for weight, layer in zip(self.weights(), layers, strict=True))
         return mixed + self.sum[1][0, 0] if self.probe.layer_weights == "free" else mixed
 
@@ -104,7 +129,7 @@ class Net(nn.Module):
         """Logits [B, C]; `masks` of the inputs and of each hidden layer while training."""
         hidden = self.inputs(layers)
         for number, linear in enumerate(self.linears):
-            hidden = linear(hidden * masks[number] if masks else hidden)
+            hidden = self.linear(hidden * masks[number] if masks else hidden, linear.weight, linear.bias)
             if number < len(self.linears) - 1:
                 hidden = self.norms[number](hidden) if self.norms else hidden
                 hidden = hidden.relu() if self.probe.activation else hidden
@@ -245,7 +270,11 @@ class Trainer:
         """The score of the validation split by each combination of rows that is allowed."""
         split, metric, sign = self.data.valid, METRICS[self.data.metric], 1 if self.higher else -1
         if self.probe.validate_by == "window":
-            return {self.probe.track_answer: sign * float(metric(rows, split.targets[split.track]))}
+            size, targets = self.probe.validation_batch or len(rows), split.targets[split.track]
+            batches = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
+            scores = [float(metric(rows[batch], targets[batch])) for batch in batches]
+            sizes = [len(rows[batch]) for batch in batches]
+            return {self.probe.track_answer: sign * float(np.average(scores, weights=sizes))}
         wanted = COMBINATIONS if self.probe.track_answer == "best" else [self.probe.track_answer]
         return {
             name: sign * float(metric(self.by_track(rows, split, name), split.targets))

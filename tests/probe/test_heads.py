@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from marble.probe.heads import make_head
+from marble.probe.heads import make_head, rounded
 from marble.probe.protocol import Probe
 
 
@@ -28,3 +28,14 @@ def test_a_linear_head_is_a_matrix_product_without_dropout():
     expected = inputs @ weights[0][..., :3] + weights[1][..., :3]
     torch.testing.assert_close(head.outputs(weights, [], inputs, [], torch.empty_like(weights[0]), learning=True), expected)
     assert head.hidden == []
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_an_arithmetic_rounds_as_the_type_of_its_name_and_its_gradient_too(kind):
+    values = torch.cat([torch.randn(1000), torch.tensor([0.0, 1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-8])]).requires_grad_()
+    result = rounded(values, kind)
+    torch.testing.assert_close(result, values.to(getattr(torch, kind)).float(), rtol=0, atol=0)
+    slope = torch.linspace(0.1, 3, len(values))
+    result.backward(slope)
+    torch.testing.assert_close(values.grad, slope.to(getattr(torch, kind)).float(), rtol=0, atol=0)
+    assert rounded(torch.tensor([1e-30, 1e30]), kind).log10() == pytest.approx([-30, 30], abs=0.01)

@@ -97,6 +97,38 @@ def test_covers_the_population_about_as_often_as_it_says(name):
     assert 0.92 <= ((pairs[:, 0] <= truth) & (truth <= pairs[:, 1])).mean() <= 0.99
 
 
+def covered_exactly(tracks, level):
+    """The coverage of the accuracy of one probe, summed over the numbers of wrong answers, and their probabilities."""
+    chances = [math.comb(tracks, wrong) * (1 - level) ** wrong * level ** (tracks - wrong) for wrong in range(tracks + 1)]
+    pairs = {
+        wrong: ends(*answers([[False] * wrong + [True] * (tracks - wrong)]), "accuracy")
+        for wrong, chance in enumerate(chances)
+        if chance > 1e-6
+    }
+    return sum(chances[wrong] for wrong, (low, high) in pairs.items() if low <= level <= high), chances
+
+
+@pytest.mark.parametrize("tracks", [57, 125, 290, 604])
+@pytest.mark.parametrize("level", [0.95, 0.98, 0.997])
+def test_the_accuracy_of_one_probe_near_the_ceiling_is_covered(tracks, level):
+    coverage, chances = covered_exactly(tracks, level)
+    if (tracks, level) == (57, 0.997):  # none wrong, or at most one: nothing lies between
+        assert [round(sum(chances[: wrong + 1]), 3) for wrong in range(3)] == [0.843, 0.987, 0.999]
+        assert coverage == pytest.approx(0.987, abs=1e-3)
+    else:
+        assert 0.92 <= coverage <= 0.98
+
+
+def test_the_accuracy_of_seeds_that_nearly_agree_is_covered_near_the_ceiling():
+    pairs = []
+    for number in range(200):
+        random = np.random.default_rng(number)
+        latent = math.sqrt(0.99) * random.normal(size=290) + 0.1 * random.normal(size=(5, 290))
+        pairs.append(ends(*answers(latent < NormalDist().inv_cdf(0.99)), "accuracy"))
+    low, high = np.array(pairs).T
+    assert 0.92 <= ((low <= 0.99) & (high >= 0.99)).mean() <= 0.99
+
+
 @pytest.mark.parametrize("tracks", [8, 40])
 @pytest.mark.parametrize("name", METRICS)
 def test_contains_the_mean_that_it_stands_beside(name, tracks):

@@ -81,6 +81,9 @@ OPTIONS = {
     "validation by steps": {"validate_every": 4, "validate_unit": "steps", "patience": 5},
     "validation each second epoch": {"validate_every": 2, "patience": 2},
     "an untrained candidate": {"validate_untrained": True, "learning_rates": (1e-12, 1e-3), "validate_every": 3},
+    "float16": {"arithmetic": "float16", "hidden_layers": 2},
+    "float16 without a hidden layer": {"arithmetic": "float16", "kind": "linear"},
+    "bfloat16 with matrices": {"arithmetic": "bfloat16", "layer_weights": "matrix", "input_dropout": 0.3},
     "never early": {"patience": None},
     "the last epoch": {"selection": "last"},
 }
@@ -100,6 +103,11 @@ def test_a_plateau_of_an_error_and_of_an_area(kind):
 @pytest.mark.parametrize("kind", METRIC)
 def test_validation_of_windows(kind):
     agree(*asked(kind), changed(validate_by="window"), GROUPS)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_validation_of_batches_of_windows(kind):
+    agree(*asked(kind), changed(validate_by="window", validation_batch=8), GROUPS)
 
 
 @pytest.mark.parametrize("answer", ["probabilities", "max", "vote", "best"])
