@@ -7,6 +7,7 @@ everything else to stderr; with ``--json`` stdout holds one JSON array and nothi
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from typing import Annotated
@@ -41,6 +42,7 @@ def main() -> None:
     """Run the command line; a user's mistake, a failed write to stdout or a want of memory is one sentence and status 1."""
     warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")  # ty: ignore[invalid-assignment]
     warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its own folder in the home, which it can do without
     try:
         with output_to_stdout():
             app()
@@ -48,9 +50,12 @@ def main() -> None:
         tell(f"error: {error}")
         sys.exit(1)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            tell(f"error: {NO_MEMORY}")
+        elif "usable temporary directory" in str(error):
+            tell("error: There is no folder for temporary files that can be written: set TMPDIR to one.")
+        else:
             raise
-        tell(f"error: {NO_MEMORY}")
         sys.exit(1)
 
 

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from itertools import groupby
 from typing import NamedTuple, cast
 
@@ -41,6 +40,8 @@ _SAMPLES = 8  # windows to encode, fewer where they take longer than `_SECONDS`
 _SECONDS = 5.0
 _BATCHES = 8  # of an epoch of probes
 _EPOCHS = 20  # to take at most, in a fifth of `_SECONDS` for each kind of stack
+# Of any run; rendering and hashing, which follow, are done once.
+_START_SECONDS = time.process_time()
 
 
 def make_plan(job: Job) -> dict[str, object]:
@@ -51,10 +52,9 @@ def make_plan(job: Job) -> dict[str, object]:
 
     Times and memory are estimates. Probes stop early: they are taken to train for the geometric mean of the fewest and the
     most epochs that they can, in the default protocol 46, no further than a factor of 2.2 from either. Probes that are trained
-    already are counted as well. `total_minutes` adds the time in which the program starts. `memory_gigabytes` is the peak of
-    the GPU if one is used, and else that of the main process; each decoding worker takes another 0.1 GB.
+    already are counted as well. `total_minutes` adds the time in which the program is imported. `memory_gigabytes` is the peak
+    of the GPU if one is used, and else that of the main process; each decoding worker takes another 0.1 GB.
     """
-    start = _start_seconds()
     refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     job.space.refresh()
     excerpts = list({excerpt.key: excerpt for excerpt in job.excerpts}.values())
@@ -75,7 +75,7 @@ def make_plan(job: Job) -> dict[str, object]:
         "bad_headers": sum(not extents[key].seconds for key in absent),
         "encode_minutes": encoding.seconds / 60,
         "probe_minutes": probing.seconds / 60,
-        "total_minutes": (start + encoding.seconds + probing.seconds) / 60,
+        "total_minutes": (_START_SECONDS + encoding.seconds + probing.seconds) / 60,
         "memory_gigabytes": max(encoding.peak, probing.peak) / 1e9,
     }
 
@@ -98,12 +98,6 @@ class _Cost(NamedTuple):
 
     seconds: float
     peak: int
-
-
-@cache
-def _start_seconds() -> float:
-    """Return the processor time of this process until its first plan, in which any run begins."""
-    return time.process_time()
 
 
 def _extent(job: Job, excerpt: Excerpt) -> _Extent:
