@@ -1,4 +1,4 @@
-"""What is said of the clips of a task before anything is encoded: their labels, and reasons to trust scores less."""
+"""What is said of the clips of a task: their labels, reasons to trust scores less, and splits that are of no use."""
 
 from __future__ import annotations
 
@@ -37,19 +37,21 @@ def counts(task: Task, clips: Sequence[Clip]) -> str:
     return f"{text}, {len(rows)} labels of {_three(ends)} each"
 
 
-def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSError]) -> list[str]:
-    """Return a sentence for each reason to trust the scores of a task less."""
-    found = []
+def crossing_caution(clips: Sequence[Clip], contents: dict[Path, str | OSError]) -> list[str]:
+    """Return a sentence about recordings that stand in two splits, if there are any."""
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
-    if crossing:
-        found.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
-            f"remembered (first {readable(crossing[0])})."
-        )
+    return [
+        f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was remembered "
+        f"(first {readable(path)})."
+        for path in crossing[:1]
+    ]
+
+
+def label_cautions(task: Task, clips: Sequence[Clip]) -> list[str]:
+    """Return a sentence about labels without a clip to train on, and one about metrics whose mean leaves out labels."""
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
-    if unknown:
-        found.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
-    return found + _partial_means(task, clips)
+    untrained = f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}."
+    return [untrained] * bool(unknown) + _partial_means(task, clips)
 
 
 def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:
@@ -77,12 +79,22 @@ def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:
     return few
 
 
-def refuse_empty_splits(task: Task, clips: Sequence[Clip], bad: Sequence[BadClip], cause: str) -> None:
-    """Raise a `MarbleError` where a split has no clip left, with an example of the bad ones and where to look for the cause."""
+def refuse_useless_splits(task: Task, clips: Sequence[Clip], bad: Sequence[BadClip], cause: str) -> None:
+    """Raise a `MarbleError` where a split has no clip left or training one class, with an example of the bad clips.
+
+    Args:
+        task: of the clips.
+        clips: that can be used.
+        bad: those that cannot.
+        cause: where to look for it, in words.
+    """
     for split in SPLITS:
+        example = next((f" ({clip.path} {clip.reason})" for clip in bad if clip.split == split), "")
         if not any(clip.split == split for clip in clips):
-            example = next((f" ({clip.path} {clip.reason})" for clip in bad if clip.split == split), "")
             raise MarbleError(f"No clip of the {split} split of {task.name} could be used{example}: check {cause}.")
+        if split == "train" and _classes(clips) == 1:
+            (label,) = {clip.target for clip in clips if clip.split == split}
+            raise MarbleError(f"{task.name} has clips of one class to train on, '{label}'{example}: check {cause}.")
 
 
 def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:

@@ -26,7 +26,7 @@ from marble.features.cache import Space
 from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_layers
 from marble.features.space import cut_windows, shortest_input
 from marble.jobs.job import Job
-from marble.jobs.overview import refuse_empty_splits
+from marble.jobs.overview import refuse_useless_splits
 from marble.probe.answers import Group
 from marble.probe.bank import epochs_of, train_probes
 from marble.probe.batches import Batches
@@ -55,7 +55,7 @@ def make_plan(job: Job) -> dict[str, object]:
     already are counted as well. `total_minutes` adds the time in which the program is imported. `memory_gigabytes` is the peak
     of the GPU if one is used, and else that of the main process; each decoding worker takes another 0.1 GB.
     """
-    refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
+    refuse_useless_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     job.space.refresh()
     excerpts = list({excerpt.key: excerpt for excerpt in job.excerpts}.values())
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
