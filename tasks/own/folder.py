@@ -180,8 +180,7 @@ def _hint(root: Path, files: list[_File]) -> str:
     below = {file.path.relative_to(file.folder).parts[0] for file in files if file.path.parent != file.folder}
     if len(below) > 1:
         return f"; folder:{files[0].folder} holds {len(below)}"
-    table = next(root.rglob("*.parquet"), None) if not files else None
-    return f"; table:{table} may be a task" if table else ""
+    return f"; table:{root} may be a task" if not files and next(root.rglob("*.parquet"), None) else ""
 
 
 def _notes(labels: tuple[str, ...], files: list[_File], rule: SplitRule) -> list[str]:

@@ -55,7 +55,7 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
     """Return the table in a file.
 
     Args:
-        file: CSV, TSV, Parquet, JSON or JSONL.
+        file: CSV, TSV, Parquet, JSON or JSONL; or a folder of Parquet files, which paths are then relative to.
         targets: the known columns that hold the target.
         extra: name of one more column to read.
 
@@ -64,8 +64,12 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
             one known name.
     """
     reader = READERS.get(file.suffix.lower())
+    if reader is None and file.is_dir() and next(file.rglob("*.parquet"), None):
+        reader = read_parquet
     if reader is None:
-        raise MarbleError(f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file.")
+        raise MarbleError(
+            f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file, or a folder of Parquet files."
+        )
     path = file.absolute()
     try:
         _refuse_size(file)
@@ -75,9 +79,16 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
     except (OSError, ValueError, csv.Error, pyarrow.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
         raise MarbleError(f"The table {path} cannot be read ({reason}): check its path and its format.") from error
-    except (LookupError, TypeError, AttributeError, NotImplementedError) as error:  # pandas, at damaged metadata of Parquet
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        RecursionError,
+    ) as error:  # damaged metadata of Parquet
         raise MarbleError(f"The table {path} is damaged: write it again.") from error
-    return table_of(str(file), file.parent, rows, targets, extra)
+    folder = file if file.suffix.lower() not in READERS else file.parent
+    return table_of(str(file), folder, rows, targets, extra)
 
 
 def table_of(
@@ -175,7 +186,7 @@ READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {
 
 def _refuse_size(file: Path) -> None:
     """Refuse a table that is too large, before it is read."""
-    if file.suffix.lower() == ".parquet":
+    if file.suffix.lower() == ".parquet" or file.is_dir():
         rows, size = parquet_size(file, MOST_ROWS, MOST_BYTES)
     else:
         rows, size = 0, file.stat().st_size

@@ -169,7 +169,7 @@ def test_the_folder_that_may_be_meant_is_named(tmp_path):
     (tmp_path / "hub/data/train-0.parquet").touch()
     with (
         pytest.warns(UserWarning, match=r"passed over \(1 \.parquet, 1 folder data\)"),
-        pytest.raises(MarbleError, match=r"holds 0 class folders .*; table:.*train-0\.parquet may be a task"),
+        pytest.raises(MarbleError, match=r"holds 0 class folders .*; table:.* may be a task"),
     ):
         load_task(f"folder:{tmp_path}/hub")
 
