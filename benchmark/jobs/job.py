@@ -23,7 +23,14 @@ from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
 from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
 from marble.jobs.options import JobOptions
-from marble.jobs.overview import counts, crossing_caution, label_cautions, limited, refuse_useless_splits
+from marble.jobs.overview import (
+    contradictions,
+    counts,
+    crossing_caution,
+    label_cautions,
+    limited,
+    refuse_useless_splits,
+)
 from marble.probe import bank
 from marble.probe.answers import Group
 from marble.probe.metrics import METRICS
@@ -68,7 +75,7 @@ class TaskData:
     @property
     def cautions(self) -> list[str]:
         """A sentence for each reason that lies in the clips to trust the scores less."""
-        return self.crossing + label_cautions(self.task, self.clips)
+        return self.crossing + contradictions(self.clips, self.keys) + label_cautions(self.task, self.clips)
 
     @property
     def content(self) -> str:

@@ -47,6 +47,26 @@ def crossing_caution(clips: Sequence[Clip], contents: dict[Path, str | OSError])
     ]
 
 
+def contradictions(clips: Sequence[Clip], keys: Sequence[str]) -> list[str]:
+    """Return a sentence about excerpts that have two classes or sets of tags, if there are any.
+
+    Args:
+        clips: of a task.
+        keys: of their audio.
+    """
+    first: dict[str, Clip] = {}
+    several = [
+        clip
+        for clip, key in zip(clips, keys, strict=True)
+        if _labels(first.setdefault(key, clip)) != _labels(clip) and all(isinstance(label, str) for label in _labels(clip))
+    ]
+    return [
+        f"{len(several)} clips have the audio of another clip and other labels than it: one of the two is wrong "
+        f"(first {readable(clip.path)}, {_listed(_labels(clip))})."
+        for clip in several[:1]
+    ]
+
+
 def label_cautions(task: Task, clips: Sequence[Clip]) -> list[str]:
     """Return a sentence about labels without a clip to train on, and one about metrics whose mean leaves out labels."""
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)

@@ -190,11 +190,11 @@ def _splits(table: Table, rule: SplitRule, targets: list[Target], paths: list[Pa
 
 
 def _stated_splits(table: Table) -> list[Split]:
-    splits = [str(value).strip().lower() for value in table.rows["split"]]
+    splits = ["" if pandas.isna(value) else str(value).strip().lower() for value in table.rows["split"]]
     for number, split in enumerate(splits, start=1):
         if split not in ALIASES:
-            value = table.rows["split"].iloc[number - 1]
-            raise MarbleError(f"The table {table.name} has the split '{value}' in row {number}: write train, valid or test.")
+            stated = f"the split '{table.rows['split'].iloc[number - 1]}'" if split else "no split"
+            raise MarbleError(f"The table {table.name} has {stated} in row {number}: write train, valid or test.")
     return [ALIASES[split] for split in splits]
 
 
