@@ -11,7 +11,6 @@ pieces, with text as the numbers of its different values.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 
 from marble.task import Split
 from marble.tasks.own.columns import meaning
-from marble.tasks.splits import ALIASES
+from marble.tasks.splits import split_in
 
 _PIECE = 65_536  # rows
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
@@ -70,11 +69,7 @@ def _named(value: Any, names: list[str]) -> Any:
 
 def _split_in(path: Path) -> Split | None:
     """Return the one split that the name of a file holds, or else a folder of it."""
-    for name in (path.stem, *reversed(path.parent.parts)):
-        splits = {ALIASES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in ALIASES}
-        if splits:
-            return splits.pop() if len(splits) == 1 else None
-    return None
+    return next(filter(None, map(split_in, (path.stem, *reversed(path.parent.parts)))), None)
 
 
 def parquet_size(file: Path, most_rows: int, most_bytes: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from marble.errors import MarbleError
 from marble.jobs.job import prepare
-from marble.jobs.overview import counts, label_cautions, limited, refuse_useless_splits
+from marble.jobs.overview import contradictions, counts, label_cautions, limited, refuse_useless_splits
 from marble.results.schema import BadClip
 from marble.system.progress import Reporter
 from marble.task import SPLITS, Clip, Task
@@ -122,6 +122,16 @@ def test_a_split_without_a_usable_clip_is_named_with_an_example_of_its_own():
         MarbleError, match=r"clip of the valid split of t could be used \(valid\.wav is empty\): check its files"
     ):
         refuse_useless_splits(classes("ab"), clips("ab"), bad, "its files")
+
+
+@pytest.mark.parametrize("other", ["b", ("a", "b"), ()])
+def test_an_excerpt_with_two_labels_is_named(other):
+    same = "a" if isinstance(other, str) else ("a",)
+    listed = clips([same, same, other])
+    assert contradictions(listed, ["x", "x", "y"]) == []
+    (said,) = contradictions(listed, ["x", "y", "x"])
+    assert said.startswith("1 clips have the audio of another clip and other labels than it: one of the two is wrong (first ")
+    assert contradictions(clips([(1.0,), (2.0,)]), ["x", "x"]) == []
 
 
 def test_one_class_to_train_on_is_refused_with_a_clip_that_could_not_be_used():
