@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marble.data.leakage import crossing_recordings
+from marble.data.leakage import contradicting_clips, crossing_recordings
 from marble.errors import MarbleError
 from marble.kinds import kind_of
 from marble.results.schema import BadClip
@@ -48,18 +48,13 @@ def crossing_caution(clips: Sequence[Clip], contents: dict[Path, str | OSError])
 
 
 def contradictions(clips: Sequence[Clip], keys: Sequence[str]) -> list[str]:
-    """Return a sentence about excerpts that have two classes or sets of tags, if there are any.
+    """Return a sentence about clips whose audio has other labels in another clip, if there are any.
 
     Args:
         clips: of a task.
         keys: of their audio.
     """
-    first: dict[str, Clip] = {}
-    several = [
-        clip
-        for clip, key in zip(clips, keys, strict=True)
-        if _labels(first.setdefault(key, clip)) != _labels(clip) and all(isinstance(label, str) for label in _labels(clip))
-    ]
+    several = contradicting_clips(clips, keys)
     return [
         f"{len(several)} clips have the audio of another clip and other labels than it: one of the two is wrong "
         f"(first {readable(clip.path)}, {_listed(_labels(clip))})."
