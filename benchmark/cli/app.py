@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -40,7 +41,7 @@ for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderb
 
 def main() -> None:
     """Run the command line; a user's mistake, a failed write to stdout or a want of memory is one sentence and status 1."""
-    warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")  # ty: ignore[invalid-assignment]
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message))  # ty: ignore[invalid-assignment]
     warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its own folder in the home, which it can do without
     try:
@@ -57,6 +58,12 @@ def main() -> None:
         else:
             raise
         sys.exit(1)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Print a warning, each text once: Python forgets what it has shown whenever a library changes the filters."""
+    tell(f"warning: {text}")
 
 
 def _show_version(show: bool) -> None:

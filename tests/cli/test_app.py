@@ -346,6 +346,14 @@ def test_a_home_that_cannot_be_written_brings_no_words_of_libraries(tones, tmp_p
     assert "atplotlib" not in done.stderr
 
 
+def test_a_folder_of_marble_that_cannot_be_written_is_told_once_and_named(tones, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARBLE_HOME", "/proc/nowhere")
+    done = marble("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path / "r", *QUICK)
+    assert done.returncode == 1
+    assert done.stderr.count("warning: cannot use /proc/nowhere/files.sqlite") == 1
+    assert "choose another folder (marble's own is MARBLE_HOME), then run the same command again" in done.stderr
+
+
 def test_no_folder_for_temporary_files_is_one_sentence():
     code = (
         "import sys, tempfile\ntempfile._candidate_tempdir_list = lambda: ['/proc/nowhere']\nfrom marble.cli.app import main\n"
