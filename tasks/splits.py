@@ -8,6 +8,7 @@ units give the same splits on any machine; a renamed file keeps its split.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from math import fsum
@@ -20,6 +21,12 @@ ALIASES: dict[str, Split] = {
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
     "test": "test", "testing": "test", "evaluation": "test", "eval": "test",
 }  # fmt: skip
+
+
+def split_in(name: str) -> Split | None:
+    """Return the one split that a name holds as a word (``nsynth-valid``); None where it holds none, or several."""
+    splits = {ALIASES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in ALIASES}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def stratified_splits(stratum_of: Mapping[str, str], where: str) -> dict[str, Split]:

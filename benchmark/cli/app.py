@@ -7,8 +7,10 @@ everything else to stderr; with ``--json`` stdout holds one JSON array and nothi
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -39,8 +41,9 @@ for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderb
 
 def main() -> None:
     """Run the command line; a user's mistake, a failed write to stdout or a want of memory is one sentence and status 1."""
-    warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")  # ty: ignore[invalid-assignment]
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message))  # ty: ignore[invalid-assignment]
     warnings.simplefilter("once", UserWarning)  # one task is read for every upstream
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its own folder in the home, which it can do without
     try:
         with output_to_stdout():
             app()
@@ -48,10 +51,19 @@ def main() -> None:
         tell(f"error: {error}")
         sys.exit(1)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            tell(f"error: {NO_MEMORY}")
+        elif "usable temporary directory" in str(error):
+            tell("error: There is no folder for temporary files that can be written: set TMPDIR to one.")
+        else:
             raise
-        tell(f"error: {NO_MEMORY}")
         sys.exit(1)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Print a warning, each text once: Python forgets what it has shown whenever a library changes the filters."""
+    tell(f"warning: {text}")
 
 
 def _show_version(show: bool) -> None:

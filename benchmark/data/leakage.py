@@ -1,8 +1,8 @@
-"""Leakage: recordings that are in more than one split, and music that an upstream may have heard in training."""
+"""Leakage: recordings in more than one split or under two labels, and music that an upstream may have heard in training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 from marble.task import Clip, Task
@@ -41,3 +41,19 @@ def crossing_recordings(clips: Sequence[Clip], contents: Mapping[Path, str | OSE
         if isinstance(content, str):
             recordings.setdefault(content, []).append(clip)
     return {content: group for content, group in recordings.items() if len({clip.split for clip in group}) > 1}
+
+
+def contradicting_clips(clips: Sequence[Clip], keys: Sequence[Hashable]) -> list[Clip]:
+    """Return the clips whose class or tags are other ones than those of the first clip with the same audio.
+
+    Args:
+        clips: of a task.
+        keys: of their audio: equal for equal excerpts.
+    """
+    first: dict[Hashable, Clip] = {}
+    pairs = ((first.setdefault(key, clip), clip) for clip, key in zip(clips, keys, strict=True))
+    return [clip for other, clip in pairs if clip.target != other.target and not _of_numbers(clip)]
+
+
+def _of_numbers(clip: Clip) -> bool:
+    return any(not isinstance(part, str) for part in clip.target)

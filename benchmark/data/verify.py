@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marble.audio.workers import Request, WorkerPool
-from marble.data.leakage import crossing_recordings
+from marble.data.leakage import contradicting_clips, crossing_recordings
 from marble.data.prepare import state
 from marble.errors import MarbleError, named_once
 from marble.system.files import file_hashes, readable
@@ -62,7 +62,7 @@ def verify(task: Task, root: Path, *, workers: int | None = None, reporter: Repo
     if any(clip.artist for clip in clips):
         yield _artists(clips)
     yield _audio(clips, workers, reporter)
-    yield _leakage(clips, reporter)
+    yield from _copies(clips, reporter)
 
 
 def _artists(clips: Sequence[Clip]) -> Finding:
@@ -84,7 +84,7 @@ def _audio(clips: Sequence[Clip], workers: int | None, reporter: Reporter) -> Fi
     )
 
 
-def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:
+def _copies(clips: Sequence[Clip], reporter: Reporter) -> Iterator[Finding]:
     paths = dict.fromkeys(clip.path for clip in clips)
     with reporter.stage("hash", len(paths), "files") as advance:
         contents = file_hashes(paths, lambda: advance(1))
@@ -92,4 +92,8 @@ def _leakage(clips: Sequence[Clip], reporter: Reporter) -> Finding:
     copied = sum(files > 1 for content, files in Counter(contents.values()).items() if content not in crossing)
     wrong = (dict.fromkeys(f"{readable(clip.path)} ({clip.split})" for clip in group) for group in crossing.values())
     counts = f"{len(crossing)} recordings stand in two splits, {copied} twice in one"
-    return Finding("leakage", not crossing, counts, tuple(map(", ".join, wrong)))
+    yield Finding("leakage", not crossing, counts, tuple(map(", ".join, wrong)))
+    read = [clip for clip in clips if isinstance(contents[clip.path], str)]
+    doubtful = contradicting_clips(read, [(contents[clip.path], clip.start, clip.stop) for clip in read])
+    named = tuple(f"{readable(clip.path)} ({clip.target})" for clip in doubtful)
+    yield Finding("labels", not doubtful, f"{len(doubtful)} clips have the audio of another and other labels than it", named)

@@ -23,7 +23,14 @@ from marble.features.encode import Excerpt
 from marble.features.reduction import REDUCTIONS, Reduction
 from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
 from marble.jobs.options import JobOptions
-from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
+from marble.jobs.overview import (
+    contradictions,
+    counts,
+    crossing_caution,
+    label_cautions,
+    limited,
+    refuse_useless_splits,
+)
 from marble.probe import bank
 from marble.probe.answers import Group
 from marble.probe.metrics import METRICS
@@ -54,7 +61,7 @@ class TaskData:
         keys: their keys in the cache.
         bad: clips whose file could not be read.
         limit: tracks of each split at most; None if no track was left out.
-        cautions: sentences about the clips, each a reason to trust the scores less.
+        crossing: a sentence about recordings that stand in two splits, if there are any.
     """
 
     task: Task
@@ -63,7 +70,12 @@ class TaskData:
     keys: list[str]
     bad: list[BadClip]
     limit: int | None
-    cautions: list[str]
+    crossing: list[str]
+
+    @property
+    def cautions(self) -> list[str]:
+        """A sentence for each reason that lies in the clips to trust the scores less."""
+        return self.crossing + contradictions(self.clips, self.keys) + label_cautions(self.task, self.clips)
 
     @property
     def content(self) -> str:
@@ -237,13 +249,14 @@ def read_data(
         else:
             good.append(clip)
             keys.append(clip_key(content, clip.start, clip.stop, promised_formats(clip.path)))
-    refuse_empty_splits(task, good, bad, "its files")
+    refuse_useless_splits(task, good, bad, "its files")
     reporter.say(f"{task.name}: {counts(task, good)}")
-    doubtful = cautions(task, good, contents)
-    for caution in doubtful:
-        reporter.say(f"{task.name}: {caution}")
     limit = options.limit if len(kept) < len(everything) else None
-    return TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, cautions=doubtful)
+    crossing = crossing_caution(good, contents)
+    data = TaskData(task=task, protocol=protocol, clips=good, keys=keys, bad=bad, limit=limit, crossing=crossing)
+    for caution in data.cautions:
+        reporter.say(f"{task.name}: {caution}")
+    return data
 
 
 def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: Reporter) -> Job:

@@ -1,4 +1,4 @@
-"""What is said of the clips of a task before anything is encoded: their labels, and reasons to trust scores less."""
+"""What is said of the clips of a task: their labels, reasons to trust scores less, and splits that are of no use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marble.data.leakage import crossing_recordings
+from marble.data.leakage import contradicting_clips, crossing_recordings
 from marble.errors import MarbleError
 from marble.kinds import kind_of
 from marble.results.schema import BadClip
@@ -37,19 +37,36 @@ def counts(task: Task, clips: Sequence[Clip]) -> str:
     return f"{text}, {len(rows)} labels of {_three(ends)} each"
 
 
-def cautions(task: Task, clips: Sequence[Clip], contents: dict[Path, str | OSError]) -> list[str]:
-    """Return a sentence for each reason to trust the scores of a task less."""
-    sentences = []
+def crossing_caution(clips: Sequence[Clip], contents: dict[Path, str | OSError]) -> list[str]:
+    """Return a sentence about recordings that stand in two splits, if there are any."""
     crossing = [clip.path for group in crossing_recordings(clips, contents).values() for clip in group]
-    if crossing:
-        sentences.append(
-            f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was "
-            f"remembered (first {readable(crossing[0])})."
-        )
+    return [
+        f"{len(crossing)} clips are of recordings that stand in another split as well: their scores tell what was remembered "
+        f"(first {readable(path)})."
+        for path in crossing[:1]
+    ]
+
+
+def contradictions(clips: Sequence[Clip], keys: Sequence[str]) -> list[str]:
+    """Return a sentence about clips whose audio has other labels in another clip, if there are any.
+
+    Args:
+        clips: of a task.
+        keys: of their audio.
+    """
+    several = contradicting_clips(clips, keys)
+    return [
+        f"{len(several)} clips have the audio of another clip and other labels than it: one of the two is wrong "
+        f"(first {readable(clip.path)}, {_listed(_labels(clip))})."
+        for clip in several[:1]
+    ]
+
+
+def label_cautions(task: Task, clips: Sequence[Clip]) -> list[str]:
+    """Return a sentence about labels without a clip to train on, and one about metrics whose mean leaves out labels."""
     unknown = kind_of(task.kind).untrained([clip.target for clip in clips if clip.split == "train"], task.labels)
-    if unknown:
-        sentences.append(f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}.")
-    return sentences + _partial_means(task, clips)
+    untrained = f"{len(unknown)} labels have no clip to train on, so nothing can find them: {_listed(unknown)}."
+    return [untrained] * bool(unknown) + _partial_means(task, clips)
 
 
 def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:
@@ -77,12 +94,22 @@ def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:
     return few
 
 
-def refuse_empty_splits(task: Task, clips: Sequence[Clip], bad: Sequence[BadClip], cause: str) -> None:
-    """Raise a `MarbleError` where a split has no clip left, with an example of the bad ones and where to look for the cause."""
+def refuse_useless_splits(task: Task, clips: Sequence[Clip], bad: Sequence[BadClip], cause: str) -> None:
+    """Raise a `MarbleError` where a split has no clip left or training one class, with an example of the bad clips.
+
+    Args:
+        task: of the clips.
+        clips: that can be used.
+        bad: those that cannot.
+        cause: where to look for it, in words.
+    """
     for split in SPLITS:
+        example = next((f" ({clip.path} {clip.reason})" for clip in bad if clip.split == split), "")
         if not any(clip.split == split for clip in clips):
-            example = next((f" ({clip.path} {clip.reason})" for clip in bad if clip.split == split), "")
             raise MarbleError(f"No clip of the {split} split of {task.name} could be used{example}: check {cause}.")
+        if split == "train" and _classes(clips) == 1:
+            (label,) = {clip.target for clip in clips if clip.split == split}
+            raise MarbleError(f"{task.name} has clips of one class to train on, '{label}'{example}: check {cause}.")
 
 
 def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from itertools import groupby
 from typing import NamedTuple, cast
 
@@ -27,7 +26,7 @@ from marble.features.cache import Space
 from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_layers
 from marble.features.space import cut_windows, shortest_input
 from marble.jobs.job import Job
-from marble.jobs.overview import refuse_empty_splits
+from marble.jobs.overview import refuse_useless_splits
 from marble.probe.answers import Group
 from marble.probe.bank import epochs_of, train_probes
 from marble.probe.batches import Batches
@@ -41,6 +40,8 @@ _SAMPLES = 8  # windows to encode, fewer where they take longer than `_SECONDS`
 _SECONDS = 5.0
 _BATCHES = 8  # of an epoch of probes
 _EPOCHS = 20  # to take at most, in a fifth of `_SECONDS` for each kind of stack
+# Of any run; rendering and hashing, which follow, are done once.
+_START_SECONDS = time.process_time()
 
 
 def make_plan(job: Job) -> dict[str, object]:
@@ -52,11 +53,10 @@ def make_plan(job: Job) -> dict[str, object]:
     Times and memory are estimates. Probes stop early: they are taken to train for the geometric mean of the fewest and the
     most epochs that they can, in the default protocol 46, no further than a factor of 2.2 from either. Probes that are trained
     already are counted as well. Where the budget is far beyond the patience, as that of jukemir, times are "at most".
-    `total_minutes` adds the time in which the program starts. `memory_gigabytes` is the peak of the GPU if one is used, and
-    else that of the main process; each decoding worker takes another 0.1 GB.
+    `total_minutes` adds the time in which the program is imported. `memory_gigabytes` is the peak of the GPU if one is used,
+    and else that of the main process; each decoding worker takes another 0.1 GB.
     """
-    start = _start_seconds()
-    refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
+    refuse_useless_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     job.space.refresh()
     excerpts = list({excerpt.key: excerpt for excerpt in job.excerpts}.values())
     absent = set(job.space.missing([excerpt.key for excerpt in excerpts], job.needed))
@@ -76,7 +76,7 @@ def make_plan(job: Job) -> dict[str, object]:
         "bad_headers": sum(not extents[key].seconds for key in absent),
         "encode_minutes": encoding.seconds / 60,
         "probe_minutes": probing.seconds / 60,
-        "total_minutes": (start + encoding.seconds + probing.seconds) / 60,
+        "total_minutes": (_START_SECONDS + encoding.seconds + probing.seconds) / 60,
         "memory_gigabytes": max(encoding.peak, probing.peak) / 1e9,
     }
 
@@ -99,12 +99,6 @@ class _Cost(NamedTuple):
 
     seconds: float
     peak: int
-
-
-@cache
-def _start_seconds() -> float:
-    """Return the processor time of this process until its first plan, in which any run begins."""
-    return time.process_time()
 
 
 def _extent(job: Job, excerpt: Excerpt) -> _Extent:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
 from marble.jobs.job import Job, prepare, refuse_undefined_metric
-from marble.jobs.overview import refuse_empty_splits
+from marble.jobs.overview import refuse_useless_splits
 from marble.jobs.summary import build_result, write_predictions
 from marble.probe.answers import Maker
 from marble.probe.inputs import Inputs
@@ -102,7 +102,7 @@ def run_job(
     clips_cached = len(set(job.data.keys)) - extraction.clips - len(extraction.bad)
     # From here on the job is one of the clips that are used: the result's identity tells them from those of another day.
     job = replace(job, data=job.data.without(extraction.bad))
-    refuse_empty_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
+    refuse_useless_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
     probe = job.protocol.probe

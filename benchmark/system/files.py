@@ -202,7 +202,7 @@ def writing(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise MarbleError(
-            f"Cannot write {path} ({reason(error)}): make room or choose another folder, "
+            f"Cannot write {path} ({reason(error)}): make room or choose another folder (marble's own is MARBLE_HOME), "
             "then run the same command again; what was finished is kept."
         ) from error
 

@@ -6,8 +6,9 @@ Known columns
 Near-misses
     A name in other case, or with spaces or hyphens in place of underscores, is the known one (``Split``, `` label``). A synonym
     (``filename``, ``genre``, ``end``, ``subset``) stands for a known column that is absent, where it is the only one and its
-    values fit: those of a split must be splits, those of an id distinct. ``duration`` counts where there is a ``start`` and no
-    ``stop``. What is read under another name, and what is not read, is said (`Columns.notes`).
+    values fit: those of a split must be splits, those of an id distinct. A column of splits alone is the split whatever its
+    name. ``duration`` counts where there is a ``start`` and no ``stop``; ``offset`` is the stop of an ``onset``, and the start
+    of a ``duration``. What is read under another name, and what is not read, is said (`Columns.notes`).
 """
 
 from __future__ import annotations
@@ -109,7 +110,10 @@ def read_columns(
         if field not in read.values():
             meant = [number for number, name in enumerate(plain) if _MEANING.get(name) == field and number not in read]
             if field == "split":
-                meant = [number for number in meant if _are_splits(rows.iloc[:, number])]
+                splits = [number for number in range(len(names)) if number not in read and _are_splits(rows.iloc[:, number])]
+                meant = [number for number in meant if number in splits] or splits
+            if field in ("start", "stop"):
+                meant = meant or [number for number, name in enumerate(plain) if name == "offset" and field == _offset(plain)]
             if field == "path" or len(meant) == 1:
                 _take(where, names, read, field, meant)
     fields = set(read.values())
@@ -129,9 +133,16 @@ def _take(where: str, names: Sequence[str], read: dict[int, str], field: str, nu
 
 
 def _are_splits(values: pandas.Series) -> bool:
-    return all(str(value).strip().lower() in ALIASES for value in values.unique())
+    texts = {value.strip().lower() if isinstance(value, str) else "" for value in values}
+    return texts <= set(ALIASES) and len({ALIASES[text] for text in texts}) > 1
+
+
+def _offset(plain: Sequence[str]) -> str | None:
+    """Return what a column called offset holds beside others."""
+    return "stop" if "onset" in plain else "start" if any(_MEANING.get(name, name) == "duration" for name in plain) else None
 
 
 def _plain(name: str) -> str:
-    """Return a name without what people write differently: case, spaces and hyphens, forms of Unicode."""
-    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFKC", name).strip().casefold())
+    """Return a name without what people write differently: case, spaces and hyphens, forms of Unicode, unseen letters."""
+    letters = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return re.sub(r"[\s-]+", "_", letters.strip().casefold())

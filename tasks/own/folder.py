@@ -2,9 +2,10 @@
 
 Data
     Either ``PATH/<class>/**/<audio>``, or the same below ``PATH/train``, ``PATH/valid`` and ``PATH/test`` (also validation,
-    val, dev, testing, eval). Audio is recognised by its extension; hidden files are ignored, a warning counts other files.
-    Folders of systems (``__MACOSX``, ``@eaDir``) and folders that hold other files than audio alone are passed over and
-    counted, too; a class folder without any file, or with audio that marble does not read, is an error. Links are followed.
+    val, dev, testing, eval; and ``train_set`` where all folders are called so). Audio is recognised by its extension; hidden
+    files are ignored, a warning counts other files. Folders of systems (``__MACOSX``, ``@eaDir``) and folders that hold other
+    files than audio alone are passed over and counted, too; a class folder without any file, or with audio that marble does
+    not read, is an error. Links are followed.
 Split
     The split folders if there are any. Else 3:1:1, stratified by class, by the sha256 of each file's content: copies of one
     recording are always in one split, and renaming a file or moving the folder changes nothing. ``--group parent`` keeps the
@@ -29,7 +30,8 @@ from marble.system.files import file_hashes, readable, user_path
 from marble.task import SPLITS, Clip, Split, SplitRule, Task
 from marble.tasks.own.labels import near_labels
 from marble.tasks.own.splitting import Row, deal_again, groups_of_paths, split_rows
-from marble.tasks.splits import ALIASES
+from marble.tasks.own.table_file import READERS
+from marble.tasks.splits import ALIASES, split_in
 
 # What systems leave beside the user's files: macOS's archives, Synology, QNAP, Windows, Linux.
 _OF_SYSTEMS = {
@@ -126,6 +128,9 @@ def _classes(root: Path, rule: SplitRule, passed: Counter[str]) -> list[tuple[Pa
     """Return the class folders, each with its split where the folders of the root are splits."""
     tops = _folders(root, passed)
     splits = {top: ALIASES[top.name.lower()] for top in tops if top.name.lower() in ALIASES}
+    within = {top: split for top in tops if (split := split_in(top.name))}
+    if len(within) == len(tops) and len(set(within.values())) > 1:
+        splits = within
     present = set(splits.values())
     if len(present) < 2:
         return [(top, None) for top in tops]
@@ -180,8 +185,11 @@ def _hint(root: Path, files: list[_File]) -> str:
     below = {file.path.relative_to(file.folder).parts[0] for file in files if file.path.parent != file.folder}
     if len(below) > 1:
         return f"; folder:{files[0].folder} holds {len(below)}"
-    table = next(root.rglob("*.parquet"), None) if not files else None
-    return f"; table:{table} may be a task" if table else ""
+    tables = sorted(path for path in root.iterdir() if path.suffix.lower() in READERS)
+    if tables or (not files and next(root.rglob("*.parquet"), None)):
+        return f"; table:{tables[0] if len(tables) == 1 else root} may be a task"
+    beside = not files and any(is_audio_name(path.name) for path in root.iterdir())
+    return "; where the name of a file tells its class, write a table with a column path and a column label" if beside else ""
 
 
 def _notes(labels: tuple[str, ...], files: list[_File], rule: SplitRule) -> list[str]:
@@ -193,6 +201,8 @@ def _notes(labels: tuple[str, ...], files: list[_File], rule: SplitRule) -> list
             "a file lies in: if its class is in its name, write a table"
         )
     kits = Counter(file.path.parent.name for file in files if file.path.parent != file.folder)
+    if kits and {kit.lower() for kit in kits} <= set(ALIASES):
+        return [*notes, f"the class folders hold folders of splits ({min(kits)} …), which count above class folders alone"]
     if not rule.group and not files[0].split and len(kits) >= len(SPLITS) and 2 * len(kits) < kits.total() > len(files) / 2:
         notes.append(f"the class folders hold folders ({min(kits)} …), which --group parent keeps in one split each")
     return notes

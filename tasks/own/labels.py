@@ -9,7 +9,8 @@ Tags
 Numbers
     ``target``, or one column ``target.NAME`` for each.
 Near labels
-    Labels that differ only in case, spaces or Unicode form are different labels, and named in a note.
+    Labels that differ only in case, spaces or Unicode form, and those that are others joined, are labels of their own, and
+    named in a note.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from marble.tasks.own.table_file import Table
 
 _ITEM = r"""(?:\s*'([^']*)'\s*|\s*"([^"]*)"\s*|([^'",]*))"""
 _LIST = re.compile(rf"{_ITEM}(?:,{_ITEM})*")
+_JOINS = re.compile(r"\s*[,;|/+&]\s*")
 _SHOWN = 3
 
 
@@ -54,7 +56,10 @@ def read_targets(table: Table) -> Targets:
     if kinds == ["target"]:
         return _numbers(table, numbers)
     unread = table.columns.unread
-    advice = f" (of {listed(unread)}, call one label, or write tags joined by ; into one column labels)" if unread else ""
+    advice = (
+        f" (of {listed(unread)}, call one label, or target if it holds numbers to predict, or write tags joined by ; into one "
+        "column labels)"
+    ) * bool(unread)
     raise MarbleError(
         f"The table {table.name} needs one of the columns label, labels and target; it has "
         f"{', '.join(kinds) or f'none{advice}'}."
@@ -74,6 +79,20 @@ def near_labels(labels: Iterable[str]) -> list[str]:
     return [f"labels that differ only in case, spaces or Unicode form are labels of their own: {several}"]
 
 
+def _joined(labels: Sequence[str]) -> list[str]:
+    """Return a note on labels that look like others of them, joined."""
+    joined = [label for label in labels if len(parts := _JOINS.split(label)) > 1 and not set(labels).isdisjoint(parts)]
+    several = ", ".join(map(repr, joined[:_SHOWN])) + " …" * (len(joined) > _SHOWN)
+    return [f"labels that hold others are labels of their own: {several}; for tags, write ; between them"] * bool(joined)
+
+
+def _fractions(labels: Sequence[str]) -> list[str]:
+    """Return a note where classes are numbers with digits after the point."""
+    numbers = [label for label in labels if re.fullmatch(r"[+-]?\d*[.]\d+", label)]
+    fractions = len(numbers) == len(labels) and any(float(label) % 1 for label in labels)
+    return ["label holds numbers, each of which is a class; to predict them, call the column target"] * fractions
+
+
 def _classes(table: Table) -> Targets:
     column = table.rows["label"]
     classes = ["" if missing else str(label).strip() for label, missing in zip(column, column.isna(), strict=True)]
@@ -82,7 +101,9 @@ def _classes(table: Table) -> Targets:
     if len(set(classes)) < 2:
         raise MarbleError(f"The table {table.name} has one class, '{classes[0]}': a task needs at least two.")
     labels = tuple(sorted(set(classes)))
-    return Targets("multiclass", list(classes), labels, near_labels(labels))
+    if lists := [label for label in labels if label.startswith(("['", '["'))]:
+        raise MarbleError(f"The table {table.name} has the label {lists[0]}, a list: call the column labels, of tags.")
+    return Targets("multiclass", list(classes), labels, near_labels(labels) + _joined(labels) + _fractions(labels))
 
 
 def _numbers(table: Table, names: Sequence[str]) -> Targets:
@@ -96,6 +117,8 @@ def _numbers(table: Table, names: Sequence[str]) -> Targets:
     missing = values.isna().any(axis=1).to_numpy()
     if missing.any():
         raise MarbleError(f"The table {table.name} has no target in row {int(missing.argmax()) + 1}: write a number.")
+    if (values.nunique() == 1).all():
+        raise MarbleError(f"The table {table.name} has one target in all rows: there is nothing to predict.")
     labels = tuple(name.removeprefix("target.") for name in names)
     classes = [name for name in table.columns.unread if meaning(name) in ("label", "labels")]
     notes = [f"target is a number to predict; for the classes in '{classes[0]}', call that label"] if classes else []
@@ -115,8 +138,9 @@ def _tags(table: Table) -> Targets:
     labels = tuple(sorted({tag for row in rows for tag in row}))
     if not labels:
         raise MarbleError(f"The table {table.name} has no tag in its column labels: fill it in.")
-    split = [f"tags are separated by '{separator}'"] if separator in ("|", ",") else []
-    return Targets("multilabel", list(rows), labels, split + near_labels(labels))
+    notes = [f"tags are separated by '{separator}'"] if separator in ("|", ",") else []
+    notes += ["no row has more than one tag; where several are meant, write ; between them"] if max(map(len, rows)) == 1 else []
+    return Targets("multilabel", list(rows), labels, notes + near_labels(labels) + _joined(labels))
 
 
 def _clean(parts: Any) -> tuple[str, ...]:

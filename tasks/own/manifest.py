@@ -105,6 +105,10 @@ def _located(clips: list[Clip], folders: list[Path]) -> list[Clip]:
 
 
 def _target(task: Task, where: str, value: object) -> Target:
+    if value is None:
+        raise MarbleError(
+            f"{where} has no target: write it into a field {', '.join(_TARGET)}; for labels of your own, --task table:FILE."
+        )
     kind = KINDS[task.kind]
     target = kind.parse(value if isinstance(value, list) else [value], task.labels)
     if target is None:

@@ -1,4 +1,8 @@
-"""Read a Parquet file whose size in memory is known before the memory is taken, in the calling thread alone.
+"""Read Parquet whose size in memory is known before the memory is taken, in the calling thread alone.
+
+A folder of Parquet files is one table. Where the name of each file, or else of its folders, holds one split
+(``train-00000-of-00001.parquet``, ``test/0.parquet``), as in datasets of the Hugging Face hub, that is the split of its rows.
+Class labels that a dataset of the hub stores as numbers are read by their names.
 
 Equal values are stored once, so 25 kB of Parquet may hold five terabytes of text. What the footer does not tell is counted in
 pieces, with text as the numbers of its different values.
@@ -6,13 +10,20 @@ pieces, with text as the numbers of its different values.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pandas
 import pyarrow
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from marble.task import Split
+from marble.tasks.own.columns import meaning
+from marble.tasks.splits import split_in
 
 _PIECE = 65_536  # rows
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
@@ -24,10 +35,41 @@ def read_parquet(file: Path) -> pandas.DataFrame:
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    # Arrow waits for ever for threads of its own that a limit keeps from starting.
     if file.is_file():
-        return pq.ParquetFile(file).read(use_threads=False).to_pandas(use_threads=False)
-    return pandas.read_parquet(file, use_threads=False, pre_buffer=False)
+        return _read_file(file)
+    parts = [part.relative_to(file) for part in sorted(file.rglob("*.parquet"))]
+    if not parts or any("=" in folder for folder in parts[0].parent.parts):  # a column in the names of folders
+        return pandas.read_parquet(file, use_threads=False, pre_buffer=False)
+    splits = [_split_in(part) for part in parts]
+    stated = None not in splits and len(set(splits)) > 1
+    tables = [_read_file(file / part) for part in parts]
+    if stated and not any(meaning(str(name)) == "split" for table in tables for name in table.columns):
+        tables = [table.assign(split=split) for table, split in zip(tables, splits, strict=True)]
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _read_file(file: Path) -> pandas.DataFrame:
+    # Arrow waits for ever for threads of its own that a limit keeps from starting.
+    content = pq.ParquetFile(file)
+    rows = content.read(use_threads=False).to_pandas(use_threads=False)
+    about = json.loads((content.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+    for column, feature in about.get("info", {}).get("features", {}).items():
+        names = feature.get("names") or feature.get("feature", {}).get("names")
+        if names and column in rows:
+            rows[column] = [_named(value, names) for value in rows[column]]
+    return rows
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """Return the name of a class, or of each in a list; None for a number without one, as where a label is missing."""
+    if numpy.ndim(value):
+        return [_named(number, names) for number in value]
+    return names[int(value)] if value in range(len(names)) else None
+
+
+def _split_in(path: Path) -> Split | None:
+    """Return the one split that the name of a file holds, or else a folder of it."""
+    return next(filter(None, map(split_in, (path.stem, *reversed(path.parent.parts)))), None)
 
 
 def parquet_size(file: Path, most_rows: int, most_bytes: int) -> tuple[int, int]:

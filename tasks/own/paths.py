@@ -37,7 +37,8 @@ def audio_paths(table: Table) -> tuple[list[Path], list[str]]:
     if len(absent) == len(paths) and not near:
         advice = f"write paths that are absolute or relative to {table.folder.absolute()}"
         if "://" in absent[0]:
-            advice = "download the files, and write where they are"
+            local = absent[0].startswith("file:")
+            advice = "write paths, without file://" if local else "download the files, and write where they are"
         raise MarbleError(
             f"None of the {len(paths)} audio files that the table {table.name} names is there, '{absent[0]}' for one: {advice}."
         )

@@ -1,5 +1,7 @@
 """``table:FILE``: any CSV, TSV, Parquet or JSON file, or a DataFrame, with paths and labels as a task.
 
+A folder of Parquet files, such as a dataset of the Hugging Face hub, is one table (`marble.tasks.own.parquet`).
+
 Columns
     ``path``: audio file, relative to the table's folder or absolute. Exactly one kind of target: ``label`` (one class),
     ``labels`` (several tags: a list, or text separated by ``;``), or ``target`` / ``target.NAME`` (numbers to regress).
@@ -16,6 +18,7 @@ Metrics
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -45,7 +48,10 @@ def table_task(argument: str, rule: SplitRule | None = None) -> Task:
         MarbleError: the file cannot be read as a table, or a column is missing or has a wrong value.
     """
     file, rule = user_path(argument), rule or SplitRule()
-    return task_of_table(read_table(file, extra=rule.column), f"table:{file.stem}", str(file.absolute()), rule)
+    table, name = read_table(file, extra=rule.column), file.stem
+    if file.is_dir() and table.folder == file:
+        name = Path(os.path.normpath(file.absolute())).name
+    return task_of_table(table, f"table:{name}", str(file.absolute()), rule)
 
 
 def frame_task(frame: pandas.DataFrame, rule: SplitRule | None = None) -> Task:
@@ -184,11 +190,11 @@ def _splits(table: Table, rule: SplitRule, targets: list[Target], paths: list[Pa
 
 
 def _stated_splits(table: Table) -> list[Split]:
-    splits = [str(value).strip().lower() for value in table.rows["split"]]
+    splits = ["" if pandas.isna(value) else str(value).strip().lower() for value in table.rows["split"]]
     for number, split in enumerate(splits, start=1):
         if split not in ALIASES:
-            value = table.rows["split"].iloc[number - 1]
-            raise MarbleError(f"The table {table.name} has the split '{value}' in row {number}: write train, valid or test.")
+            stated = f"the split '{table.rows['split'].iloc[number - 1]}'" if split else "no split"
+            raise MarbleError(f"The table {table.name} has {stated} in row {number}: write train, valid or test.")
     return [ALIASES[split] for split in splits]
 
 

@@ -1,9 +1,9 @@
 """Read the user's tables: from CSV, TSV, Parquet and JSON files, or from a DataFrame.
 
 Text
-    UTF-8, or UTF-16 with its mark. Fields are separated by what the header is separated by: commas, semicolons or tabs. All
-    cells are text as written: "01" is not "1", and a label may be called "None"; an empty cell is missing. Empty fields after
-    the last column are left out, any other field without a column is an error.
+    UTF-8, or UTF-16 with its mark. Fields are separated by what the header is separated by: commas, semicolons, tabs or
+    vertical bars. All cells are text as written: "01" is not "1", and a label may be called "None"; an empty cell is missing.
+    Empty rows, and empty fields after the last column, are left out; any other field without a column is an error.
 JSON
     An object a line, one array of objects, or an object of columns.
 Columns
@@ -25,14 +25,14 @@ import pyarrow
 
 from marble.audio.decode import is_audio_name
 from marble.errors import MarbleError
-from marble.tasks.own.columns import TARGETS, Columns, meaning, read_columns
+from marble.tasks.own.columns import TARGETS, Columns, listed, meaning, read_columns
 from marble.tasks.own.parquet import parquet_size, read_parquet
 
 # A table of more is a mistake or a bomb: 560 kB of Parquet hold 100 million equal rows, 4 GB once they are read.
 MOST_ROWS = 10_000_000
 MOST_BYTES = 2**30
 _NUMBERS = ("start", "stop", "duration", "score", "target")
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Table(NamedTuple):
@@ -55,7 +55,7 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
     """Return the table in a file.
 
     Args:
-        file: CSV, TSV, Parquet, JSON or JSONL.
+        file: CSV, TSV, Parquet, JSON or JSONL; or a folder of Parquet files, which paths are then relative to.
         targets: the known columns that hold the target.
         extra: name of one more column to read.
 
@@ -64,8 +64,12 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
             one known name.
     """
     reader = READERS.get(file.suffix.lower())
+    if reader is None and file.is_dir() and next(file.rglob("*.parquet"), None):
+        reader = read_parquet
     if reader is None:
-        raise MarbleError(f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file.")
+        raise MarbleError(
+            f"table:{file} is no table that marble reads: give a {', '.join(READERS)} file, or a folder of Parquet files."
+        )
     path = file.absolute()
     try:
         _refuse_size(file)
@@ -75,18 +79,31 @@ def read_table(file: Path, targets: Sequence[str] = TARGETS, extra: str | None =
     except (OSError, ValueError, csv.Error, pyarrow.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0].rstrip(".")
         raise MarbleError(f"The table {path} cannot be read ({reason}): check its path and its format.") from error
-    except (LookupError, TypeError, AttributeError, NotImplementedError) as error:  # pandas, at damaged metadata of Parquet
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        RecursionError,
+    ) as error:  # damaged metadata of Parquet
         raise MarbleError(f"The table {path} is damaged: write it again.") from error
-    return table_of(str(file), file.parent, rows, targets, extra)
+    folder = file if file.suffix.lower() not in READERS else file.parent
+    return table_of(str(file), folder, rows, targets, extra)
 
 
 def table_of(
     name: str, folder: Path, rows: pandas.DataFrame, targets: Sequence[str] = TARGETS, extra: str | None = None
 ) -> Table:
     """Return rows as a table; arguments and errors as those of `Table` and `read_table`."""
+    if rows.index.names != [None] and not set(rows.index.names) & set(rows.columns):
+        rows = rows.reset_index()
     known, columns = read_columns(name, rows, targets, extra)
-    if "path" not in known or known["path"].isna().any() or not len(known):
+    if "path" not in known or not len(known):
         raise MarbleError(f"The table {name} needs rows with a 'path' in each; {_about_header(columns.names)}.")
+    if known["path"].isna().any():
+        raise MarbleError(
+            f"The table {name} has no path in row {int(known['path'].isna().to_numpy().argmax()) + 1}: fill it in."
+        )
     return Table(name, folder, known.reset_index(drop=True), columns)
 
 
@@ -95,8 +112,10 @@ def _about_header(names: list[str]) -> str:
     if names and names[0].lstrip().startswith(("#", "sep=")):
         return f"it begins with the line '{names[0]}', which must go"
     if any(map(is_audio_name, names)):
-        return f"its first line is '{', '.join(names)}', where the names of the columns must stand, such as path,label"
-    return f"its columns are {', '.join(names)}"
+        return f"its first line is '{', '.join(names[:5])}', where the names of the columns must stand, such as path,label"
+    if "path" in map(meaning, names) or not names:
+        return "it is empty"
+    return f"its column{'s are' if len(names) > 1 else ' is'} {listed(names)}"
 
 
 def _with_point(value: object) -> object:
@@ -122,7 +141,7 @@ def _read_text(file: Path, separator: str) -> pandas.DataFrame:
             if not more or width > len(header) + 1:
                 raise _more_fields(f"line {more[1]}", separator) if more else error from error
             width = int(more[2])
-    rows = cells.iloc[1:].reset_index(drop=True)
+    rows = cells.iloc[1:].replace(r"^\s*$", None, regex=True).dropna(how="all").reset_index(drop=True)
     surplus = rows.iloc[:, len(header) :].notna().any(axis=1)
     if surplus.any():
         raise _more_fields(f"row {int(surplus.to_numpy().argmax()) + 1}", separator)
@@ -175,7 +194,7 @@ READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {
 
 def _refuse_size(file: Path) -> None:
     """Refuse a table that is too large, before it is read."""
-    if file.suffix.lower() == ".parquet":
+    if file.suffix.lower() == ".parquet" or file.is_dir():
         rows, size = parquet_size(file, MOST_ROWS, MOST_BYTES)
     else:
         rows, size = 0, file.stat().st_size

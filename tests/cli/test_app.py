@@ -333,6 +333,37 @@ def test_the_cache_is_listed_verified_and_cleaned(tones, tmp_path):
     assert not probe.exists()
 
 
+@pytest.mark.parametrize("folder", ["/proc/nowhere", None])
+def test_a_home_that_cannot_be_written_brings_no_words_of_libraries(tones, tmp_path, monkeypatch, folder):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    if folder:
+        monkeypatch.setenv("HOME", folder)
+    else:
+        monkeypatch.delenv("HOME")
+    done = marble("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path / "r", *QUICK)
+    assert done.returncode == 0
+    assert "heatmap: " in done.stderr
+    assert "atplotlib" not in done.stderr
+
+
+def test_a_folder_of_marble_that_cannot_be_written_is_told_once_and_named(tones, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARBLE_HOME", "/proc/nowhere")
+    done = marble("run", "--upstream", "constant", "--task", f"folder:{tones}", "--results", tmp_path / "r", *QUICK)
+    assert done.returncode == 1
+    assert done.stderr.count("warning: cannot use /proc/nowhere/files.sqlite") == 1
+    assert "choose another folder (marble's own is MARBLE_HOME), then run the same command again" in done.stderr
+
+
+def test_no_folder_for_temporary_files_is_one_sentence():
+    code = (
+        "import sys, tempfile\ntempfile._candidate_tempdir_list = lambda: ['/proc/nowhere']\nfrom marble.cli.app import main\n"
+        "sys.argv = 'marble run --upstream constant --task synth-key'.split()\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: There is no folder for temporary files that can be written: set TMPDIR to one.\n"
+
+
 def test_check_tells_what_holds_and_what_does_not(tmp_path):
     assert invoke("check", "--upstream", "constant").exit_code == 0
     (tmp_path / "broken_of_a_test.py").write_text(

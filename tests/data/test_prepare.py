@@ -234,7 +234,7 @@ def prepared(toy, tmp_path) -> Task:
 
 def test_a_good_data_set_is_found_good(prepared, tmp_path):
     findings = found(prepared, tmp_path)
-    assert list(findings) == ["files", "splits", "artists", "audio", "leakage"]
+    assert list(findings) == ["files", "splits", "artists", "audio", "leakage", "labels"]
     assert all(finding.good and not finding.wrong for finding in findings.values())
     assert findings["splits"].found == "4 train, 2 valid, 2 test (as declared)"
     assert findings["audio"].found == "8 of 8 clips can be decoded"
@@ -260,6 +260,17 @@ def test_everything_that_is_wrong_is_found(prepared, tmp_path):
     ]  # fmt: skip
     assert findings["leakage"].found == "1 recordings stand in two splits, 1 twice in one"
     assert findings["leakage"].wrong == (f"{sounds}/a.wav (train), {sounds}/e.wav (test)",)
+
+
+def test_one_excerpt_with_two_labels_is_found(prepared, tmp_path):
+    def clips(root):
+        first, *rest = toy_clips(root)
+        return [first, *rest, *(replace(first, id=str(start), start=start, target="y") for start in (0.0, 0.2))]
+
+    finding = found(replace(prepared, clips=clips, labels=("x", "y"), split_sizes=None), tmp_path)["labels"]
+    assert not finding.good
+    assert finding.found == "1 clips have the audio of another and other labels than it"
+    assert len(finding.wrong) == 1
 
 
 def test_excerpts_of_one_file_in_two_splits_are_leakage(prepared, tmp_path):
@@ -329,7 +340,7 @@ def test_the_command_line_from_nothing_to_a_verified_set(web, tmp_path, monkeypa
     done = marble("verify", "--json")
     assert done.exit_code == 0
     assert [(one["check"], one["good"]) for one in json.loads(done.stdout)] == [
-        ("files", True), ("splits", True), ("audio", True), ("leakage", True),
+        ("files", True), ("splits", True), ("audio", True), ("leakage", True), ("labels", True),
     ]  # fmt: skip
     assert marble("verify").stdout.startswith("ok     mini, files: 1 of 1 are there\n")
 

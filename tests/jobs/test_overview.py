@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from marble.errors import MarbleError
 from marble.jobs.job import prepare
-from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
+from marble.jobs.overview import contradictions, counts, label_cautions, limited, refuse_useless_splits
 from marble.results.schema import BadClip
 from marble.system.progress import Reporter
 from marble.task import SPLITS, Clip, Task
@@ -77,7 +77,7 @@ def test_many_labels_are_summed_up_and_numbers_have_a_range():
 )
 def test_labels_that_a_mean_leaves_out_or_that_nothing_can_learn_are_said(of, train, test, sentences):
     listed = clips(train) + clips(train, "valid") + clips(test, "test")
-    said = cautions(of, listed, {clip.path: clip.id for clip in listed})
+    said = label_cautions(of, listed)
     assert len(said) == len(sentences)
     for caution, sentence in zip(said, sentences, strict=True):
         assert re.match(sentence, caution)
@@ -121,7 +121,26 @@ def test_a_split_without_a_usable_clip_is_named_with_an_example_of_its_own():
     with pytest.raises(
         MarbleError, match=r"clip of the valid split of t could be used \(valid\.wav is empty\): check its files"
     ):
-        refuse_empty_splits(classes("ab"), clips("ab"), bad, "its files")
+        refuse_useless_splits(classes("ab"), clips("ab"), bad, "its files")
+
+
+@pytest.mark.parametrize("other", ["b", ("a", "b"), ()])
+def test_an_excerpt_with_two_labels_is_named(other):
+    same = "a" if isinstance(other, str) else ("a",)
+    listed = clips([same, same, other])
+    assert contradictions(listed, ["x", "x", "y"]) == []
+    (said,) = contradictions(listed, ["x", "y", "x"])
+    assert said.startswith("1 clips have the audio of another clip and other labels than it: one of the two is wrong (first ")
+    assert contradictions(clips([(1.0,), (2.0,)]), ["x", "x"]) == []
+
+
+def test_one_class_to_train_on_is_refused_with_a_clip_that_could_not_be_used():
+    bad = [BadClip(id="b", path="b.wav", split="train", reason="is silent")]
+    listed = [*clips("aa"), *clips("ab", "valid"), *clips("ab", "test")]
+    with pytest.raises(MarbleError, match=r"t has clips of one class to train on, 'a' \(b\.wav is silent\): check its files"):
+        refuse_useless_splits(classes("ab"), listed, bad, "its files")
+    tags = [clip for split in SPLITS for clip in clips([("a",)], split)]
+    refuse_useless_splits(task("multilabel", "ab", ("roc_auc",)), tags, [], "its files")
 
 
 def test_the_overview_is_said_before_the_upstream_is_loaded(tones):

@@ -1,6 +1,7 @@
 """The plan: what is extrapolated from what is measured, and how near its memory is to that of the run."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_the_plan_says_how_much_memory_the_run_takes(tmp_path):
     planned = plan.make_plan(prepare(*arguments, layers="0", **QUICK))["memory_gigabytes"]
     result = marble.run(*arguments, layers="0", results=tmp_path, **QUICK)
     assert planned == pytest.approx(result.cost.peak_memory_bytes / 1e9, rel=0.5)
+
+
+def test_what_is_done_once_is_not_planned_again(tones, monkeypatch):
+    """Clips that were rendered and files that were hashed before the plan stay so."""
+    before = time.process_time()
+    monkeypatch.setattr(time, "process_time", lambda: before + 1e6)
+    planned = plan.make_plan(prepare("constant", f"folder:{tones}", **QUICK))
+    work = planned["encode_minutes"] + planned["probe_minutes"]
+    assert work < planned["total_minutes"] < work + 1e6 / 60
 
 
 def test_the_peak_of_memory_begins_anew():

@@ -56,6 +56,17 @@ def test_a_run_learns_writes_and_is_read_back(tones, tmp_path):
     assert marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path / "results", **QUICK) == result
 
 
+def test_a_class_that_is_lost_with_its_clips_is_told_and_one_class_left_is_no_task(tones, tmp_path):
+    for number, file in enumerate((tones / "high").iterdir()):
+        soundfile.write(file, np.zeros(4000 + number), 16_000)
+    result = marble.run("constant", f"folder:{tones}", results=tmp_path, skip_bad=True, **QUICK)
+    assert any("1 labels have no clip to train on, so nothing can find them: 'high'" in doubt for doubt in result.doubts)
+    for number, file in enumerate((tones / "low").iterdir()):
+        soundfile.write(file, np.zeros(4000 + number), 16_000)
+    with pytest.raises(MarbleError, match=r"clips of one class to train on, 'middle' \(.*/high/.*\.wav is silent"):
+        marble.run("constant", f"folder:{tones}", results=tmp_path, skip_bad=True, **QUICK)
+
+
 def test_the_numbers_of_a_result_are_those_of_its_predictions(tones, tmp_path):
     result = marble.run("fbank-chroma", f"folder:{tones}", results=tmp_path, **QUICK)
     table = pandas.read_parquet((tmp_path / result.path).with_suffix(".parquet"))

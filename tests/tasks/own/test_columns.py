@@ -67,6 +67,9 @@ def test_any_spelling_of_the_known_names_reads_the_same_rows(data):
         ("performer", "artist", ROWS["artist"]),
         ("Singer ID", "artist", ROWS["artist"]),
         ("subset", "split", SPLITS),
+        ("train/test", "split", ["train", "test", "Train"]),
+        ("Usage", "split", SPLITS),
+        ("\u200bsplit", "split", SPLITS),
         ("Partition", "split", ["Training ", "validation", "TEST"]),
         ("ID", "id", ["1", "2", "3"]),
     ],
@@ -87,6 +90,11 @@ def test_a_synonym_is_read_where_the_known_column_is_absent(name, field, values)
     [
         ({"subset": ["small", "medium", "large"]}, ["subset"]),
         ({"subset": ["train", "test", ""]}, ["subset"]),
+        ({"usage": ["train", "train", "train"]}, ["usage"]),
+        ({"usage": ["train", "test", "private"]}, ["usage"]),
+        ({"usage": SPLITS, "phase": SPLITS}, ["usage", "phase"]),
+        ({"offset": ["1", "2", "3"]}, ["offset"]),
+        ({"start": ["0", "0", "0"], "offset": ["1", "2", "3"]}, ["offset"]),
         ({"fold": ["1", "2", "3"], "Take": ["1", "2", "3"]}, ["fold", "Take"]),
         ({"ID": ["7", "7", "8"]}, ["ID"]),
         ({"duration": ["1", "2", "3"]}, ["duration"]),
@@ -111,6 +119,18 @@ def test_a_duration_counts_from_the_start():
     rows, columns = read({"path": ROWS["path"], "label": ROWS["label"], "Begin": ["0"] * 3, "Duration": ["1"] * 3})
     assert list(rows.columns) == ["path", "label", "start", "duration"]
     assert columns.unread == []
+
+
+@pytest.mark.parametrize(
+    ("other", "fields"),
+    [("onset", ["start", "stop"]), ("duration", ["start", "duration"]), ("Duration (s)", [])],
+)
+def test_an_offset_is_the_end_of_an_onset_or_the_start_of_a_duration(other, fields):
+    columns = {other: ["0"] * 3, "Offset": ["1"] * 3}
+    rows, _ = read({"path": ROWS["path"], "label": ROWS["label"]} | columns)
+    assert sorted(rows.columns) == sorted(["path", "label", *fields])
+    if "stop" in fields:
+        assert list(rows["stop"]) == ["1"] * 3
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,41 @@ def test_the_folder_that_may_be_meant_is_named(tmp_path):
     (tmp_path / "hub/data/train-0.parquet").touch()
     with (
         pytest.warns(UserWarning, match=r"passed over \(1 \.parquet, 1 folder data\)"),
-        pytest.raises(MarbleError, match=r"holds 0 class folders .*; table:.*train-0\.parquet may be a task"),
+        pytest.raises(MarbleError, match=r"holds 0 class folders .*; table:.* may be a task"),
     ):
         load_task(f"folder:{tmp_path}/hub")
+
+
+@pytest.mark.parametrize("names", [("train_set", "valid_set", "test_set"), ("nsynth-train", "nsynth-valid", "nsynth-test")])
+def test_splits_are_read_in_longer_names_where_all_folders_have_them(tmp_path, names):
+    for name in names:
+        write(tmp_path / "sounds" / name, "ab")
+    task = load_task(f"folder:{tmp_path}/sounds")
+    assert task.labels == ("a", "b")
+    assert {clip.id.partition("/")[0]: clip.split for clip in task.read(tmp_path)} == dict(
+        zip(names, ("train", "valid", "test"), strict=True)
+    )
+    write(tmp_path / "sounds", ["bells"])
+    assert load_task(f"folder:{tmp_path}/sounds").labels == tuple(sorted([*names, "bells"]))
+
+
+def test_splits_below_classes_and_files_beside_each_other_are_told(tmp_path):
+    for label in "ab":
+        write(tmp_path / "sounds" / label, ["train", "test"])
+    with pytest.warns(UserWarning, match=r"hold folders of splits \(test …\), which count above class folders alone"):
+        load_task(f"folder:{tmp_path}/sounds")
+    write(tmp_path, ["flat"])
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(MarbleError, match="where the name of a file tells its class, write a table"),
+    ):
+        load_task(f"folder:{tmp_path}/flat")
+    (tmp_path / "flat/list.csv").touch()
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(MarbleError, match=r"; table:.*/flat/list\.csv may be a task"),
+    ):
+        load_task(f"folder:{tmp_path}/flat")
 
 
 @pytest.mark.parametrize("names", [("fold1", "fold2", "fold3"), ("Disc 1", "Disc 2"), ("part-01", "part-02"), ("cv_0", "cv_1")])

@@ -29,7 +29,8 @@ def test_tags_are_split_where_a_separator_is_certain(rows, separator, space):
     read = tags([f"{space}{separator}{space}".join(sorted(row)) for row in rows])
     assert read.values == [tuple(sorted(row)) for row in rows]
     joined = any(len(row) > 1 for row in rows)
-    assert read.notes == (["tags are separated by '|'"] if joined and separator == "|" else [])
+    single = "no row has more than one tag; where several are meant, write ; between them"
+    assert read.notes == (["tags are separated by '|'"] * (separator == "|") if joined else [single])
     assert read.labels == tuple(sorted(frozenset().union(*rows)))
 
 
@@ -109,8 +110,40 @@ def test_of_many_pairs_three_are_named():
 
 
 def test_the_refusal_of_a_table_without_target_names_what_there_is():
-    with pytest.raises(MarbleError, match=r"it has none \(of 'rock', 'jazz', call one label, or write tags joined by ;"):
+    with pytest.raises(
+        MarbleError,
+        match=r"it has none \(of 'rock', 'jazz', call one label, or target if it holds numbers",
+    ):
         targets(rock=["0"], jazz=["1"])
+
+
+@pytest.mark.parametrize("joined", ["rock,loud", "rock;loud", "rock / jazz", "loud+jazz", "rock|x", "R&B & jazz"])
+def test_labels_that_are_others_joined_stay_their_own_and_are_named(joined):
+    note = f"labels that hold others are labels of their own: {joined!r}; for tags, write ; between them"
+    assert targets(label=["rock", "jazz", joined]).notes == [note]
+    assert targets(label=["AC/DC", "R&B", "rock"]).notes == []
+    if not {",", ";", "|"} & set(joined):
+        assert tags(["rock;loud", "jazz", joined]).notes == [note]
+
+
+def test_a_list_where_a_class_is_needed_is_refused():
+    for cells in (["['x', 'y']", "['x']"], [["x", "y"], ["x"]]):
+        with pytest.raises(MarbleError, match=r"has the label \['x', 'y'\], a list: call the column labels"):
+            targets(label=cells)
+
+
+def test_classes_that_are_numbers_with_a_fraction_are_doubted():
+    (note,) = targets(label=["0.5", "1.25", "-.75"]).notes
+    assert note == "label holds numbers, each of which is a class; to predict them, call the column target"
+    for cells in (["0.0", "1.0"], ["1", "2"], ["0.5", "a"], ["1.2.3", "4.5.6"]):
+        assert targets(label=cells).notes == []
+
+
+def test_a_target_that_never_changes_is_refused():
+    with pytest.raises(MarbleError, match="has one target in all rows: there is nothing to predict"):
+        targets(target=["1", "1.0", "1"])
+    constant_and_not = pandas.DataFrame({"path": "a.wav", "target.a": ["1", "1"], "target.b": ["1", "2"]})
+    assert read_targets(table_of("t.csv", "", constant_and_not)).labels == ("a", "b")
 
 
 def test_numbers_beside_names_of_classes_are_doubted():

@@ -92,10 +92,12 @@ def test_json_of_every_shape(tmp_path, text, suffix):
         (b"# made by a tool\npath,label\na.wav,x\n", r"it begins with the line '# made by a tool', which must go"),
         (b"sep=;\npath;label\na.wav;x\n", r"it begins with the line 'sep=;', which must go"),
         (b"a.wav,x\nb.wav,y\n", r"its first line is 'a.wav, x', where the names of the columns must stand, such as path,label"),
-        (b"name,label\na,x\n", r"needs rows with a 'path' in each; its columns are name, label"),
-        (b"path,label\n", r"needs rows with a 'path' in each; its columns are path, label"),
-        (b"path,label\n,x\n", r"needs rows with a 'path' in each"),
-        (b"", r"needs rows with a 'path' in each; its columns are \."),
+        (b"name,label\na,x\n", r"needs rows with a 'path' in each; its columns are 'name', 'label'"),
+        (b"path:label\na.wav:x\n", r"needs rows with a 'path' in each; its column is 'path:label'"),
+        (b"path,label\n", r"needs rows with a 'path' in each; it is empty"),
+        (b"path,label\n , \n", r"needs rows with a 'path' in each; it is empty"),
+        (b"path,label\na.wav,x\n,y\n", r"t\.csv has no path in row 2: fill it in"),
+        (b"", r"needs rows with a 'path' in each; it is empty"),
         (b'path,label\n"a.wav,x\n', r"cannot be read \(Error tokenizing data"),
         (b"path," + b"x" * 200_000, r"cannot be read \(field larger than field limit"),
     ],
@@ -116,6 +118,17 @@ def test_a_file_that_is_no_table_is_explained(audio):
     (audio / "broken.parquet").write_text("not parquet")
     with pytest.raises(MarbleError, match="cannot be read"):
         load_task(f"table:{audio}/broken.parquet")
+
+
+def test_empty_rows_are_left_out(tmp_path):
+    (tmp_path / "t.csv").write_text("\npath,label\na.wav,x\n\n,\n  , \nb.wav,y\n,,\n")
+    assert read_table(tmp_path / "t.csv").rows.to_dict("list") == {"path": ["a.wav", "b.wav"], "label": ["x", "y"]}
+
+
+def test_an_index_with_a_name_is_a_column(tmp_path):
+    frame = pandas.DataFrame({"path": ["a.wav", "b.wav"], "label": ["x", "y"]}).set_index("path")
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").rows.to_dict("list") == {"path": ["a.wav", "b.wav"], "label": ["x", "y"]}
 
 
 def test_a_column_without_a_name_is_left_out_where_it_is_empty(tmp_path):
