@@ -269,7 +269,7 @@ def _rows(upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction
     for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
         if layer in layers:
             _refuse_shape(upstream, layer, hidden, len(waveform))
-            rows[layer] = reduction(hidden.float(), upstream.frame_times(hidden.shape[1]))
+            rows[layer] = reduction(hidden.float())
         if layer == layers[-1]:
             break
     if len(rows) < len(layers):
