@@ -1,7 +1,7 @@
 """Reductions: from the hidden states of a window to its rows.
 
-A reduction turns hidden states ``Tensor[B, T, D]`` in float32 into rows ``Tensor[B, R, E]``, R of them for each window. Its
-name is part of the cache key. The pooling ones return one row:
+A reduction turns hidden states ``Tensor[B, T, D]`` in float32 into rows of each window. Its name is part of the cache key. Those
+of frame tasks stand in `marble.features.frames`; the pooling ones return one row ``Tensor[B, 1, E]``:
 
 - ``mean``: the mean over time (the default).
 - ``mean+std``: the mean and the standard deviation (divided by T), side by side, so E = 2 D.
@@ -11,7 +11,7 @@ name is part of the cache key. The pooling ones return one row:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,8 @@ class Reduction:
     reduce: Callable[[Tensor], Tensor]
     widening: int = 1
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Return rows ``Tensor[B, R, E]`` of ``hidden[B, T, D]``."""
+    def __call__(self, hidden: Tensor, windows: Sequence[object] = ()) -> Tensor:
+        """Return rows ``Tensor[B, R, E]`` of ``hidden[B, T, D]``, wherever the windows lie."""
         return self.reduce(hidden)
 
 
