@@ -248,7 +248,7 @@ def reduced_layers(
     layers: Sequence[int],
     reduction: Reduction | FrameReduction,
     paths: Sequence[Path],
-    windows: Sequence[Window],
+    windows: Sequence[Window] = (),
 ) -> dict[int, list[np.ndarray]]:
     """Encode a batch and reduce each wanted layer.
 
@@ -258,7 +258,7 @@ def reduced_layers(
         layers: the wanted layers, ascending; blocks after the last one do not run.
         reduction: from the hidden states of a window to its rows.
         paths: the B files of the windows.
-        windows: the B windows.
+        windows: the B windows; a pooling reads none.
 
     Returns:
         For each layer the rows of each window, B times float32[R, E], or float16. Where the memory does not hold the batch, it

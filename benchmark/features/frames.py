@@ -6,10 +6,11 @@ Conventions
   part in the middle of their overlap, the first keeps its start, the last its end. Windows of 30 s start every 24 s, so that
   none gives a frame within 3 s of its ends but at those of the track.
 - Starts are multiples of 1.6 s, which is a whole number of frames at 15.625, 18.75, 25, 50, 75 and 100 Hz and of samples at all
-  usual rates: all windows have one phase. The last window starts at the first multiple from which it reaches the end; a track
-  that is shorter than a window is one short window.
-- Frames are stored on the grid of the labels, or on the upstream's own where that is coarser: more bytes would hold no more, and
-  reading interpolates (`marble.features.frame_reader`). Frame k of the grid belongs to a track if its centre lies within it.
+  usual rates: all windows have one phase. The last window starts at the first multiple from which it reaches the end, so it
+  may be 1.6 s shorter; a track that is shorter than a window is one short window. Windows of less than 4.8 s start at
+  multiples of .4 s.
+- Frames are stored on the grid of the labels, or on the upstream's own where that is coarser: more bytes would hold no more,
+  and reading interpolates (`marble.features.frame_reader`). Frame k of a grid belongs to a track if its centre lies within it.
 - A frame is the mean of the frames of the window whose cells it overlaps, weighted by the overlap; beyond the last frame of a
   window its nearest. A layer that is one vector for the window gives this to all of its frames.
 - Values are float16 where they fit: the largest of a layer lies between 1/16 and 65,504. Others stay float32.

@@ -1,7 +1,7 @@
 """Reductions: from the hidden states of a window to its rows.
 
-A reduction turns hidden states ``Tensor[B, T, D]`` in float32 into rows of each window. Its name is part of the cache key. Those
-of frame tasks stand in `marble.features.frames`; the pooling ones return one row ``Tensor[B, 1, E]``:
+A reduction turns hidden states ``Tensor[B, T, D]`` in float32 into rows of each window. Its name is part of the cache key;
+that of frames is in `marble.features.frames`. The pooling ones return one row ``Tensor[B, 1, E]``:
 
 - ``mean``: the mean over time (the default).
 - ``mean+std``: the mean and the standard deviation (divided by T), side by side, so E = 2 D.

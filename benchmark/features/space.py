@@ -100,25 +100,26 @@ def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slic
 
 def overlapping(windows: Windows, hop: float | None) -> Windows:
     """Return resolved windows for frames: they overlap by a fifth or a little more, or as a protocol's `hop` says."""
-    assert windows.seconds
-    whole = _STEP * math.floor(_HOP * windows.seconds / _STEP + ROUNDING)
-    return windows.model_copy(update={"hop": min(hop or whole or _HOP * windows.seconds, windows.seconds)})
+    seconds = windows.seconds or DEFAULT_SECONDS
+    step = _step(seconds)
+    whole = step * math.floor(_HOP * seconds / step + ROUNDING)
+    return windows.model_copy(update={"hop": min(hop or whole or _HOP * seconds, seconds)})
+
+
+def _step(seconds: float) -> float:
+    """Return what the starts of windows of this length are multiples of, in seconds."""
+    return _STEP if seconds >= 3 * _STEP else _STEP / 4
 
 
 def windows_of(samples: int, windows: Windows, info: UpstreamInfo, reduction: Reduction | FrameReduction) -> list[Window]:
     """Return the windows of a waveform of some samples at the upstream's rate; for frames, `overlapping` ones."""
     if isinstance(reduction, Reduction):
         return [Window(cut, cut.start / info.sample_rate, range(1)) for cut in cut_windows(samples, windows, info)]
-    assert windows.seconds and windows.hop
-    rate = info.sample_rate
-    seconds = samples / rate
-    begins = [0.0]
-    while begins[-1] + windows.seconds < seconds - ROUNDING / rate:
-        following = begins[-1] + windows.hop
-        step = _STEP if math.isclose(windows.hop / _STEP, round(windows.hop / _STEP)) else windows.hop
-        last = step * math.ceil((seconds - windows.seconds) / step - ROUNDING)
-        begins.append(min(following, last))
-    ends = [min(begin + windows.seconds, seconds) for begin in begins]
+    rate, length = info.sample_rate, windows.seconds or DEFAULT_SECONDS
+    seconds, hop, step = samples / rate, windows.hop or length, _step(length)
+    last = min(step * math.ceil((seconds - length) / step - ROUNDING), seconds - info.min_seconds)
+    begins = [hop * number for number in range(math.ceil(last / hop - ROUNDING))] + [last] if last > 0 else [0.0]
+    ends = [min(begin + length, seconds) for begin in begins]
     parts = [(begin + end) / 2 for begin, end in zip(begins[1:], ends[:-1], strict=True)]
     limits = [0, *(frames_within(reduction.stored, part) for part in parts), frames_within(reduction.stored, seconds)]
     return [
