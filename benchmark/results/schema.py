@@ -4,7 +4,9 @@ Conventions
 -----------
 - ``results/<upstream>/<task>/<protocol>-<identity>.json``; the identity is a hash of everything that decides the numbers
   (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every validation and
-  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits.
+  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits. Of a task
+  of frames these are the answers of the selected layer: target and prediction are intervals (start, stop, label), and
+  statistics and the probability of each frame stand in the place of logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
   mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.intervals`).
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
@@ -75,6 +77,15 @@ class UpstreamRecord(_Record):
     weights_sha256: str
 
 
+class FrameRecord(_Record):
+    """The frames of a task: rate in Hz, centre of the first in seconds, scored frames of each split, columns of statistics."""
+
+    rate: float
+    first: float
+    scored: dict[str, int]
+    statistics: dict[str, tuple[int, int]]
+
+
 class TaskRecord(_Record):
     """The task, as far as its clips were used.
 
@@ -87,6 +98,7 @@ class TaskRecord(_Record):
         labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
         source: where the data is from; two data sets of one name differ in it.
         notes: what a user should know of how the data was read, and reasons to trust the scores less.
+        frames: of a task of frames, its grid and how many frames of each split are scored.
     """
 
     name: str
@@ -105,6 +117,7 @@ class TaskRecord(_Record):
     labels_without_roc_auc: int | None = None
     source: str | None = None
     notes: list[str] = []
+    frames: FrameRecord | None = None
 
 
 class ProtocolRecord(_Record):
@@ -143,7 +156,8 @@ class GridPoint(_Part):
 class Run(_Part):
     """One seed of one layer at the learning rate, settings and epoch that validation chose; all in `grid`.
 
-    Answers that nothing was trained for have neither rate nor epoch, and an empty grid.
+    Answers that nothing was trained for have neither rate nor epoch, and an empty grid. `decoders` holds the constants of
+    decoders of frames that validation chose, by decoder.
     """
 
     seed: int
@@ -152,6 +166,7 @@ class Run(_Part):
     validation: Scores
     test: Scores
     settings: dict[str, Any] = {}
+    decoders: dict[str, float] = {}
     grid: list[GridPoint] = []
 
 
