@@ -164,7 +164,6 @@ def logits_of(bank):
     }
 
 
-@pytest.mark.parametrize("kind", ["frame_classes", "frame_tags"])
 OPTIONS = [
     {},
     {"kind": "linear"},
@@ -174,6 +173,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.parametrize("kind", ["frame_classes", "frame_tags"])
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
 def test_the_bank_trains_what_a_plain_trainer_trains(kind, settings):
     probe = changed(**settings)
