@@ -286,7 +286,7 @@ class Result(_Part):
     @property
     def path(self) -> Path:
         """The path of the result below the folder of all results."""
-        return folder_of(self.upstream.name, self.task.name) / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
+        return folder_of(self.upstream.name, self.task.name) / f"{file_name(self.protocol.name)}-{self.identity[:12]}.json"
 
     @property
     def short_cautions(self) -> list[str]:
@@ -386,10 +386,10 @@ def seal_of(document: dict[str, Any]) -> str:
 
 def folder_of(upstream: str, task: str) -> Path:
     """Return the folder of the results of an upstream on a task, below the folder of all results."""
-    return Path(_slug(upstream)) / _slug(task)
+    return Path(file_name(upstream)) / file_name(task)
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """Return a name as one folder or file name, in UTF-8 whatever the locale."""
     slug = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name).strip(".") or "-"
     return os.fsdecode(slug.encode())
