@@ -9,7 +9,12 @@ kind                  target of a clip            encoded                       
 ``ordinal``           one label, lowest first     ``int64[N]``                   above one half for each grade reached
 ``multilabel``        a tuple of labels           ``float32[N, C]``, 0 or 1      a logit of a tag
 ``regression``        a tuple of numbers          ``float32[N, C]``              a value
+``frame_classes``     `marble.frames.Spans`       ``float32[N, C]``, seconds     a logit of a class, for each frame
+``frame_tags``        `marble.frames.Spans`       ``float32[N, C]``, seconds     a logit of a tag, for each frame
 ====================  ==========================  =============================  ======================================
+
+The clip of a frame task is a whole track. The seconds of each label say what it holds; what its frames are to learn,
+`marble.task.Frames` encodes.
 
 Torch is imported when a probe learns, not when tasks are listed.
 """
@@ -24,11 +29,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from marble.errors import MarbleError
+from marble.frames import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Target = str | tuple[str, ...] | tuple[float, ...]
+Target = str | tuple[str, ...] | tuple[float, ...] | Spans
 
 
 class Kind(ABC):
@@ -39,12 +45,14 @@ class Kind(ABC):
         metrics: names of the metrics of a task that states none, the main one first.
         needs: what a target is, in words.
         numeric: whether targets are numbers, not labels.
+        of_frames: whether a target has times, and every frame an answer.
     """
 
     name: ClassVar[str]
     needs: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     numeric: ClassVar[bool] = False
+    of_frames: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
@@ -152,7 +160,7 @@ class Multilabel(Kind):
 
     def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
         """Return the tags that no training target has."""
-        trained = {tag for target in targets for tag in target}
+        trained = {tag for target in targets if isinstance(target, tuple) for tag in target}
         return [label for label in labels if label not in trained]
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -200,7 +208,50 @@ class Regression(Kind):
         return mean, deviation
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Multiclass(), Ordinal(), Multilabel(), Regression())}
+class OfFrames(Kind):
+    """What has times: every frame has an answer, and its errors are those of the class beside this one, with frames as rows."""
+
+    needs = "intervals with its labels"
+    metrics = ()
+    of_frames = True
+
+    def encode(self, targets: Sequence[Target], labels: tuple[str, ...]) -> np.ndarray:
+        """Return how long each label lasts, ``float32[N, C]`` in seconds; intervals of other labels are not scored."""
+        number = _numbers(labels)
+        seconds = np.zeros((len(targets), len(labels)), dtype=np.float32)
+        for row, target in zip(seconds, targets, strict=True):
+            if not isinstance(target, Spans):
+                raise ValueError(f"the target {target!r:.60}, which is no Spans")
+            if not all(0 <= start < stop < math.inf for start, stop, _ in target.rows):
+                raise ValueError("an interval that begins before 0, or ends before it begins")
+            for start, stop, label in target.rows:
+                if label in number:
+                    row[number[label]] += stop - start
+        return seconds
+
+    def parse(self, values: Sequence[object], labels: tuple[str, ...]) -> None:
+        """Return None: a value in a file has no times."""
+
+    def untrained(self, targets: Sequence[Target], labels: tuple[str, ...]) -> list[str]:
+        """Return the labels that last no time in training."""
+        return [labels[number] for number in np.flatnonzero(self.encode(targets, labels).sum(axis=0) == 0)]
+
+
+class FrameClasses(OfFrames, Multiclass):
+    """One label of several at any time; cross-entropy of each frame."""
+
+    name = "frame_classes"
+
+
+class FrameTags(OfFrames, Multilabel):
+    """Any number of tags at any time; binary cross-entropy of each frame."""
+
+    name = "frame_tags"
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Multiclass(), Ordinal(), Multilabel(), Regression(), FrameClasses(), FrameTags())
+}
 
 
 def kind_of(name: str) -> Kind:

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from marble.errors import MarbleError
+from marble.frames import Grid, Spans
 from marble.kinds import Target, kind_of
 from marble.settings import STRICT
 
@@ -110,6 +111,30 @@ class Resource:
     convert: Callable[[Path], None] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """The frames of a frame task: their grid, and what each of them is to learn.
+
+    Attributes:
+        rate: of the labels, in Hz; None is the upstream's own rate.
+        first: centre of the first frame in seconds, where `rate` or `most` decides the rate.
+        most: the highest rate for None, in Hz: the frames of a faster upstream are reduced to it.
+        encode: function from a target, the labels of the task, a grid and a number of frames to their targets: ``int64[T]``,
+            -1 where nothing is scored, or ``float32[T, C]``, NaN where nothing is scored.
+    """
+
+    rate: float | None = None
+    first: float = 0.0
+    most: float | None = None
+    encode: Callable[[Spans, tuple[str, ...], Grid, int], np.ndarray]
+
+    def grid(self, native: Grid) -> Grid:
+        """Return the grid of the labels for an upstream with frames on `native`."""
+        if self.rate is None and (self.most is None or native.rate <= self.most):
+            return native
+        return Grid(self.rate or self.most or native.rate, self.first)
+
+
 @dataclass(frozen=True)
 class Task:
     """A declared task.
@@ -118,7 +143,7 @@ class Task:
         name: how the command line calls it.
         version: raised whenever splits, labels or metrics change.
         description: data, splits, targets and metrics in words; as a rule the module's docstring.
-        kind: "multiclass", "multilabel", "regression" or "ordinal"; see `marble.kinds`.
+        kind: "multiclass", "multilabel", "regression", "ordinal", "frame_classes" or "frame_tags"; see `marble.kinds`.
         labels: the classes in the order of the logits, or the names of the regressed values.
         metrics: names from `marble.probe.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
         clips: function from the data root to all clips.
@@ -133,6 +158,7 @@ class Task:
         synthetic: made by marble itself, so that its results never stand in a leaderboard of real data.
         resources: the files that it reads; a list precedes the files that it lists.
         deal: function from the unit of each track to the split of each track, where near-duplicates decide the units.
+        frames: of a frame task, whose clips are whole tracks with `Spans` as targets; None for any other.
         notes: what a user should know of how the data is read; results keep it.
     """
 
@@ -153,6 +179,7 @@ class Task:
     synthetic: bool = False
     resources: tuple[Resource, ...] = ()
     deal: Callable[[Mapping[str, str]], Mapping[str, Split]] | None = None
+    frames: Frames | None = None
     notes: tuple[str, ...] = ()
 
     @property

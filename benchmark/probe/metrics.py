@@ -6,6 +6,8 @@ Conventions
   (any monotone map of them gives the same value), for regression the predicted values, for ordinal tasks what `grades` reads.
 - ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass, ordinal), ``[N, C]`` of
   0 and 1 (multilabel), ``[N, C]`` values (regression).
+- A metric of frames (`marble.probe.frame_metrics`) takes the statistics ``Tensor[..., N, S]`` of tracks as scores, and reads
+  no targets.
 - ``counts`` is ``Tensor[N]`` or ``Tensor[R, N]``, not negative: how often each track counts; 2 is two equal tracks, 0 is
   none. R resamples are evaluated for every probe, and each probe is sorted once. None counts every track once.
 - A metric returns ``Tensor[...]``, or ``Tensor[R, ...]``, in float64 on the device of the scores. Working memory is bounded,
@@ -46,11 +48,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from marble.kinds import grades
+from marble.probe.frame_metrics import FRAME_METRICS, FrameMetric
 
 # Probes × tracks × resamples at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
@@ -72,6 +76,7 @@ class Metric:
         description: one line for people, with the unit or range.
         kinds: of the tasks that it scores.
         of_windows: scores single windows, not tracks; such a metric chooses nothing.
+        decoder: of a metric of frames, what makes their answers of logits; None for any other.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Metric:
     description: str
     kinds: tuple[str, ...]
     of_windows: bool = False
+    decoder: str | None = None
 
     def __call__(self, scores: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
         """Return the metric of every probe under every resample, ``Tensor[...]`` or ``Tensor[R, ...]`` in float64.
@@ -334,6 +340,26 @@ def _kendall_tau(counts: Tensor) -> Tensor:
     return (difference / product.sqrt()).where(product > 0, torch.nan)
 
 
+def _of_frames(metric: FrameMetric) -> Metric:
+    """Return a metric of frames as one of tracks, whose scores are the statistics ``Tensor[..., N, S]`` of that metric."""
+
+    def prepare(statistics: Tensor, targets: Tensor) -> _Evaluate:
+        """Sum the statistics of the tracks that count."""
+        columns = statistics.double().transpose(1, 2)
+
+        def evaluate(counts: Tensor) -> Tensor:
+            """Return the value of the sums, ``[P, K]``."""
+            sums = (columns @ counts).transpose(1, 2)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return torch.as_tensor(metric.value(sums.numpy(force=True))).to(sums)
+
+        return evaluate
+
+    return Metric(
+        metric.name, prepare, metric.higher_is_better, metric.scale, metric.description, metric.kinds, decoder=metric.decoder
+    )
+
+
 _CLASSES, _TAGS, _NUMBERS, _GRADES = ("multiclass",), ("multilabel",), ("regression",), ("ordinal",)
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -392,5 +418,6 @@ METRICS: dict[str, Metric] = {
         Metric(
             "kendall_tau", _ordinal(_kendall_tau), True, "correlation", "rank correlation of grades, tau-b, -1 to 1", _GRADES
         ),
+        *map(_of_frames, FRAME_METRICS.values()),
     )
 }

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeVar
@@ -170,8 +171,8 @@ def _in_memory(work: Callable[[sqlite3.Connection], _T]) -> _T | None:
 
 
 def digest(value: object) -> str:
-    """Return the sha256 of a value's canonical JSON, as 64 hex digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the sha256 of a value's canonical JSON, as 64 hex digits; a dataclass counts as its fields."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=asdict).encode()).hexdigest()
 
 
 @contextmanager
