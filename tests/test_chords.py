@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marble import chords
-from marble.frames import Grid, Spans
+from marble.frames import Grid
 
 SHORTHANDS = [
     "maj", "min", "dim", "aug", "1", "5", "sus2", "sus4", "maj6", "min6", "7", "maj7", "min7", "dim7", "hdim7", "minmaj7",
@@ -70,9 +70,14 @@ def test_every_label_has_the_class_of_mir_eval(label):
 
 
 @given(written)
-def test_every_label_has_the_root_of_mir_eval(label):
+@example("C:13(*9)/b7")
+@example("C:minmaj7(*7)")
+def test_every_label_has_the_root_the_tones_and_the_bass_of_mir_eval(label):
     if ours(label) is not ValueError:
-        assert chords.root_of(label) == mir_eval.chord.encode(label)[0]
+        for tones, folded in ((chords.parse(label).tones, False), (chords.parse(label).all_tones, True)):
+            root, bitmap, bass = mir_eval.chord.encode(label, reduce_extended_chords=folded)
+            assert (chords.root_of(label), chords.parse(label).bass) == (root, bass)
+            assert tones == tuple(np.flatnonzero(bitmap))
 
 
 def test_the_labels_of_the_data_sets(shared):
@@ -107,8 +112,27 @@ def test_labels_of_other_annotators_are_read_by_hand(label, read):
     assert chords.written(label) == read
 
 
+def test_targets_are_the_chords_named_by_their_classes():
+    rows = [
+        (0.0, 1.0, "N"), (1.0, 1.5, "C"), (1.5, 2.0, "C:maj"), (2.0, 3.0, "C:7"), (3.0, 4.0, "D:sus4"), (4.0, 4.5, "D:sus4"),
+        (5.0, 6.0, "A:min/b3"), (6.0, 7.0, "A:min"), (7.0, 8.0, "X"), (8.0, 8.5, "X"), (8.5, 9.0, "N"),
+    ]  # fmt: skip
+    assert chords.target(rows).rows == (
+        (0.0, 1.0, "N"), (1.0, 2.0, "C:maj"), (2.0, 3.0, "C:maj"), (3.0, 4.5, "D:sus4"), (5.0, 6.0, "A:min"),
+        (6.0, 7.0, "A:min"), (7.0, 8.5, "X"), (8.5, 9.0, "N"),
+    )  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(["N", "X", "C", "C:maj", "C:9", "C:7(9)", "C:7", "C:maj/3", "B#", "G:13", "G:7(9,11,13)"])))
+def test_neighbours_are_merged_as_by_mir_eval(labels):
+    times = np.arange(len(labels) + 1.0)
+    rows = chords.target(zip(times[:-1].tolist(), times[1:].tolist(), labels, strict=True)).rows
+    merged = mir_eval.chord.merge_chord_intervals(np.stack([times[:-1], times[1:]], axis=1), labels)
+    assert [row[:2] for row in rows] == [tuple(pair) for pair in merged.tolist()]
+
+
 def test_frames_take_the_chord_that_holds_their_centre():
-    target = Spans(((0.0, 0.1, "N"), (0.1, 0.2, "C:maj7"), (0.2, 0.3, "D:sus4"), (0.34, 0.4, "A:min/b3")))
-    encoded = chords.classes(target, chords.LABELS, Grid(25.0), 12)
+    target = chords.target([(0.0, 0.1, "N"), (0.1, 0.2, "C:maj7"), (0.2, 0.3, "D:sus4"), (0.34, 0.4, "A:min/b3")])
+    encoded = target.classes(chords.LABELS, Grid(25.0), 12)
     np.testing.assert_array_equal(encoded, [24, 24, 24, 0, 0, -1, -1, -1, -1, 21, -1, -1])
     assert encoded.dtype == np.int64
