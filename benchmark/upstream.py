@@ -5,7 +5,8 @@ Conventions
 - A waveform is ``Tensor[B, N]``, float32, mono, at ``info.sample_rate`` Hz, nominally in [-1, 1].
 - Layer 0 is the input of the first block, layer k the output of block k. Every layer is ``Tensor[B, T, D]``; its width D
   is in ``info.layers`` and may differ between layers. A layer that is one vector for the whole window, such as a class token
-  or a projection of the mean, is ``Tensor[B, 1, D]``; the others have ``info.frame_rate`` frames a second.
+  or a projection of the mean, is ``Tensor[B, 1, D]``; the others have ``info.frame_rate`` frames a second, the first of which
+  is centred at ``info.first_frame``: half a frame of error moves every beat and chord.
 - `Upstream.layers` is a *generator*: the caller takes the layers it wants and stops. Later blocks are never computed, and
   only one hidden state is alive at a time.
 - All clips of a batch have equal length; nothing is padded inside a batch, and a clip has the same hidden states alone as in
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from marble.errors import MarbleError
+from marble.frames import Grid
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class UpstreamInfo:
         sample_rate: of the waveform, in Hz.
         frame_rate: hidden-state frames per second, in Hz; any where every layer is one vector a window.
         layers: name and width of each hidden state, layer 0 first.
+        first_frame: centre of what the first frame stands for, in seconds, by the arithmetic of the front end: 0 where its
+            windows are centred, half of what a frame covers where frames are cut side by side.
         version: raised whenever the hidden states change for the same weights and audio.
         parameters: number of weights that the hidden states depend on; None if not counted.
         licence: of the weights (and of the code where that differs).
@@ -68,6 +72,7 @@ class UpstreamInfo:
     sample_rate: int
     frame_rate: float
     layers: tuple[Layer, ...]
+    first_frame: float = 0.0
     version: int = 1
     parameters: int | None = None
     licence: str = "not stated"
@@ -79,6 +84,11 @@ class UpstreamInfo:
     trained_seconds: float | None = None
     min_seconds: float = 0.0
     precisions: tuple[str, ...] = ("fp32",)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the frames of a window."""
+        return Grid(self.frame_rate, self.first_frame)
 
 
 class UpstreamSource(Protocol):
@@ -147,13 +157,6 @@ class Upstream(nn.Module):
             NotImplementedError: the subclass does not define it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define layers(waveform).")
-
-    def frame_times(self, frames: int) -> Tensor:
-        """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64.
-
-        The first centre is at 0 unless the subclass overrides this.
-        """
-        return torch.arange(frames, dtype=torch.float64) / self.info.frame_rate
 
     def prepare(self, device: str | torch.device, precision: str = "fp32") -> Upstream:
         """Make ready for inference: evaluation mode, no gradients, on `device`, in `precision`; return self.

@@ -78,7 +78,8 @@ class Mert(NetworkUpstream):
         self.norm = LayerNorm(sizes.width)
         self.blocks = nn.ModuleList(HubertBlock(sizes, pre_norm) for _ in range(sizes.depth))
         self.norms_input = not pre_norm
-        self.info = replace(self.info, min_seconds=sizes.receptive_field / SAMPLE_RATE)
+        field = sizes.receptive_field
+        self.info = replace(self.info, first_frame=(field - 1) / 2 / SAMPLE_RATE, min_seconds=field / SAMPLE_RATE)
         self.count("projection", sizes.depth, sizes.width)
 
     def layers(self, waveform: Tensor) -> Iterator[Tensor]:
@@ -94,11 +95,6 @@ class Mert(NetworkUpstream):
             yield x
         x = self.blocks[-1](x)
         yield x if self.norms_input else self.norm(x)
-
-    def frame_times(self, frames: int) -> Tensor:
-        """Return the centres of the first `frames` frames in seconds, ``Tensor[frames]`` in float64."""
-        first = (self.layout.receptive_field - 1) / 2
-        return (first + self.layout.hop * torch.arange(frames, dtype=torch.float64)) / SAMPLE_RATE
 
 
 def read_mert(info: UpstreamInfo, weights: Path, config: Path, preprocessor: Path, *, pre_norm: bool) -> Mert:
@@ -157,6 +153,7 @@ MERT_95M = Published(
         paper="Li et al. 2023, MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training "
         "(arXiv 2306.00107)",
         source="https://huggingface.co/m-a-p/MERT-v1-95M",
+        first_frame=(SIZES_95M.receptive_field - 1) / 2 / SAMPLE_RATE,
         min_seconds=SIZES_95M.receptive_field / SAMPLE_RATE,
     ),
     repository="m-a-p/MERT-v1-95M",

@@ -175,11 +175,6 @@ class OmarRQ(SavedUpstream):
             x = block(x, table)
             yield x
 
-    def frame_times(self, frames: int) -> Tensor:
-        """Return the centres of the first `frames` patches in seconds, ``Tensor[frames]`` in float64."""
-        centres = self.patches.first_centre + self.patches.hop * torch.arange(frames, dtype=torch.float64)
-        return centres / self.patches.sample_rate
-
 
 def read_omar_rq(info: UpstreamInfo, weights: Path, config: Path) -> OmarRQ:
     """Return the network of ``model.ckpt`` and ``config.gin``.
@@ -276,7 +271,12 @@ def _input(settings: Settings, width: int) -> MelInput | WaveformInput:
 def _rates(patches: MelPatches | WaveformPatches) -> dict[str, Any]:
     """Return the fields of `UpstreamInfo` that the front end decides."""
     rate = patches.sample_rate
-    return {"sample_rate": rate, "frame_rate": rate / patches.hop, "min_seconds": patches.min_samples / rate}
+    return {
+        "sample_rate": rate,
+        "frame_rate": rate / patches.hop,
+        "first_frame": patches.first_centre / rate,
+        "min_seconds": patches.min_samples / rate,
+    }
 
 
 def _published(name: str, parameters: int) -> Published:

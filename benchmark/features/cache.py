@@ -6,13 +6,14 @@ Conventions
   Its folder is named after the sha256 of that description and holds it as ``space.json``.
 - A *clip key* is the sha256 of a file's content, of the excerpt's times, and of the format that its name promises, since a
   wrong name makes a file bad. The rest of its name, tasks and results do not count.
-- A *shard* is a safetensors file with the features of some clips: ``layer.K`` float32[rows, E] for each layer, ``rows``
-  int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the clip keys (``about``) and, for each
-  tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written beside its path and renamed, so a
-  shard is whole or absent. Files of the same kind hold the answers of trained probes, see `marble.probe.train`.
+- A *shard* is a safetensors file with the features of some clips: ``layer.K`` float32[rows, E] for each layer (frames: float16
+  as a rule, one layer a file), ``rows`` int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the
+  clip keys (``about``) and, for each tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written
+  beside its path and renamed, so a shard is whole or absent. Files of the same kind hold the answers of trained probes, see
+  `marble.probe.train`.
 - A lock per clip lets many processes fill one cache; the lock of a killed process is free.
-- The content of a shard is checked against its sha256 whenever it is read; a damaged shard is set aside and its clips are
-  encoded again, with a warning.
+- The content of a shard is checked against its sha256 whenever it is read, or if parts of it are read (`Space.slice`), once in
+  a process; a damaged shard is set aside and its clips are encoded again, with a warning.
 - A space of another `FORMAT` belongs to an older marble: it is listed, never read, and removed by ``marble cache gc``.
 """
 
@@ -22,14 +23,14 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from marble.errors import MarbleError, reason
-from marble.features.checked import DAMAGE, read_checked, read_metadata, write_checked
+from marble.features.checked import DAMAGE, read_checked, read_metadata, read_slice, write_checked
 from marble.system.files import atomic_write, digest, writing
 
 FORMAT = 3
@@ -199,7 +200,7 @@ class Space:
         Args:
             keys: of its clips.
             rows: number of rows of each clip.
-            features: for each layer float32[rows, E], clips in the order of the keys.
+            features: for each layer float32[rows, E] or float16, clips in the order of the keys.
 
         Returns:
             The path of the shard.
@@ -208,7 +209,8 @@ class Space:
             MarbleError: it cannot be written or read back.
         """
         tensors: dict[str, np.ndarray] = {"rows": np.asarray(rows, dtype=np.int64)}
-        tensors |= {f"layer.{layer}": np.ascontiguousarray(values, dtype=np.float32) for layer, values in features.items()}
+        for layer, values in features.items():
+            tensors[f"layer.{layer}"] = values if values.dtype == np.float16 else np.ascontiguousarray(values, dtype=np.float32)
         path = self.shard_path(keys, list(features))
         write_checked(path, json.dumps(list(keys)), tensors)
         self._seen.add(path)
@@ -229,11 +231,7 @@ class Space:
         Raises:
             MarbleError: a clip is not in the cache, or its shard is damaged (it is then set aside).
         """
-        index = self._index.get(layer, {})
-        absent = [key for key in keys if key not in index]
-        if absent:
-            raise MarbleError(f"{len(absent)} clips are no longer in the cache {self.folder}: run the same command again.")
-        counts = np.array([index[key][2] for key in keys], dtype=np.int64)
+        index, counts = self._held(keys, layer), self.rows(keys, layer)
         ends = np.cumsum(counts)
         by_shard: dict[Path, list[int]] = {}
         for number, key in enumerate(keys):
@@ -248,6 +246,26 @@ class Space:
                 values[ends[number] - counts[number] : ends[number]] = shard[begin : begin + counts[number]]
         return values if values is not None else np.empty((0, 0), dtype=np.float32), counts
 
+    def rows(self, keys: Sequence[str], layer: int) -> np.ndarray:
+        """Return the number of rows of some clips of a layer, ``int64[clips]``.
+
+        Raises:
+            MarbleError: a clip is not in the cache.
+        """
+        index = self._held(keys, layer)
+        return np.array([index[key][2] for key in keys], dtype=np.int64)
+
+    def slice(self, key: str, layer: int, begin: int, end: int) -> np.ndarray:
+        """Return some rows of a clip as they are stored, float16[end - begin, E] or float32; no others are held in memory.
+
+        Raises:
+            MarbleError: the clip is not in the cache, or its shard is damaged (it is then set aside).
+        """
+        path, first, _ = self._held([key], layer)[key]
+        with self._set_aside_if_damaged(path):
+            return read_slice(path, f"layer.{layer}", first + begin, first + end)
+        raise AssertionError
+
     def damaged(self) -> list[tuple[Path, str]]:
         """Return the files whose content does not match their sha256, with the reason.
 
@@ -256,9 +274,23 @@ class Space:
         """
         return self.description_damage() + _damaged(self.folder.glob("*.safetensors"))
 
+    def _held(self, keys: Sequence[str], layer: int) -> dict[str, tuple[Path, int, int]]:
+        """Return shard, first row and number of rows of the clips of a layer, which must hold these."""
+        index = self._index.get(layer, {})
+        absent = [key for key in keys if key not in index]
+        if absent:
+            raise MarbleError(f"{len(absent)} clips are no longer in the cache {self.folder}: run the same command again.")
+        return index
+
     def _tensor(self, path: Path, name: str) -> np.ndarray:
-        try:
+        with self._set_aside_if_damaged(path):
             return read_checked(path, name)[1][name]
+        raise AssertionError
+
+    @contextmanager
+    def _set_aside_if_damaged(self, path: Path) -> Generator[None]:
+        try:
+            yield
         except OSError as error:
             raise _cannot_read(path, error) from error
         except DAMAGE as error:

@@ -12,6 +12,9 @@ from safetensors.numpy import save
 from marble.system.files import atomic_write
 
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
+# Tensors whose checksum this process has found right, with size and modification time of their file.
+_RIGHT: dict[tuple[Path, str], tuple[int, int]] = {}
+_ROWS_AT_ONCE = 2**13
 
 
 def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:
@@ -46,6 +49,28 @@ def read_checked(path: Path, *names: str) -> tuple[dict[str, str], dict[str, np.
     return metadata, tensors
 
 
+def read_slice(path: Path, name: str, begin: int, end: int) -> np.ndarray:
+    """Return rows of a tensor of a checked file, whose checksum is computed once in a process, in parts.
+
+    Raises:
+        OSError, SafetensorError, ValueError, KeyError, TypeError: as `read_checked`.
+    """
+    state = path.stat()
+    stamp = (state.st_size, state.st_mtime_ns)
+    with safe_open(path, framework="np") as file:
+        part = file.get_slice(name)
+        if _RIGHT.get((path, name)) != stamp:
+            metadata = file.metadata() or {}
+            dtype, shape = part[:0].dtype, tuple(part.get_shape())
+            content = _checksum_of(name, metadata["about"], dtype, shape)
+            for first in range(0, shape[0], _ROWS_AT_ONCE):
+                content.update(np.ascontiguousarray(part[first : first + _ROWS_AT_ONCE]).data)
+            if content.hexdigest() != metadata.get(f"sha256.{name}"):
+                raise ValueError(f"{name} does not match its checksum")
+            _RIGHT[path, name] = stamp
+        return part[begin:end]
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a checked file; errors as `read_checked`."""
     with safe_open(path, framework="np") as file:
@@ -53,6 +78,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _checksum(name: str, about: str, values: np.ndarray) -> str:
-    content = hashlib.sha256(f"{about} {name} {values.dtype} {values.shape} ".encode())
+    content = _checksum_of(name, about, values.dtype, values.shape)
     content.update(np.ascontiguousarray(values).data)
     return content.hexdigest()
+
+
+def _checksum_of(name: str, about: str, dtype: np.dtype, shape: tuple[int, ...]) -> hashlib._Hash:
+    """Return the hash of a tensor to which its bytes are to be added."""
+    return hashlib.sha256(f"{about} {name} {dtype} {shape} ".encode())

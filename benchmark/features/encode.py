@@ -9,6 +9,7 @@ Conventions
   the cache already held. On a GPU windows of equal length are batched across clips.
 - A layer is reduced to rows in float32 the moment it appears (`marble.features.reduction`); windows are never padded. A clip
   shorter than the upstream's shortest input is extended with zeros to just that.
+- Frames (`marble.features.frames`) fill more memory and disk: a shard has fewer tracks, and a file for each layer.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from marble.audio.decode import BadAudioError, Channels
 from marble.audio.workers import Request, WorkerPool
 from marble.errors import MarbleError, is_out_of_memory
 from marble.features.cache import Space
+from marble.features.frames import SHARD_TRACKS, FrameReduction, Window
 from marble.features.reduction import Reduction
-from marble.features.space import Windows, cut_windows, shortest_input
+from marble.features.space import Windows, shortest_input, windows_of
 from marble.system.files import locked, readable
 from marble.upstream import Upstream
 
@@ -55,9 +57,13 @@ class Excerpt:
 
 @dataclass
 class Extraction:
-    """The outcome of an extraction: reasons of bad clips by key, good clips encoded, seconds of audio, seconds of encoding."""
+    """The outcome of an extraction: reasons of bad clips by key, good clips encoded, seconds of audio, seconds of encoding.
+
+    `wide` are the layers of frames with values that are too large or too small for float16.
+    """
 
     bad: dict[str, str] = field(default_factory=dict)
+    wide: set[int] = field(default_factory=set)
     clips: int = 0
     audio_seconds: float = 0.0
     encoder_seconds: float = 0.0
@@ -69,7 +75,7 @@ def extract(
     excerpts: Sequence[Excerpt],
     layers: Sequence[int],
     windows: Windows,
-    reduction: Reduction,
+    reduction: Reduction | FrameReduction,
     *,
     workers: int | None = None,
     on_clip: Callable[[str], object] = lambda key: None,
@@ -81,7 +87,7 @@ def extract(
         space: the cache space of its features.
         excerpts: the clips to encode.
         layers: the wanted layers, ascending.
-        windows: resolved; see `marble.features.space.resolve_windows`.
+        windows: resolved; see `marble.features.space.resolve_windows`, and for frames `overlapping`.
         reduction: from the hidden states of a window to its rows.
         workers: decoding processes; None chooses.
         on_clip: called with the key of each excerpt that is encoded, found in the cache, or bad.
@@ -94,7 +100,8 @@ def extract(
     """
     done = Extraction()
     unique = list({excerpt.key: excerpt for excerpt in excerpts}.values())
-    waiting = deque(unique[begin : begin + SHARD_CLIPS] for begin in range(0, len(unique), SHARD_CLIPS))
+    size = SHARD_CLIPS if isinstance(reduction, Reduction) else SHARD_TRACKS
+    waiting = deque(unique[begin : begin + size] for begin in range(0, len(unique), size))
     space.refresh()
     with WorkerPool(workers) as pool:
         encoder = _Encoder(upstream, layers, windows, reduction, pool, done, on_clip)
@@ -132,10 +139,11 @@ def _absent(
 
 
 class _Piece(NamedTuple):
-    """A window of a clip, float32[N], and how many of its like are encoded together."""
+    """A window of a clip, its number in it, its samples float32[N], and how many of its like are encoded together."""
 
     clip: int
-    window: int
+    number: int
+    window: Window
     samples: np.ndarray
     batch: int
 
@@ -147,7 +155,7 @@ class _Encoder:
     upstream: Upstream
     layers: Sequence[int]
     windows: Windows
-    reduction: Reduction
+    reduction: Reduction | FrameReduction
     pool: WorkerPool
     done: Extraction
     on_clip: Callable[[str], object]
@@ -160,11 +168,12 @@ class _Encoder:
         for batch in self._batches(self._pieces(shard, counts)):
             waveform = torch.from_numpy(np.stack([piece.samples for piece in batch]))
             begin = time.perf_counter()
-            rows = reduced_layers(self.upstream, waveform, layers, self.reduction, [shard[piece.clip].path for piece in batch])
+            paths, windows = [shard[piece.clip].path for piece in batch], [piece.window for piece in batch]
+            rows = reduced_layers(self.upstream, waveform, layers, self.reduction, paths, windows)
             self.done.encoder_seconds += time.perf_counter() - begin
             for number, piece in enumerate(batch):
                 # Copies: what a batch leaves above its own large tensors keeps their memory from being used again.
-                reduced[piece.clip, piece.window] = {layer: values[number].copy() for layer, values in rows.items()}
+                reduced[piece.clip, piece.number] = {layer: values[number].copy() for layer, values in rows.items()}
             del rows
         for (clip, _), rows in sorted(reduced.items()):
             broken = [layer for layer, values in rows.items() if not np.isfinite(values).all()]
@@ -174,10 +183,18 @@ class _Encoder:
                 )
         good = {clip: [reduced[clip, window] for window in range(counts[clip])] for clip in sorted(counts)}
         self.done.clips += len(good)
-        if good:
-            features = {layer: np.concatenate([rows[layer] for clip in good.values() for rows in clip]) for layer in layers}
-            rows_of = [sum(len(rows[layers[0]]) for rows in clip) for clip in good.values()]
-            space.write([shard[clip].key for clip in good], rows_of, features)
+        if not good:
+            return
+        keys, rows_of = (
+            [shard[clip].key for clip in good],
+            [sum(len(rows[layers[0]]) for rows in clip) for clip in good.values()],
+        )
+        # Frames have a file for each layer, so that a layer is read, and held in memory once more, alone.
+        for group in [layers] if isinstance(self.reduction, Reduction) else [[layer] for layer in layers]:
+            features = {layer: np.concatenate([rows[layer] for clip in good.values() for rows in clip]) for layer in group}
+            space.write(keys, rows_of, features)
+            if not isinstance(self.reduction, Reduction):
+                self.done.wide |= {layer for layer, values in features.items() if values.dtype == np.float32}
 
     def _pieces(self, shard: Sequence[Excerpt], counts: dict[int, int]) -> Iterator[_Piece]:
         """Yield the windows and note the number of windows of each good clip."""
@@ -190,11 +207,11 @@ class _Encoder:
                 continue
             if len(waveform) < shortest:
                 waveform = np.pad(waveform, (0, shortest - len(waveform)))
-            cuts = cut_windows(len(waveform), self.windows, self.upstream.info)
-            counts[clip] = len(cuts)
-            batch = batch_size(self.upstream.device, len(waveform) / rate, cuts[0].stop / rate)
-            for window, cut in enumerate(cuts):
-                yield _Piece(clip, window, waveform[cut], batch)
+            windows = windows_of(len(waveform), self.windows, self.upstream.info, self.reduction)
+            counts[clip] = len(windows)
+            batch = batch_size(self.upstream.device, len(waveform) / rate, windows[0].samples.stop / rate)
+            for number, window in enumerate(windows):
+                yield _Piece(clip, number, window, waveform[window.samples], batch)
             self.done.audio_seconds += len(waveform) / rate
 
     def _batches(self, pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
@@ -226,8 +243,13 @@ def batch_size(device: torch.device, clip_seconds: float, window_seconds: float)
 
 @torch.inference_mode()
 def reduced_layers(
-    upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction, paths: Sequence[Path]
-) -> dict[int, np.ndarray]:
+    upstream: Upstream,
+    waveform: Tensor,
+    layers: Sequence[int],
+    reduction: Reduction | FrameReduction,
+    paths: Sequence[Path],
+    windows: Sequence[Window] = (),
+) -> dict[int, list[np.ndarray]]:
     """Encode a batch and reduce each wanted layer.
 
     Args:
@@ -236,15 +258,17 @@ def reduced_layers(
         layers: the wanted layers, ascending; blocks after the last one do not run.
         reduction: from the hidden states of a window to its rows.
         paths: the B files of the windows.
+        windows: the B windows; a pooling reads none.
 
     Returns:
-        For each layer float32[B, R, E]. Where the memory does not hold the batch, it is encoded in halves.
+        For each layer the rows of each window, B times float32[R, E], or float16. Where the memory does not hold the batch, it
+        is encoded in halves.
 
     Raises:
         MarbleError: the upstream does not yield the layers of its `info`, or the memory does not hold one window.
     """
     try:
-        return _rows(upstream, waveform, layers, reduction)
+        return _rows(upstream, waveform, layers, reduction, windows)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -258,23 +282,36 @@ def reduced_layers(
         torch.cuda.empty_cache()
     middle = (len(waveform) + 1) // 2
     halves = [
-        reduced_layers(upstream, waveform[half], layers, reduction, paths[half])
+        reduced_layers(upstream, waveform[half], layers, reduction, paths[half], windows[half])
         for half in (slice(middle), slice(middle, None))
     ]
-    return {layer: np.concatenate([half[layer] for half in halves]) for layer in layers}
+    return {layer: [rows for half in halves for rows in half[layer]] for layer in layers}
 
 
-def _rows(upstream: Upstream, waveform: Tensor, layers: Sequence[int], reduction: Reduction) -> dict[int, np.ndarray]:
-    rows: dict[int, Tensor] = {}
+def _rows(
+    upstream: Upstream,
+    waveform: Tensor,
+    layers: Sequence[int],
+    reduction: Reduction | FrameReduction,
+    windows: Sequence[Window],
+) -> dict[int, list[np.ndarray]]:
+    rows: dict[int, Tensor | list[Tensor]] = {}
     for layer, hidden in enumerate(upstream.layers(waveform.to(upstream.device))):
         if layer in layers:
             _refuse_shape(upstream, layer, hidden, len(waveform))
-            rows[layer] = reduction(hidden.float(), upstream.frame_times(hidden.shape[1]))
+            rows[layer] = reduction(hidden.float(), windows)
         if layer == layers[-1]:
             break
     if len(rows) < len(layers):
         raise _broken(upstream, f"yields fewer layers than the {len(upstream.info.layers)} of its info")
-    return {layer: values.cpu().numpy() for layer, values in rows.items()}
+    return {layer: _arrays(values) for layer, values in rows.items()}
+
+
+def _arrays(rows: Tensor | list[Tensor]) -> list[np.ndarray]:
+    """Return the rows of each window on the CPU; those of a pooling come in one transfer."""
+    if isinstance(rows, Tensor):
+        return list(rows.cpu().numpy())
+    return [values.cpu().numpy() for values in rows]
 
 
 def _refuse_shape(upstream: Upstream, layer: int, hidden: Tensor, clips: int) -> None:

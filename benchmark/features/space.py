@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from marble.audio import decode as audio
 from marble.errors import MarbleError
 from marble.features import cache
+from marble.features.frames import ROUNDING, FrameReduction, Window, frames_within
 from marble.features.reduction import Reduction
 from marble.settings import STRICT, Positive
 from marble.system.files import file_hash
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # Seconds of a window where neither protocol, task nor upstream state any: the length of most clips of music benchmarks, and
 # the longest input of the built-in upstreams that have one. It bounds the memory that a long file needs.
 DEFAULT_SECONDS = 30.0
+# Windows of frames: their starts are multiples of a step in seconds, and their hop as many as fit into a share of a window.
+_STEP, _HOP = 1.6, 0.8
 
 
 def _count_or_all(value: object) -> object:
@@ -95,13 +98,43 @@ def cut_windows(samples: int, windows: Windows, info: UpstreamInfo) -> list[slic
     return audio.window_slices(samples, length, round((windows.hop or 1) * rate), tail)
 
 
+def overlapping(windows: Windows, hop: float | None) -> Windows:
+    """Return resolved windows for frames: they overlap by a fifth or a little more, or as a protocol's `hop` says."""
+    seconds = windows.seconds or DEFAULT_SECONDS
+    step = _step(seconds)
+    whole = step * math.floor(_HOP * seconds / step + ROUNDING)
+    return windows.model_copy(update={"hop": min(hop or whole or _HOP * seconds, seconds)})
+
+
+def _step(seconds: float) -> float:
+    """Return what the starts of windows of this length are multiples of, in seconds."""
+    return _STEP if seconds >= 3 * _STEP else _STEP / 4
+
+
+def windows_of(samples: int, windows: Windows, info: UpstreamInfo, reduction: Reduction | FrameReduction) -> list[Window]:
+    """Return the windows of a waveform of some samples at the upstream's rate; for frames, `overlapping` ones."""
+    if isinstance(reduction, Reduction):
+        return [Window(cut, cut.start / info.sample_rate, range(1)) for cut in cut_windows(samples, windows, info)]
+    rate, length = info.sample_rate, windows.seconds or DEFAULT_SECONDS
+    seconds, hop, step = samples / rate, windows.hop or length, _step(length)
+    last = min(step * math.ceil((seconds - length) / step - ROUNDING), seconds - info.min_seconds)
+    begins = [hop * number for number in range(math.ceil(last / hop - ROUNDING))] + [last] if last > 0 else [0.0]
+    ends = [min(begin + length, seconds) for begin in begins]
+    parts = [(begin + end) / 2 for begin, end in zip(begins[1:], ends[:-1], strict=True)]
+    limits = [0, *(frames_within(reduction.stored, part) for part in parts), frames_within(reduction.stored, seconds)]
+    return [
+        Window(slice(round(begin * rate), min(round(end * rate), samples)), begin, range(*limits[number : number + 2]))
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+    ]
+
+
 def shortest_input(info: UpstreamInfo) -> int:
     """Return the shortest waveform that an upstream encodes, in samples."""
     return math.ceil(info.min_seconds * info.sample_rate)
 
 
 def describe_space(
-    upstream: Upstream, windows: Windows, reduction: Reduction, channels: audio.Channels = "mean"
+    upstream: Upstream, windows: Windows, reduction: Reduction | FrameReduction, channels: audio.Channels = "mean"
 ) -> dict[str, object]:
     """Return everything that turns audio into the features of a prepared upstream; the description of a cache space.
 

@@ -13,6 +13,8 @@ from marble.errors import one_line
 from marble.upstream import Upstream
 
 BATCH_TOLERANCE = 1e-5
+# Clicks, and the share of the largest change of a frame below which a change is no trace of the click.
+_CLICKS, _TRACE = 8, 0.25
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def check_upstream(upstream: Upstream) -> Iterator[Check]:
         "gives the same states twice", same, "same bytes" if same else "values differ from call to call: is dropout on?"
     )
     yield _attempt("a clip alone equals the clip in a batch of 8", lambda: _same_in_batch(upstream, noise, states))
+    yield _attempt("a click lies where its first frame says", lambda: _clicks_in_place(upstream, noise))
     yield from _check_signals(upstream, noise.shape[1])
     shortest = max(1, math.ceil(info.min_seconds * info.sample_rate))
     yield _attempt(f"encodes its shortest input, {shortest} samples", lambda: _finite(_encode(upstream, _noise(1, shortest))))
@@ -93,6 +96,32 @@ def _same_in_batch(upstream: Upstream, noise: Tensor, states: list[Tensor]) -> t
     together = _encode(upstream, batch)
     worst = max(float((a[0].float() - b[3].float()).abs().max()) for a, b in zip(states, together, strict=True))
     return worst <= BATCH_TOLERANCE, f"largest difference {worst:.1e}, allowed {BATCH_TOLERANCE:.0e}"
+
+
+def _clicks_in_place(upstream: Upstream, noise: Tensor) -> tuple[bool, str]:
+    """Tell whether clicks in noise change the frames at their times, to half a frame in the mean of `_CLICKS`.
+
+    They are spread over one frame in the middle. The centre of what they change is compared with their time in the first layer
+    with several frames; networks with random weights scatter by a quarter of a frame.
+    """
+    info = upstream.info
+    middle, step = noise.shape[1] // 2, info.sample_rate / info.frame_rate / _CLICKS
+    samples = [middle + round((click + 0.5) * step) for click in range(_CLICKS)]
+    signals = noise.repeat(_CLICKS + 1, 1)
+    signals[range(1, _CLICKS + 1), samples] += 1.0
+    with torch.inference_mode():
+        hidden = next((layer for layer in upstream.layers(signals.to(upstream.device)) if layer.shape[1] > 1), None)
+    if hidden is None:
+        return True, "every layer is one vector a window"
+    change = (hidden[1:].double() - hidden[0].double()).square().sum(2).cpu()
+    trace = (change - _TRACE * change.amax(1, keepdim=True)).clamp(min=0)
+    if not trace.any():
+        return True, "no frame hears a click"
+    centres = trace @ torch.from_numpy(info.grid.times(trace.shape[1])) / trace.sum(1)
+    late = float((centres - torch.tensor(samples) / info.sample_rate).mean())
+    half = 500 / info.frame_rate
+    seen = f"{1000 * late:+.1f} ms from the click by a first_frame of {1000 * info.first_frame:.4g} ms, allowed {half:.4g}"
+    return 1000 * abs(late) <= half, seen
 
 
 def _check_signals(upstream: Upstream, samples: int) -> Iterator[Check]:

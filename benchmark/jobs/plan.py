@@ -25,7 +25,7 @@ from marble.audio.decode import BadAudioError
 from marble.audio.workers import WAITING_BYTES, Request, WorkerPool, cores_of_job, spare_cores
 from marble.features.cache import Space
 from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_layers
-from marble.features.space import cut_windows, shortest_input
+from marble.features.space import cut_windows, shortest_input, windows_of
 from marble.jobs.job import Job
 from marble.jobs.overview import refuse_empty_splits
 from marble.probe.answers import Group
@@ -160,7 +160,8 @@ def _measure(job: Job, requests: Sequence[Request]) -> list[tuple[float, float, 
             continue
         times.append(time.perf_counter())
         padded = np.pad(waveform, (0, max(0, shortest_input(job.upstream.info) - len(waveform))))
-        reduced_layers(job.upstream, torch.from_numpy(padded)[None], job.needed, job.reduction, [request.path])
+        window = windows_of(len(padded), job.windows, job.upstream.info, job.reduction)[0]
+        reduced_layers(job.upstream, torch.from_numpy(padded)[None], job.needed, job.reduction, [request.path], [window])
         times.append(time.perf_counter())
         samples.append((len(padded) / request.sample_rate, times[1] - times[0], times[2] - times[1]))
         if len(samples) > 2 and times[2] - began > _SECONDS:

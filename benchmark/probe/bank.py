@@ -30,14 +30,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from marble.kinds import KINDS, kind_of
-from marble.probe.answers import COMBINATIONS, Answers, Group, Training, combined
+from marble.probe.answers import COMBINATIONS, Answers, Group, combined
 from marble.probe.batches import Batches, largest_batch
 from marble.probe.checkpoint import Checkpoint
 from marble.probe.heads import make_head, padded
 from marble.probe.inputs import Examples, ProbeData
 from marble.probe.layer_sums import LayerSum
+from marble.probe.members import Members, train
 from marble.probe.metrics import METRICS
-from marble.probe.optimiser import Optimiser
 from marble.probe.rate_search import rates_of_test, steepest_rates
 from marble.probe.settings import Probe
 from marble.probe.thread_choice import ThreadChoice
@@ -46,8 +46,6 @@ from marble.random_streams import generator
 VERSION = 2
 # Numbers that an evaluation holds at once; a CPU is fastest while they stay in its caches and need no fresh pages.
 _EVALUATION_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
-# What a bank holds of every member, beside weights.
-_OF_MEMBERS = ("member", "rates", "kept_score", "kept_epoch", "kept_combination", "best", "best_at")
 
 
 def train_probes(
@@ -75,22 +73,7 @@ def train_probes(
     if settings.find_rate:
         rates = steepest_rates(bank.losses_at(rates_of_test()), settings.learning_rates[0])
         bank = Bank(features, layers, groups, data, settings, rates)
-    if settings.validate_untrained:
-        bank.validate(0)
-    epochs = epochs_of(settings, data.train)
-    done = checkpoint.restore(bank) if checkpoint else 0
-    if done:
-        on_epochs(done)
-    for epoch in range(done + 1, epochs + 1):
-        bank.train_epoch(epoch)
-        if not len(bank.member):
-            on_epochs(epochs - epoch + 1)
-            break
-        on_epochs(1)
-        if checkpoint:
-            checkpoint.save(bank, epoch)
-    if not bank.validations:
-        bank.validate(epochs)
+    train(bank, epochs_of(settings, data.train), on_epochs, checkpoint)
     return bank.choose()
 
 
@@ -109,56 +92,32 @@ def bytes_per_member(width: int, data: ProbeData, settings: Probe, summed: Seque
     return size + (LayerSum(settings, summed, width).bytes_per_member(batch) if summed else 0)
 
 
-class Bank:
-    """The stacked members, sorted by learning rate and then by group; arguments as in `train_probes`.
-
-    Attributes:
-        member: the number of each member that still learns, ``int64[K]``.
-        rates: the learning rate of every member, ``float64``.
-        validations: how often it was validated.
-    """
+class Bank(Members):
+    """The members and the rows that they learn from; arguments as in `train_probes`."""
 
     def __init__(
         self, features: Tensor, layers: Sequence[int], groups: Sequence[Group], data: ProbeData, settings: Probe,
         rates: Tensor | None = None,
     ):  # fmt: skip
-        self.features, self.groups, self.data, self.settings = features, list(groups), data, settings
+        self.features, self.data = features, data
         self.head = make_head(settings, data.outputs)
         self.kind = KINDS["multilabel"] if settings.loss == "binary" else kind_of(data.kind)
-        device, dtype = features.device, features.dtype
-        self.seeds = sorted({group.seed for group in groups})
+        device, width = features.device, features.shape[2]
+        seeds = sorted({group.seed for group in groups})
         position = {layer: number for number, layer in enumerate(layers)}
         self.slice_of_group = torch.tensor([position.get(group.layer, -1) for group in groups], device=device)
-        self.sum = LayerSum(settings, layers, features.shape[2]) if any(group.layer == "weighted" for group in groups) else None
-        self.seed_of_group = torch.tensor([self.seeds.index(group.seed) for group in groups], device=device)
-        count = len(groups) * len(settings.learning_rates)
-        self.member = torch.arange(count, device=device)
-        own = {seed: self.head.initial(data.task, seed, features.shape[2]) for seed in self.seeds}
-        sums = {seed: self.sum.initial(data.task, seed) if self.sum else [] for seed in self.seeds}
-        self.own = len(own[self.seeds[0]])
-
-        def stacked(of_seed: dict[int, list[Tensor]]) -> list[Tensor]:
-            """Return the weights of all members from those of each seed."""
-            of_groups = [torch.stack(weights) for weights in zip(*(of_seed[group.seed] for group in groups), strict=True)]
-            return [values.to(device, dtype).repeat(len(settings.learning_rates), 1, 1) for values in of_groups]
-
-        self.weights = stacked(own) + stacked(sums)
-        self.statistics = stacked({seed: self.head.statistics() for seed in self.seeds})
-        self._learn()
-        self.gradient = torch.empty_like(self.weights[0])
-        base = torch.tensor(settings.learning_rates, dtype=torch.float64).repeat_interleave(len(groups))
-        self.optimiser = Optimiser(settings, self.weights, base if rates is None else rates)
-        self.rates = self.optimiser.rates
-        self.kept = [values.detach().clone() for values in self.weights + self.statistics]
-        self.kept_score = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
-        self.kept_epoch = torch.zeros(count, dtype=torch.int64, device=device)
-        self.kept_combination = torch.zeros(count, dtype=torch.int64, device=device)
-        self.best = self.kept_score.clone()
-        self.best_at = self.kept_epoch.clone()
-        self.validations = 0
+        self.sum = LayerSum(settings, layers, width) if any(group.layer == "weighted" for group in groups) else None
+        own = {seed: self.head.initial(data.task, seed, width) for seed in seeds}
+        sums = {seed: self.sum.initial(data.task, seed) if self.sum else [] for seed in seeds}
+        self.own = len(own[seeds[0]])
+        super().__init__(
+            groups, settings, METRICS[data.metric].higher_is_better, {seed: own[seed] + sums[seed] for seed in seeds},
+            self.head.statistics(), features.new_empty(0), rates,
+        )  # fmt: skip
         self.batches = Batches(data.task, self.seeds, data.train, settings)
         self.dropouts = [generator(data.task, seed, "dropout", device) for seed in self.seeds]
         self.input_dropouts = [generator(data.task, seed, "input dropout", device) for seed in self.seeds]
+        self.streams = [*self.batches.orders, *self.batches.windows, *self.dropouts, *self.input_dropouts]
         self.threads = ThreadChoice(torch.get_num_threads() if device.type == "cpu" else 1)
         self.train_targets, self.target_mean, self.target_scale = self._training_targets()
 
@@ -197,63 +156,27 @@ class Bank:
         row_weights = [] if weights is None else [weights[chosen][seed].to(outputs)]
         return self.kind.loss(outputs, self.train_targets[chosen][seed], *row_weights)
 
-    def step(self) -> None:
-        """Take one step of the optimiser."""
-        small = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.weights[1:]]
-        self.optimiser.step(self.weights, [self.gradient, *small])
-        for values in self.weights:
-            values.grad = None
-
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
         """Score all members on the validation split, keep the weights that are wanted, and drop finished members."""
-        self.validations += 1
-        metric = METRICS[self.data.metric]
-        score, combination = self._validation_scores()
-        better = score.nan_to_num(nan=-torch.inf) > self.best[self.member]
-        members = self.member[better]
-        self.best[members], self.best_at[members] = score[better], self.validations
-        kept = better if self.settings.selection == "best" else torch.ones_like(better)
-        members = self.member[kept]
-        self.kept_score[members], self.kept_epoch[members] = score[kept].nan_to_num(nan=-torch.inf), epoch
-        self.kept_combination[members] = combination[kept]
-        for values, now in zip(self.kept, self.weights + self.statistics, strict=True):
-            values[members] = now[kept]
-        self.optimiser.observe(score, higher_is_better=metric.higher_is_better)
-        if self.settings.patience:
-            learning = self.validations - self.best_at[self.member] < self.settings.patience
-            if not learning.all():
-                self._compact(learning)
+        self.keep(epoch, *self._validation_scores())
 
     @torch.no_grad()
     def choose(self) -> list[Answers]:
         """Choose the learning rate of each group on validation, and only then evaluate the test split."""
-        scores = self.kept_score.view(-1, len(self.groups)).T
-        chosen = scores.argmax(dim=1)
-        group = torch.arange(len(self.groups), device=chosen.device)
-        member = chosen * len(self.groups) + group
-        kept = [values[member] for values in self.kept]
-        weights, statistics = kept[: len(self.weights)], kept[len(self.weights) :]
+        member, weights, statistics = self.chosen()
+        group = torch.arange(len(self.groups), device=member.device)
         validation, test = (
             torch.cat([answers.cpu() for _, answers in self._answers(weights, statistics, group, split)], dim=1)
             for split in (self.data.valid, self.data.test)
         )
         combinations = [COMBINATIONS[number] for number in self.kept_combination[member].tolist()]
-        epochs = self.kept_epoch.view(-1, len(self.groups)).T
-        rates = self.rates.view(-1, len(self.groups)).T.tolist()
-        sign = 1 if METRICS[self.data.metric].higher_is_better else -1
         shares = self.sum.shares(weights[self.own :]).cpu() if self.sum else None
         return [
             Answers(
                 validation=self._combined(validation[number], self.data.valid, combinations[number]),
                 test=self._combined(test[number], self.data.test, combinations[number]),
-                training=Training(
-                    learning_rate=rates[number][chosen[number]],
-                    epoch=int(epochs[number, chosen[number]]),
-                    grid_scores=sign * scores[number].cpu(),
-                    grid_epochs=epochs[number].cpu(),
-                    grid_rates=tuple(rates[number]),
-                ),
+                training=self.training(number),
                 layer_weights=shares[number]
                 if shares is not None and self.groups[number].layer == "weighted"
                 else torch.empty(0),
@@ -350,48 +273,3 @@ class Bank:
                 part,
                 self._outputs(weights, statistics, group, rows, [], learning=False) * self.target_scale + self.target_mean,
             )
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all that the next epoch depends on, by name."""
-        parts = {name: getattr(self, name) for name in _OF_MEMBERS}
-        parts |= {f"{name}.{number}": part for name, stack in self._stacks().items() for number, part in enumerate(stack)}
-        parts |= {f"stream.{number}": stream.get_state() for number, stream in enumerate(self._streams())}
-        optimiser = self.optimiser
-        parts["counts"] = torch.tensor([self.validations, optimiser.done])
-        return parts | {"best_on_plateau": optimiser.best, "idle": optimiser.idle, "rates_now": optimiser.rates}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take over a state of a bank of the same groups, data and settings."""
-        for name in _OF_MEMBERS:
-            setattr(self, name, state[name].to(getattr(self, name).device))
-        for name, stack in self._stacks().items():
-            stack[:] = [state[f"{name}.{number}"].to(self.features.device) for number in range(len(stack))]
-        for number, stream in enumerate(self._streams()):
-            stream.set_state(state[f"stream.{number}"])
-        optimiser = self.optimiser
-        self.validations, optimiser.done = state["counts"].tolist()
-        optimiser.best, optimiser.idle = state["best_on_plateau"], state["idle"]
-        optimiser.set_rates(state["rates_now"])
-        self.gradient = self.gradient[: len(self.member)]
-        self._learn()
-
-    def _stacks(self) -> dict[str, list[Tensor]]:
-        means, squares = self.optimiser.moments
-        return {"weights": self.weights, "statistics": self.statistics, "kept": self.kept, "means": means, "squares": squares}
-
-    def _streams(self) -> list[torch.Generator]:
-        return [*self.batches.orders, *self.batches.windows, *self.dropouts, *self.input_dropouts]
-
-    def _learn(self) -> None:
-        """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""
-        for values in self.weights[1:]:
-            values.requires_grad_()
-
-    def _compact(self, keep: Tensor) -> None:
-        """Drop the members that have finished."""
-        self.member = self.member[keep]
-        self.weights = [values.detach()[keep] for values in self.weights]
-        self.statistics = [values[keep] for values in self.statistics]
-        self.gradient = self.gradient[: len(self.member)]
-        self._learn()
-        self.optimiser.keep(keep)

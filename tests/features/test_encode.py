@@ -144,7 +144,7 @@ def test_a_short_clip_is_extended_with_zeros(net, space, tmp_path):
     waveform = np.zeros(800, np.float32)
     waveform[:160] = soundfile.read(excerpts[0].path, dtype="float32")[0]
     expected = reduced_layers(net, torch.from_numpy(waveform)[None], ALL, MEAN, [Path()])
-    np.testing.assert_array_equal(features(space, excerpts)[:, 0], np.stack([expected[layer][0, 0] for layer in ALL]))
+    np.testing.assert_array_equal(features(space, excerpts)[:, 0], np.stack([expected[layer][0][0] for layer in ALL]))
 
 
 def test_bad_clips_are_told_and_never_stored(net, space, tmp_path):

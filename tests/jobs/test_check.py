@@ -15,8 +15,9 @@ class Good(Upstream):
     """Frame energies and their square, 100 frames a second."""
 
     info = UpstreamInfo(
-        name="good", sample_rate=8000, frame_rate=100.0, layers=(Layer("energy", 1), Layer("both", 2)), min_seconds=0.01
-    )
+        name="good", sample_rate=8000, frame_rate=100.0, layers=(Layer("energy", 1), Layer("both", 2)), first_frame=0.005,
+        min_seconds=0.01,
+    )  # fmt: skip
 
     def layers(self, waveform):
         energy = waveform.unfold(1, 80, 80).square().mean(-1, keepdim=True)
@@ -35,6 +36,12 @@ class WrongWidth(Good):
 
 class WrongRate(Good):
     info = replace(Good.info, frame_rate=50.0)
+
+
+class Late(Good):
+    """Where frames would lie if they ended at their times."""
+
+    info = replace(Good.info, first_frame=0.0105)
 
 
 class Dropping(Good):
@@ -108,6 +115,7 @@ def test_the_built_in_upstreams_keep_their_promises(name):
         (Listed, "layers() is a generator"),
         (WrongWidth, "yields the layers of its info, [B, T, D] each"),
         (WrongRate, "keeps its frame rate"),
+        (Late, "a click lies where its first frame says"),
         (Dropping, "gives the same states twice"),
         (BatchNormed, "a clip alone equals the clip in a batch of 8"),
         (SilenceDivides, "silence gives finite floats"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from marble.registry import find_upstream
+from marble.registry import find_upstream, load_upstream
 
 DATA = Path(__file__).parents[1] / "fixtures" / "upstreams"
 
@@ -141,7 +141,36 @@ def test_extreme_waveforms_stay_finite(case, precision):
 def test_frame_times_are_the_centres_of_what_a_frame_sees(name, first, hop, rate):
     folder = "musicfm" if name == "musicfm-msd" else name
     upstream = load(Case(name, folder, 0))
-    assert upstream.frame_times(3).tolist() == pytest.approx([(first + k * hop) / rate for k in range(3)], abs=1e-12)
+    assert upstream.info.grid.times(3).tolist() == pytest.approx([(first + k * hop) / rate for k in range(3)], abs=1e-12)
+    assert find_upstream(name).info.grid == upstream.info.grid
+
+
+CLICKS = 8
+# Layer 0 of these sees no further than its own frame.
+SHARP = ["omar-rq-base", "omar-rq-multifeature", "omar-rq-multifeature-25hz-fsq", "random-init:omar-rq-tiny"]
+NAMED = ["fbank-chroma", "branchformer-summarymixing-tiny", "random-init:omar-rq-tiny"]
+UPSTREAMS = {case.folder: lambda case=case: load(case) for case in CASES} | {
+    name: lambda name=name: load_upstream(name) for name in NAMED
+}
+
+
+@pytest.mark.parametrize("name", UPSTREAMS)
+def test_a_click_at_t_lands_in_frame_floor_of_t_less_first_times_rate_and_a_half(name):
+    upstream = UPSTREAMS[name]().prepare("cpu")
+    info, rate = upstream.info, upstream.info.sample_rate
+    noise = 0.1 * torch.randn(3 * rate, generator=torch.Generator().manual_seed(0))
+    samples = [round(rate * (1.5 + (click + 0.5) / CLICKS / info.frame_rate)) for click in range(CLICKS)]
+    waveforms = noise.repeat(CLICKS + 1, 1)
+    waveforms[range(1, CLICKS + 1), samples] += 1.0
+    with torch.inference_mode():
+        hidden = next(iter(upstream.layers(waveforms)))
+    change = (hidden[1:] - hidden[0]).double().square().sum(2)
+    expected = torch.tensor([info.grid.frame(sample / rate) for sample in samples])
+    assert ((change.argmax(1) - expected).abs() <= (0 if name in SHARP else 1)).all()
+    trace = (change - change.amax(1, keepdim=True) / 4).clamp(min=0)
+    centres = trace @ torch.from_numpy(info.grid.times(trace.shape[1])) / trace.sum(1)
+    late = (centres - torch.tensor(samples) / rate) * info.frame_rate
+    assert abs(float(late.mean())) < 0.25
 
 
 def test_causal_attention_and_open_convolution():
