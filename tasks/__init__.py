@@ -9,6 +9,8 @@ TASKS = {
     "synth-instrument": "marble.tasks.synth.tasks:INSTRUMENT",
     "synth-key": "marble.tasks.synth.tasks:KEY",
     "synth-tempo": "marble.tasks.synth.tasks:TEMPO",
+    "synth-chords": "marble.tasks.synth.tasks:SONG_CHORDS",
+    "frame-pitch": "marble.tasks.synth.tasks:FRAME_PITCH",
     "gtzan": "marble.tasks.gtzan:GTZAN",
     "giantsteps-key": "marble.tasks.giantsteps:GIANTSTEPS_KEY",
     "emomusic": "marble.tasks.emomusic:EMOMUSIC",
