@@ -25,7 +25,7 @@ def generator(task: str, seed: int, purpose: str, device: torch.device | str = "
     - ``order``: the training rows, one `torch.randperm` an epoch.
     - ``dropout``, ``input dropout``: one float32 `torch.rand` [B, H] a step and hidden layer, or [B, D] a step; what is at
       least the rate is kept.
-    - ``windows``: the window of each track, one float64 `torch.rand` [tracks] an epoch.
+    - ``windows``, ``chunks``: the window or the chunk of each track, one float64 `torch.rand` [tracks] an epoch.
     - ``weights``, ``layers``: the beginning of a head, and of a weighted sum. ``grid``: the points of a grid.
     """
     return torch.Generator(device).manual_seed(stream_seed(task, seed, purpose))

@@ -227,7 +227,14 @@ class Task:
                     f"check the files under {root}."
                 )
         self.encode(clips)
+        if self.frames:
+            self._refuse_excerpts(clips)
         return clips
+
+    def _refuse_excerpts(self, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            if clip.start or clip.stop is not None or clip.group:
+                raise MarbleError(f"The clip '{clip.id}' of {self.name} is an excerpt: a task of frames has whole tracks.")
 
     def encode(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the targets of some clips, ``int64[N]`` or ``float32[N, C]`` by the task's kind.

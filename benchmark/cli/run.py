@@ -22,7 +22,7 @@ def run(
         str | None, typer.Option(help="Clips of the task from a MARBLE v2 JSONL file or folder, a dataset folder, or hf:NAME.")
     ] = None,
     layers: Annotated[str, typer.Option(help="all, weighted, or a list such as 0,3,6..12 (joined by commas).")] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 5,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds. [default: 5, and 3 for tasks of frames]")] = None,
     protocol: Annotated[str, typer.Option(help="How probes are trained and chosen.")] = "marble",
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change the protocol, e.g. probe.hidden=256.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the datasets. [default: $MARBLE_HOME/data]")] = None,
@@ -32,6 +32,9 @@ def run(
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32 or bf16.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many tracks of each split, for a quick look.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU. [default: what the process may use]")] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.01, help="Gigabytes to probe frames in. [default: half of what is free]")
+    ] = None,
     group: Group = None,
     name: Annotated[str | None, typer.Option(help="Name of a folder: or table: task, in place of that of its file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
@@ -43,7 +46,7 @@ def run(
     """Probe the layers of upstreams on tasks. The same command continues a run that was stopped."""
     options: dict[str, Any] = {
         "layers": layers, "seeds": seeds, "protocol": protocol, "settings": settings or (), "data_root": data_root,
-        "cache_dir": cache_dir, "device": device, "precision": precision, "threads": threads, "limit": limit,
+        "cache_dir": cache_dir, "device": device, "precision": precision, "threads": threads, "memory": memory, "limit": limit,
         "offline": offline, "group": group, "name": name, "manifest": manifest, "plan": plan, "workers": workers,
         "skip_bad": skip_bad, "results": results,
     }  # fmt: skip

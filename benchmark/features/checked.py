@@ -64,7 +64,7 @@ def read_slice(path: Path, name: str, begin: int, end: int) -> np.ndarray:
             dtype, shape = part[:0].dtype, tuple(part.get_shape())
             content = _checksum_of(name, metadata["about"], dtype, shape)
             for first in range(0, shape[0], _ROWS_AT_ONCE):
-                content.update(np.ascontiguousarray(part[first : first + _ROWS_AT_ONCE]).data)
+                content.update(np.ascontiguousarray(part[first : min(first + _ROWS_AT_ONCE, shape[0])]).data)
             if content.hexdigest() != metadata.get(f"sha256.{name}"):
                 raise ValueError(f"{name} does not match its checksum")
             _RIGHT[path, name] = stamp

@@ -110,7 +110,9 @@ def _layer_in_noise(
     if score is None or next_best is None:
         return None
     first, second = (
-        valid.by_track(torch.stack([answers[Group(layer.layer, seed)].validation for seed in job.seeds]).to(inputs.device))
+        valid.units(
+            torch.stack([answers[Group(layer.layer, seed)].validation for seed in job.seeds]).to(valid.track.device), metric
+        )[0]
         for layer in (selected, other)
     )
     share = share_of_turns(first, second, valid.targets, metric)

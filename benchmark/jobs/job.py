@@ -20,8 +20,9 @@ from marble.data.excerpts import represent
 from marble.errors import MarbleError, reason
 from marble.features.cache import FeatureCache, Space, clip_key
 from marble.features.encode import Excerpt
+from marble.features.frames import FrameReduction
 from marble.features.reduction import REDUCTIONS, Reduction
-from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, resolve_windows
+from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, overlapping, resolve_windows
 from marble.jobs.options import JobOptions
 from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
 from marble.probe import bank
@@ -31,7 +32,7 @@ from marble.probe.protocol import Protocol, load_protocol
 from marble.probe.settings import Probe
 from marble.results.schema import BadClip
 from marble.system.files import digest, file_hashes, home, readable
-from marble.system.machine import choose_device, computes_bfloat16
+from marble.system.machine import choose_device, computes_bfloat16, free_memory
 from marble.system.progress import Reporter
 from marble.system.threads import usable_cores
 from marble.task import Clip, Split, Task
@@ -96,17 +97,19 @@ class Job:
         seeds: of the probes.
         space: the cache space of the features.
         cache_root: folder of the cache.
+        memory: bytes that probing frames may use.
     """
 
     upstream: Upstream
     data: TaskData
     windows: Windows
-    reduction: Reduction
+    reduction: Reduction | FrameReduction
     layers: list[int]
     weighted: bool
     seeds: list[int]
     space: Space
     cache_root: Path
+    memory: int
 
     @property
     def task(self) -> Task:
@@ -218,12 +221,12 @@ def read_data(
         raise MarbleError(f"The task {task.name} is loaded already: give its name and its splits to marble.load_task.")
     _refuse_impossible_metrics(task)
     of_protocol = [setting for setting in options.settings if not setting.startswith("split.")]
-    protocol = load_protocol(options.protocol, of_protocol, task.name.partition("@")[0])
+    protocol = load_protocol(options.protocol, of_protocol, task.name.partition("@")[0], of_frames=task.frames is not None)
     _refuse_other_kinds(task, protocol)
     reporter.say(f"{task.name}: looking for its clips{' (rendered on first use)' if task.synthetic else ''}")
     everything = task.read(Path(options.data_root or home() / "data"))
     kept = limited(task, everything, options.limit)
-    most = protocol.windows.most or task.most_windows or "all"
+    most = "all" if task.frames else protocol.windows.most or task.most_windows or "all"
     protocol = protocol.model_copy(update={"windows": protocol.windows.model_copy(update={"most": most})})
     clips = represent(kept, most, task.window or protocol.windows.seconds or DEFAULT_SECONDS)
     refuse_undefined_metric(task, clips)
@@ -254,6 +257,8 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
     """
     info, protocol = upstream.info, data.protocol
     layers, weighted = parse_layers(options.layers, len(info.layers))
+    if weighted and data.task.frames:
+        raise MarbleError(f"{data.task.name} is a task of frames, which are probed layer by layer: leave out 'weighted'.")
     if weighted and len({layer.width for layer in info.layers}) > 1:
         widths = ", ".join(str(layer.width) for layer in info.layers)
         raise MarbleError(
@@ -263,7 +268,11 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
         raise MarbleError(f"probe.first_layer={protocol.probe.first_layer} leaves no layer of {info.name} to sum: lower it.")
     _make_ready(upstream, options, reporter)
     windows = resolve_windows(protocol.windows, data.task.window, upstream)
-    reduction = REDUCTIONS[protocol.pooling]
+    reduction: Reduction | FrameReduction = REDUCTIONS[protocol.pooling]
+    frames = data.task.frames
+    if frames:
+        windows = overlapping(windows, protocol.windows.hop)
+        reduction = FrameReduction.of(info.grid, frames.grid(info.grid))
     cache = FeatureCache(Path(options.cache_dir or home() / "cache"))
     space = cache.space(describe_space(upstream, windows, reduction, protocol.audio.channels))
     if not space.size()[0] and cache.older(info.name):
@@ -278,9 +287,10 @@ def make_job(upstream: Upstream, data: TaskData, options: JobOptions, reporter: 
         reduction=reduction,
         layers=layers,
         weighted=weighted,
-        seeds=list(options.seeds),
+        seeds=list(options.seeds or range(3 if frames else 5)),
         space=space,
         cache_root=cache.root,
+        memory=round(options.memory * 1e9) if options.memory else free_memory(torch.device("cpu")) // 2,
     )
 
 
@@ -334,6 +344,8 @@ def _bad_clip(clip: Clip, why: str) -> BadClip:
 def refuse_undefined_metric(task: Task, clips: list[Clip]) -> None:
     """Raise a `MarbleError` where the validation tracks are too alike for the metric that chooses by them."""
     tracks = {clip.track: clip for clip in clips if clip.split == "valid"}
+    if task.frames:
+        return
     targets = torch.from_numpy(task.encode(list(tracks.values())))
     if targets.is_floating_point() and METRICS[task.main_metric](torch.zeros_like(targets), targets).isnan():
         raise MarbleError(
@@ -355,7 +367,28 @@ def _refuse_impossible_metrics(task: Task) -> None:
         raise MarbleError(f"{task.main_metric} scores windows, so it cannot choose tracks of {task.name}: name it second.")
 
 
+# Settings that mean nothing where every frame has an answer.
+_OF_CLIPS = (
+    "weight", "average_windows", "train_windows", "test_windows", "track_answer", "batch_of", "order", "validate_by",
+    "validate_unit", "find_rate", "loss", "metric",
+)  # fmt: skip
+
+
+def _refuse_settings_of_clips(task: Task, protocol: Protocol) -> None:
+    for _, probe in protocol.probe.points():
+        for name in _OF_CLIPS:
+            if getattr(probe, name) != Probe.model_fields[name].default:
+                raise MarbleError(
+                    f"probe.{name}={getattr(probe, name)} is for tasks of clips, and {task.name} answers frames: leave it out, "
+                    "or use another protocol."
+                )
+    if protocol.pooling != "mean":
+        raise MarbleError(f"pooling={protocol.pooling} is for tasks of clips, and {task.name} answers frames: leave it out.")
+
+
 def _refuse_other_kinds(task: Task, protocol: Protocol) -> None:
+    if task.frames:
+        _refuse_settings_of_clips(task, protocol)
     choosing = [name for name in task.metrics if not METRICS[name].of_windows]
     if protocol.probe.metric not in (None, *choosing):
         raise MarbleError(

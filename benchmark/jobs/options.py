@@ -23,7 +23,9 @@ def _layer_text(layers: object) -> object:
 
 
 def _seed_numbers(seeds: object) -> object:
-    """Return the seeds that a number of seeds or the seeds themselves mean."""
+    """Return the seeds that a number of seeds or the seeds themselves mean; None leaves them to the task."""
+    if seeds is None:
+        return None
     parts = [seeds] if isinstance(seeds, Integral) else list(seeds) if isinstance(seeds, Iterable) else [None]
     if not all(isinstance(part, Integral) and not isinstance(part, bool) and part >= 0 for part in parts):
         raise ValueError("write how many, or which: numbers from 0")
@@ -43,7 +45,7 @@ class JobOptions(BaseModel):
     Attributes:
         layers: ``all``, ``weighted``, a list such as ``0,3,6..12``, or several of these joined by commas; or a number, or
             several in a sequence.
-        seeds: number of seeds, which are 0, 1, 2, …; or the seeds in a sequence.
+        seeds: number of seeds, which are 0, 1, 2, …; or the seeds in a sequence; None is 5, and 3 for tasks of frames.
         protocol: its name.
         settings: changes to it, ``KEY=VALUE``; ``split.valid=0.2`` changes the split (`marble.task.SplitRule`).
         data_root: folder of the datasets; None is ``$MARBLE_HOME/data``.
@@ -51,6 +53,7 @@ class JobOptions(BaseModel):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` (fp32), ``fp32`` or ``bf16``.
         threads: of torch on a CPU; None is as many as the process may use.
+        memory: gigabytes that probing frames may use; None is half of what is free.
         limit: use at most this many tracks of each split, for a quick look.
         offline: never use the network.
         group: what is kept in one split of the user's own data (`marble.task.SplitRule`).
@@ -59,7 +62,7 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     layers: Annotated[str, BeforeValidator(_layer_text)] = "all"
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_numbers)] = (0, 1, 2, 3, 4)
+    seeds: Annotated[tuple[int, ...] | None, BeforeValidator(_seed_numbers)] = None
     protocol: str = "marble"
     settings: Sequence[str] = ()
     data_root: Path | str | None = None
@@ -67,6 +70,7 @@ class JobOptions(BaseModel):
     device: str = "auto"
     precision: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
+    memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     limit: int | None = None
     offline: bool = False
     group: str | None = None

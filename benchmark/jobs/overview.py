@@ -28,6 +28,12 @@ def counts(task: Task, clips: Sequence[Clip]) -> str:
         values = task.encode(list(tracks))
         ranges = zip(task.labels, values.min(0), values.max(0), strict=True)
         return f"{text}: {', '.join(f'{name} from {low:g} to {high:g}' for name, low, high in ranges)}"
+    if kind_of(task.kind).of_frames:
+        hours = task.encode(list(tracks)).sum(axis=0) / 3600
+        shares = hours / hours.sum()
+        shown = ", ".join(f"{label} {share:.0%}" for label, share in zip(task.labels, shares, strict=True))
+        spread = shown if len(shares) <= _SHOWN else f"{shares.min():.1%} to {shares.max():.1%} of the time each"
+        return f"{text}, {hours.sum():.1f} h of {len(hours)} labels: {spread}"
     table = Counter((label, clip.split) for clip in tracks for label in _labels(clip))
     rows = [[table[label, split] for split in SPLITS] for label in task.labels]
     if len(rows) <= _SHOWN:
@@ -63,7 +69,9 @@ def limited(task: Task, clips: list[Clip], limit: int | None) -> list[Clip]:
     kept: set[str] = set()
     for split in SPLITS:
         stratum_of = {
-            clip.track: "" if kind_of(task.kind).numeric else str(clip.target) for clip in clips if clip.split == split
+            clip.track: "" if kind_of(task.kind).numeric or task.frames else str(clip.target)
+            for clip in clips
+            if clip.split == split
         }
         turns: Counter[str] = Counter()
         order = []
@@ -109,7 +117,7 @@ def _partial_means(task: Task, clips: Sequence[Clip]) -> list[str]:
 
 
 def _labels(clip: Clip) -> tuple:
-    return (clip.target,) if isinstance(clip.target, str) else clip.target
+    return clip.target if isinstance(clip.target, tuple) else (clip.target,)
 
 
 def _classes(clips: Sequence[Clip]) -> int:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
+from marble.features.frames import FrameReduction
 from marble.jobs.job import Job, prepare, refuse_undefined_metric
 from marble.jobs.overview import refuse_empty_splits
 from marble.jobs.summary import build_result, write_predictions
 from marble.probe.answers import Maker
+from marble.probe.frame_inputs import FrameInputs
 from marble.probe.inputs import Inputs
 from marble.probe.near import ROUNDS, audit, joined_tracks, near_pairs
 from marble.probe.train import BankMaker
@@ -137,6 +139,11 @@ def run_job(
 def _inputs(job: Job) -> Inputs:
     """Return the features and targets of a job."""
     data = job.data
+    if isinstance(job.reduction, FrameReduction):
+        return FrameInputs(
+            data.task, data.clips, data.keys, job.space, job.widths, job.upstream.device, job.protocol.probe, job.reduction,
+            job.memory,
+        )  # fmt: skip
     return Inputs(data.task, data.clips, data.keys, job.space, job.widths, job.upstream.device, job.protocol.probe)
 
 
@@ -171,7 +178,11 @@ def encode(job: Job, workers: int | None, reporter: Reporter) -> Extraction:
     job.space.refresh()
     wanted = set(job.space.missing(job.data.keys, job.needed))
     with reporter.stage(f"{job.title}: encoding", len(wanted), "clips") as advance:
-        return extract(
+        done = extract(
             job.upstream, job.space, job.excerpts, job.needed, job.windows, job.reduction, workers=workers,
             on_clip=lambda key: advance(key in wanted),
         )  # fmt: skip
+    if done.wide:
+        layers = ", ".join(map(str, sorted(done.wide)))
+        reporter.say(f"{job.title}: values of layer {layers} do not fit into float16, so that its frames are stored in float32")
+    return done

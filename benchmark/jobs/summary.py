@@ -15,12 +15,14 @@ from pyarrow import parquet
 from torch import Tensor
 
 from marble.jobs.cautions import find_cautions
+from marble.jobs.frame_predictions import SCHEMA, frame_predictions
 from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.probe.answers import Answers, Group
+from marble.probe.frame_inputs import FrameInputs
 from marble.probe.inputs import Examples, Inputs
 from marble.probe.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
-from marble.probe.metrics import METRICS, Metric, undefined_labels
+from marble.probe.metrics import METRICS, undefined_labels
 from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
 from marble.system.files import atomic_write, file_hash
 from marble.system.machine import provenance
@@ -80,13 +82,16 @@ def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answe
     """
     path = (results / result.path).with_suffix(".parquet")
     text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
+    tables = _predictions(inputs, answers)
     schema = pyarrow.schema({
         "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
         "target": numbers if kind_of(inputs.task.kind).numeric else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
+    if isinstance(inputs, FrameInputs):
+        schema, tables = SCHEMA, frame_predictions(inputs, answers, result.selected.layer)
     with atomic_write(path) as beside:
         with beside.open("wb") as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-            for rows in _predictions(inputs, answers):
+            for rows in tables:
                 writer.write_table(pyarrow.table(rows, schema))
         return file_hash(beside)
 
@@ -129,6 +134,7 @@ def _layer_result(
             seed=seed,
             validation=_metrics(answer.validation, valid, job.task),
             test=_metrics(answer.test, test, job.task),
+            decoders=answer.frames.constants if answer.frames else {},
             **_training(answer),
         )
         for seed, answer in zip(job.seeds, of_seeds, strict=True)
@@ -163,7 +169,7 @@ def _metrics(answers: Tensor, examples: Examples, task: Task) -> Scores:
     """Return the metrics of a task from the answers of one group to the rows of a split."""
     scores = {}
     for name in task.metrics:
-        values, targets, _ = _units(answers, examples, METRICS[name])
+        values, targets, _ = examples.units(answers, METRICS[name])
         scores[name] = _number(float(METRICS[name](values, targets.cpu())))
     return scores
 
@@ -172,15 +178,8 @@ def _estimate(answers: list[Answers], split: Split, inputs: Inputs, name: str) -
     """Return the estimate over tracks of a metric averaged over seeds, computed where the probes were."""
     examples = inputs.data.test if split == "test" else inputs.data.valid
     stacked = torch.stack([answer.test if split == "test" else answer.validation for answer in answers])
-    values, targets, track = _units(stacked.to(examples.track.device), examples, METRICS[name])
+    values, targets, track = examples.units(stacked.to(examples.track.device), METRICS[name])
     return estimate(values, targets, METRICS[name], track)
-
-
-def _units(answers: Tensor, examples: Examples, metric: Metric) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the units of a metric: answers to tracks and their targets, or to windows, their targets and their tracks."""
-    if metric.of_windows:
-        return answers, examples.targets[examples.track], examples.track
-    return examples.by_track(answers), examples.targets, None
 
 
 def _summary(values: list[float | None], error: Estimate | None = None) -> Summary:
@@ -221,6 +220,10 @@ def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
         "source": task.source,
         "notes": [*task.notes, *job.data.cautions],
     }
+    if isinstance(inputs, FrameInputs):
+        columns = {name: (columns.start, columns.stop) for name, columns in inputs.columns.items()}
+        grid = {"rate": inputs.grid.rate, "first": inputs.grid.first}
+        described["frames"] = grid | {"scored": inputs.scored, "statistics": columns}
     if "roc_auc" in task.metrics:
         described["labels_without_roc_auc"] = undefined_labels(inputs.data.test.targets)
     return described
@@ -240,7 +243,7 @@ def _predictions(inputs: Inputs, answers: dict[Group, Answers]) -> Iterator[dict
                 "seed": [group.seed] * len(tracks),
                 "split": [split] * len(tracks),
                 "track": tracks,
-                "target": [[target] if isinstance(target, str) else list(target) for target in targets],
+                "target": [list(target) if isinstance(target, tuple) else [target] for target in targets],
                 "prediction": kind_of(task.kind).decode(logits, task.labels),
                 "logits": logits.double().tolist(),
             }

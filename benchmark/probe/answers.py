@@ -49,20 +49,37 @@ class Training:
 
 
 @dataclass(frozen=True)
+class FrameAnswers:
+    """What the frames of the validation and then the test tracks were answered, by the decoder of the main metric.
+
+    Attributes:
+        constants: that validation chose, by decoder.
+        decoded: classes ``int16[frames]``, or the tags of each frame as bits, ``uint8[frames, ceil(C / 8)]``.
+        probability: of the answered class, or of the likeliest tag, in 255ths, ``uint8[frames]``.
+    """
+
+    constants: dict[str, float]
+    decoded: Tensor
+    probability: Tensor
+
+
+@dataclass(frozen=True)
 class Answers:
-    """The answers of one group to every row, in the targets' own units.
+    """The answers of one group to every row, in the targets' own units; of a frame task, the statistics of its metrics.
 
     Attributes:
         validation: to the rows of the validation split, ``Tensor[R, C]``.
         test: to those of the test split, likewise.
         training: how the probe was chosen; None where nothing was trained.
         layer_weights: learned weights of a weighted sum, ``Tensor[L]``; empty for a single layer, and for a sum by matrices.
+        frames: of a frame task, the answers to its frames.
     """
 
     validation: Tensor
     test: Tensor
     training: Training | None = None
     layer_weights: Tensor = field(default_factory=lambda: torch.empty(0))
+    frames: FrameAnswers | None = None
 
 
 # A maker of answers: from the inputs and the groups to the answers of each.

@@ -7,14 +7,15 @@ validation and test its first window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from marble.features.cache import Space
+from marble.probe.metrics import Metric
 from marble.probe.settings import Probe
 from marble.task import SPLITS, Clip, Split, Task
 
@@ -27,16 +28,24 @@ class Examples:
         rows: ``int64[R]``, the positions of the rows among all rows of the task.
         track: ``int64[R]``, the number of the track of each row.
         targets: of the tracks: ``int64[M]``, or ``float[M, C]``.
+        columns: of the answers of a frame task, which are statistics of tracks: those of each metric.
     """
 
     rows: Tensor
     track: Tensor
     targets: Tensor
+    columns: Mapping[str, slice] = field(default_factory=dict)
 
     def by_track(self, values: Tensor) -> Tensor:
         """Return the mean of ``Tensor[..., R, C]`` over the rows of each track, ``Tensor[..., M, C]``, added in their order."""
         total = values.new_zeros(*values.shape[:-2], len(self.targets), values.shape[-1])
         return total.index_add_(-2, self.track.to(values.device), values) / self.rows_of_tracks(values)
+
+    def units(self, answers: Tensor, metric: Metric) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the units of a metric: answers to tracks and their targets, or to windows, their targets and their tracks."""
+        if metric.of_windows:
+            return answers, self.targets[self.track], self.track
+        return self.by_track(answers)[..., self.columns.get(metric.name, slice(None))], self.targets, None
 
     def weights(self) -> Tensor:
         """Return weights of the rows with sum 1 that let every track weigh the same, ``float64[R]``."""
@@ -84,7 +93,7 @@ class Inputs:
     ):  # fmt: skip
         self.task, self.clips, self.keys, self.space = task, clips, keys, space
         self.widths, self.device, self.probe = widths, device, probe or Probe()
-        _, self.rows = space.read(keys, self.layers[0])
+        self.rows = self._rows()
         self.tracks: dict[Split, list[str]] = {
             split: list(dict.fromkeys(clip.track for clip in clips if clip.split == split)) for split in SPLITS
         }
@@ -116,6 +125,10 @@ class Inputs:
             rows.copy_(self._averaged(windows) if self.probe.average_windows else windows)
         return stacked
 
+    def _rows(self) -> np.ndarray:
+        """Return the number of rows of each clip."""
+        return self.space.read(self.keys, self.layers[0])[1]
+
     def _averaged(self, windows: Tensor) -> Tensor:
         """Return the mean over the windows of each track, ``Tensor[tracks, D]``, split after split, of ``windows[R, D]``."""
         keys = [(split, name) for split, names in self.tracks.items() for name in names]
@@ -139,4 +152,5 @@ class Inputs:
         elif self.probe.test_windows == "first" and split != "train":
             track, position = np.unique(track, return_index=True)
             rows = rows[position]
-        return Examples(*(torch.from_numpy(values).to(self.device) for values in (rows, track, targets)))
+        rows, track, targets = (torch.from_numpy(values).to(self.device) for values in (rows, track, targets))
+        return Examples(rows, track, targets)

@@ -4,8 +4,8 @@ Conventions
 -----------
 - A *group* is (layer, seed); its *members* are the learning rates. Members are sorted by learning rate and then by group.
 - A bank (`marble.probe.bank` for rows of clips, `marble.probe.frame_bank` for frames) knows the data: it writes gradients,
-  takes steps, and scores its members on validation. What follows from these scores is the same for all and stands here: the best
-  epoch of each member is kept, a member stops `patience` validations after it, and finished members leave the stack.
+  takes steps, and scores its members on validation. What follows from these scores is the same for all: the best epoch of
+  each member is kept, a member stops `patience` validations after it, and finished members leave the stack.
 """
 
 from __future__ import annotations

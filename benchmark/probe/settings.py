@@ -63,7 +63,8 @@ class Probe(BaseModel):
         test_windows: that validation and test use: ``all``, or the ``first`` of each track.
         track_answer: from rows to a track: the mean of ``logits`` or of ``probabilities``, the highest logit (``max``), the
             ``vote``, or the ``best`` of the four on validation.
-        batch_size, batch_of: rows of a batch, or ``tracks`` with all their rows.
+        batch_size, batch_of: rows of a batch, or ``tracks`` with all their rows; of a frame task, chunks.
+        chunk: seconds of the chunk of a training track in an epoch of a frame task.
         order: of training rows: ``shuffled`` anew in each epoch, ``drawn`` for each batch, or ``fixed``.
         optimiser: Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), betas .9 and .999, eps 1e-8.
         weight_decay: of all weights: added to the gradient by Adam, decoupled in AdamW.
@@ -110,6 +111,7 @@ class Probe(BaseModel):
     test_windows: Literal["all", "first"] = "all"
     track_answer: Literal["logits", "probabilities", "max", "vote", "best"] = "logits"
     batch_of: Literal["rows", "tracks"] = "rows"
+    chunk: Positive = 30.0
     order: Literal["shuffled", "drawn", "fixed"] = "shuffled"
     optimiser: Literal["adam", "adamw"] = "adam"
     weight_decay: Decay = 0.0

@@ -26,10 +26,12 @@ from torch import Tensor
 from marble.errors import MarbleError, is_out_of_memory, reason
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
-from marble.probe import bank
-from marble.probe.answers import Answers, Group, Training
+from marble.probe import bank, frame_bank
+from marble.probe.answers import Answers, FrameAnswers, Group, Training
 from marble.probe.bank import bytes_per_member, epochs_of, train_probes
 from marble.probe.checkpoint import Checkpoint
+from marble.probe.frame_inputs import FrameInputs
+from marble.probe.frame_train import frame_stacks, train_frames
 from marble.probe.grid import better_of, drawn_points
 from marble.probe.inputs import Inputs
 from marble.probe.metrics import METRICS
@@ -69,7 +71,8 @@ class BankMaker:
             (settings, _Point(probe, self.root, inputs, [group for group in groups if number in drawn[group.seed]]))
             for number, (settings, probe) in enumerate(self.probe.points())
         ]
-        higher = METRICS[inputs.data.metric].higher_is_better
+        # Frames are chosen by a share of them, whatever the metrics of the task are.
+        higher = isinstance(inputs, FrameInputs) or METRICS[inputs.data.metric].higher_is_better
         best: dict[Group, Answers] = {}
         with reporter.stage(self.title, sum(point.work() for _, point in points), "probe epochs") as advance:
             for settings, point in points:
@@ -97,7 +100,7 @@ class _Point:
     def answers(self, advance: Callable[[float], None]) -> dict[Group, Answers]:
         """Return the answers of every group, trained now or kept from before."""
         answers = {group: kept for group in self.groups if (kept := self._load(group))}
-        waiting = deque(stacks(self.probe, self.inputs, [group for group in self.groups if group not in answers]))
+        waiting = deque(self._stacks([group for group in self.groups if group not in answers]))
         busy = 0
         while waiting:
             stack = waiting.popleft()
@@ -107,6 +110,13 @@ class _Point:
             if others := [group for group in stack if group not in ready]:
                 waiting.append(others)
         return answers
+
+    def _stacks(self, groups: list[Group]) -> Iterator[list[Group]]:
+        """Return groups that are trained together."""
+        inputs = self.inputs
+        return (
+            frame_stacks(self.probe, inputs, groups) if isinstance(inputs, FrameInputs) else stacks(self.probe, inputs, groups)
+        )
 
     def _claim(self, stack: list[Group], advance: Callable[[float], None], *, wait: bool) -> dict[Group, Answers]:
         """Return the answers of those groups of a stack that no other process trains, trained now unless another was faster.
@@ -140,6 +150,8 @@ class _Point:
         inputs = self.inputs
         layers = inputs.layers if groups[0].layer == "weighted" else sorted({int(group.layer) for group in groups})
         try:
+            if isinstance(inputs, FrameInputs):
+                return train_frames(inputs, groups, self.probe, on_epochs, checkpoint)
             features = inputs.features(layers)
             if self.probe.standardise:
                 train = inputs.data.train
@@ -156,8 +168,12 @@ class _Point:
     def _path(self, group: Group) -> Path:
         """Return the path of the answers of a group."""
         inputs, task = self.inputs, self.inputs.task
+        of_frames = {}
+        if isinstance(inputs, FrameInputs):
+            of_frames = {"frames": [inputs.grid, task.version, task.metrics, frame_bank.VERSION]}
         key = digest(
-            {
+            of_frames
+            | {
                 "space": inputs.space.description,
                 "layers": inputs.layers if group.layer == "weighted" else group.layer,
                 "seed": group.seed,
@@ -181,7 +197,10 @@ class _Point:
             # Files of the first release, whose rates were those of the protocol always, do not state them.
             rates = tuple(about.get("grid_rates", self.probe.learning_rates))
             training = Training(about["learning_rate"], about["epoch"], tensors["grid_scores"], tensors["grid_epochs"], rates)
-            return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"])
+            frames = None
+            if "constants" in about:
+                frames = FrameAnswers(about["constants"], tensors["decoded"], tensors["probability"])
+            return Answers(tensors["validation"], tensors["test"], training, tensors["layer_weights"], frames)
         except FileNotFoundError:
             return None
         except DAMAGE:
@@ -225,7 +244,7 @@ def stacks(probe: Probe, inputs: Inputs, groups: Sequence[Group]) -> Iterator[li
 def _save(path: Path, answers: Answers) -> None:
     training = answers.training
     assert training is not None
-    about = {
+    about: dict[str, object] = {
         "format": FORMAT, "learning_rate": training.learning_rate, "epoch": training.epoch, "grid_rates": training.grid_rates
     }  # fmt: skip
     tensors = {
@@ -235,6 +254,9 @@ def _save(path: Path, answers: Answers) -> None:
         "grid_scores": training.grid_scores,
         "grid_epochs": training.grid_epochs,
     }
+    if answers.frames:
+        about["constants"] = answers.frames.constants
+        tensors |= {"decoded": answers.frames.decoded, "probability": answers.frames.probability}
     write_checked(path, json.dumps(about), {name: tensor.numpy(force=True) for name, tensor in tensors.items()})
 
 

@@ -30,10 +30,10 @@ from marble.system.files import atomic_write
 
 _LETTERS = 13.5  # of 9 points, in an inch
 _MAP = colormaps["cividis"]
-_STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
+STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def heatmap(results: Sequence[Result]) -> Figure:
     """Return the heatmap of one upstream's results, one for each task, all under one protocol and one limit.
 
@@ -74,7 +74,7 @@ def heatmap(results: Sequence[Result]) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def save_figure(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG (200 dpi) and SVG; return both paths.
 
@@ -94,7 +94,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def training_curve(log: Sequence[dict[str, Any]], scores: Sequence[dict[str, str]]) -> Figure:
     """Return the curves of a pretraining over its steps: the loss, and for each probed task the validation score.
 

@@ -4,7 +4,9 @@ Conventions
 -----------
 - ``results/<upstream>/<task>/<protocol>-<identity>.json``; the identity is a hash of everything that decides the numbers
   (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every validation and
-  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits.
+  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits. Of a task
+  of frames these are the answers of the selected layer: target and prediction are intervals (start, stop, label), and
+  statistics and the probability of each frame stand in the place of logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
   mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.intervals`).
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
@@ -75,6 +77,15 @@ class UpstreamRecord(_Record):
     weights_sha256: str
 
 
+class FrameRecord(_Record):
+    """The frames of a task: rate in Hz, centre of the first in seconds, scored frames of each split, columns of statistics."""
+
+    rate: float
+    first: float
+    scored: dict[str, int]
+    statistics: dict[str, tuple[int, int]]
+
+
 class TaskRecord(_Record):
     """The task, as far as its clips were used.
 
@@ -87,6 +98,7 @@ class TaskRecord(_Record):
         labels_without_roc_auc: of a multilabel task, how many have no positive or no negative test track.
         source: where the data is from; two data sets of one name differ in it.
         notes: what a user should know of how the data was read, and reasons to trust the scores less.
+        frames: of a task of frames, its grid and how many frames of each split are scored.
     """
 
     name: str
@@ -105,6 +117,7 @@ class TaskRecord(_Record):
     labels_without_roc_auc: int | None = None
     source: str | None = None
     notes: list[str] = []
+    frames: FrameRecord | None = None
 
 
 class ProtocolRecord(_Record):
@@ -143,7 +156,8 @@ class GridPoint(_Part):
 class Run(_Part):
     """One seed of one layer at the learning rate, settings and epoch that validation chose; all in `grid`.
 
-    Answers that nothing was trained for have neither rate nor epoch, and an empty grid.
+    Answers that nothing was trained for have neither rate nor epoch, and an empty grid. `decoders` holds the constants of
+    decoders of frames that validation chose, by decoder.
     """
 
     seed: int
@@ -152,6 +166,7 @@ class Run(_Part):
     validation: Scores
     test: Scores
     settings: dict[str, Any] = {}
+    decoders: dict[str, float] = {}
     grid: list[GridPoint] = []
 
 
@@ -271,7 +286,7 @@ class Result(_Part):
     @property
     def path(self) -> Path:
         """The path of the result below the folder of all results."""
-        return folder_of(self.upstream.name, self.task.name) / f"{_slug(self.protocol.name)}-{self.identity[:12]}.json"
+        return folder_of(self.upstream.name, self.task.name) / f"{file_name(self.protocol.name)}-{self.identity[:12]}.json"
 
     @property
     def short_cautions(self) -> list[str]:
@@ -371,10 +386,10 @@ def seal_of(document: dict[str, Any]) -> str:
 
 def folder_of(upstream: str, task: str) -> Path:
     """Return the folder of the results of an upstream on a task, below the folder of all results."""
-    return Path(_slug(upstream)) / _slug(task)
+    return Path(file_name(upstream)) / file_name(task)
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """Return a name as one folder or file name, in UTF-8 whatever the locale."""
     slug = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name).strip(".") or "-"
     return os.fsdecode(slug.encode())

@@ -93,7 +93,7 @@ def deal_again(where: str, clips: Sequence[Clip], units: Mapping[str, str]) -> d
     rows = [
         Row(
             label=clip.target if isinstance(clip.target, str) else None,
-            tags=tuple(tag for tag in clip.target if isinstance(tag, str)),
+            tags=tuple(tag for tag in clip.target if isinstance(tag, str)),  # ty: ignore[not-iterable]
             unit=clip.track,
             group=units[clip.track],
         )

@@ -173,7 +173,7 @@ def _splits(table: Table, rule: SplitRule, targets: list[Target], paths: list[Pa
     rows = [
         Row(
             label=target if isinstance(target, str) else None,
-            tags=tuple(tag for tag in target if isinstance(tag, str)),
+            tags=tuple(tag for tag in target if isinstance(tag, str)),  # ty: ignore[not-iterable]
             unit=str(contents.get(path)) if track is None else f"group {track}",
             group=group,
             split=split,
