@@ -25,7 +25,7 @@ from marble.features.reduction import REDUCTIONS, Reduction
 from marble.features.space import DEFAULT_SECONDS, Windows, describe_space, overlapping, resolve_windows
 from marble.jobs.options import JobOptions
 from marble.jobs.overview import cautions, counts, limited, refuse_empty_splits
-from marble.probe import bank
+from marble.probe import bank, frame_bank
 from marble.probe.answers import Group
 from marble.probe.metrics import METRICS
 from marble.probe.protocol import Protocol, load_protocol
@@ -153,8 +153,11 @@ class Job:
     @property
     def identity(self) -> str:
         """The hash of everything that decides the numbers."""
+        frames = self.task.frames
+        of_frames = {"frames": [frames.grid(self.upstream.info.grid), frame_bank.VERSION]} if frames else {}
         return digest(
-            {
+            of_frames
+            | {
                 "space": self.space.description,
                 "task": [self.task.name, self.task.version, self.task.kind, self.task.labels, self.task.metrics],
                 "clips": self.data.content,

@@ -25,9 +25,11 @@ from marble.audio.decode import BadAudioError
 from marble.audio.workers import WAITING_BYTES, Request, WorkerPool, cores_of_job, spare_cores
 from marble.features.cache import Space
 from marble.features.encode import SHARD_CLIPS, Excerpt, batch_size, reduced_layers
-from marble.features.space import cut_windows, shortest_input, windows_of
+from marble.features.frames import SHARD_TRACKS
+from marble.features.space import shortest_input, windows_of
 from marble.jobs.job import Job
 from marble.jobs.overview import refuse_empty_splits
+from marble.jobs.plan_frames import groups_of_layers, probing_seconds, share_of_passes
 from marble.probe.answers import Group
 from marble.probe.bank import epochs_of, train_probes
 from marble.probe.batches import Batches
@@ -47,7 +49,8 @@ def make_plan(job: Job) -> dict[str, object]:
     """Return the size and cost of a job, as one row of plain data.
 
     Its `clips` are the distinct excerpts of the task, `cached` those whose features are in the cache already; `audio_hours` and
-    `feature_gigabytes` are of those that are not, `bad_headers` files whose length cannot be read (the run reports the reason).
+    `feature_gigabytes` are of those that are not, `passes` how often the audio is encoded, `layers_of_passes` the layers of
+    each pass (`marble.jobs.plan_frames`), `bad_headers` files whose length cannot be read (the run reports the reason).
 
     Times and memory are estimates. Probes stop early: they are taken to train for the geometric mean of the fewest and the
     most epochs that they can, in the default protocol 46, no further than a factor of 2.2 from either. Probes that are trained
@@ -62,7 +65,14 @@ def make_plan(job: Job) -> dict[str, object]:
     extents = {excerpt.key: _extent(job, excerpt) for excerpt in excerpts}
     new = [excerpt for excerpt in excerpts if excerpt.key in absent and extents[excerpt.key].seconds]
     encoding = _plan_encoding(job, new, extents)
-    probing = _plan_probing(job, [extents[key].windows for key in job.data.keys])
+    value_bytes = 2 if job.task.frames else 4
+    probing = (
+        _plan_frames(job, extents) if job.task.frames else _plan_probing(job, [extents[key].rows for key in job.data.keys])
+    )
+    groups = [job.needed]
+    if job.task.frames:
+        groups = groups_of_layers(job, sum(extents[key].rows for key in absent))
+        encoding = encoding._replace(seconds=encoding.seconds * share_of_passes(job, groups))
     return {
         "upstream": job.upstream.info.name,
         "task": job.task.name,
@@ -71,7 +81,9 @@ def make_plan(job: Job) -> dict[str, object]:
         "clips": len(excerpts),
         "cached": len(excerpts) - len(absent),
         "audio_hours": sum(extents[key].seconds for key in absent) / 3600,
-        "feature_gigabytes": 4 * sum(job.widths.values()) * sum(extents[key].windows for key in absent) / 1e9,
+        "feature_gigabytes": value_bytes * sum(job.widths.values()) * sum(extents[key].rows for key in absent) / 1e9,
+        "passes": len(groups),
+        "layers_of_passes": " ".join(f"{group[0]}..{group[-1]}" for group in groups) if len(groups) > 1 else "all",
         "bad_headers": sum(not extents[key].seconds for key in absent),
         "encode_minutes": encoding.seconds / 60,
         "probe_minutes": probing.seconds / 60,
@@ -86,10 +98,11 @@ def _probes_of_group(probe: Probe) -> int:
 
 
 class _Extent(NamedTuple):
-    """The seconds of an excerpt (0 where its file does not state them), the number of its windows, and their seconds."""
+    """Seconds of an excerpt (0 where its file does not state them), number of its windows and rows, seconds of its windows."""
 
     seconds: float
     windows: int
+    rows: int
     encoded: float
 
 
@@ -113,8 +126,9 @@ def _extent(job: Job, excerpt: Excerpt) -> _Extent:
     except BadAudioError:
         seconds = 0.0
     samples = max(round(seconds * info.sample_rate), shortest_input(info))
-    cuts = cut_windows(samples, job.windows, info)
-    return _Extent(max(0.0, seconds), len(cuts), sum(cut.stop - cut.start for cut in cuts) / info.sample_rate)
+    windows = windows_of(samples, job.windows, info, job.reduction)
+    encoded = sum(window.samples.stop - window.samples.start for window in windows) / info.sample_rate
+    return _Extent(max(0.0, seconds), len(windows), sum(len(window.frames) for window in windows), encoded)
 
 
 def _plan_encoding(job: Job, excerpts: list[Excerpt], extents: dict[str, _Extent]) -> _Cost:
@@ -137,7 +151,11 @@ def _plan_encoding(job: Job, excerpts: list[Excerpt], extents: dict[str, _Extent
     if on_cpu:  # the waveform in work and those that wait for it, and the rows of a shard
         rate, mean = job.upstream.info.sample_rate, seconds / len(excerpts)
         peak += int(5 * rate * longest.seconds + min(WAITING_BYTES, 12 * spare_cores() * rate * mean))
-        peak += 8 * SHARD_CLIPS * sum(job.widths.values()) * windows // len(excerpts)
+        rows = sum(extents[excerpt.key].rows for excerpt in excerpts) // len(excerpts)
+        if job.task.frames:
+            peak += 2 * SHARD_TRACKS * rows * (sum(job.widths.values()) + max(job.widths.values()))
+        else:
+            peak += 8 * SHARD_CLIPS * rows * sum(job.widths.values())
     decoding, encoding = (_extrapolated(samples, column, windows, encoded) for column in (1, 2))
     return _Cost(_worker_start(requests[-1]) + _together(decoding, encoding, on_cpu), peak)
 
@@ -205,6 +223,17 @@ class _Unread:
         """Return zeros and the number of rows of each clip, as `marble.features.cache.Space.read`."""
         counts = np.array([self.rows[key] for key in keys], dtype=np.int64)
         return np.zeros((counts.sum(), self.widths[layer]), dtype=np.float32), counts
+
+
+def _plan_frames(job: Job, extents: dict[str, _Extent]) -> _Cost:
+    """Return the cost of training all probes of frames, within the memory that they are given; a grid counts as its first."""
+    (_, settings), *others = job.protocol.probe.points()
+    points = job.protocol.probe.grid_points or 1 + len(others)
+    pairs = zip(job.data.clips, job.data.keys, strict=True)
+    rate = job.task.frames.grid(job.upstream.info.grid).rate if job.task.frames else 1.0
+    frames = {clip.id: round(extents[key].seconds * rate) for clip, key in pairs}
+    before = memory_now()
+    return _Cost(points * probing_seconds(job, settings, frames), before + job.memory)
 
 
 def _plan_probing(job: Job, windows: Sequence[int]) -> _Cost:

@@ -6,7 +6,7 @@ Conventions
 - An epoch shows one chunk of each training track, `chunk` seconds at a start that is drawn from all whole frames from which a
   chunk holds a scored frame, in an order that is drawn; tracks without a scored frame are left out. Both draws depend on (task,
   seed) alone. So no batch is made of one song, and long songs do not outweigh short ones.
-- A batch is `batch_size` chunks; shorter tracks are padded. Its loss is the sum over its scored frames divided by their number.
+- A batch is `batch_size` chunks, the shorter ones padded. Its loss is the sum over its scored frames divided by their number.
 - Features are shifted and scaled to mean 0 and deviation 1 over all scored frames of the training tracks, by sums in float64.
   So no frame that is not scored, nor padding, changes a number.
 - Validation is on whole tracks: the share of scored frames with the right class, or the F-measure of all tags at a logit of 0,
@@ -68,6 +68,13 @@ class FrameData:
         return _scored(self.targets[track])
 
 
+def validations_of(epochs: int, settings: Probe) -> int:
+    """Return how often a probe is validated in so many epochs."""
+    if settings.validate_every > 1:
+        return epochs // settings.validate_every
+    return min(epochs, _EVERY_EPOCH) + max(epochs // _THEN_EVERY - _EVERY_EPOCH // _THEN_EVERY, 0)
+
+
 def _scored(targets: np.ndarray) -> np.ndarray:
     return targets >= 0 if targets.ndim == 1 else np.isfinite(targets.sum(axis=1))
 
@@ -106,6 +113,12 @@ class FrameBank(Members):
 
     def train_epoch(self, epoch: int) -> None:
         """Let every member see a chunk of every track, and validate when it is due."""
+        self.train_chunks(epoch)
+        if validations_of(epoch, self.settings) > validations_of(epoch - 1, self.settings):
+            self.validate(epoch)
+
+    def train_chunks(self, epoch: int) -> None:
+        """Let every member see a chunk of every track."""
         chunks = [list(self._epoch(seed)) for seed in range(len(self.seeds))]
         groups = sorted(set((self.member % len(self.groups)).tolist()))
         batches = range(len(chunks[0]))
@@ -121,10 +134,6 @@ class FrameBank(Members):
             if self.optimiser.done == self.settings.steps:
                 break
         parts.close()
-        every = self.settings.validate_every
-        due = epoch <= _EVERY_EPOCH or epoch % _THEN_EVERY == 0 if every == 1 else epoch % every == 0
-        if due:
-            self.validate(epoch)
 
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
@@ -195,18 +204,18 @@ class FrameBank(Members):
 
     def _features(self, chunks: _Chunks, layer: int) -> Tensor:
         """Return the features of a batch as they are stored, ``Tensor[B, T, D]``, padded with zeros."""
-        length = self.data.chunk
-        parts = []
-        for track, start in zip(*chunks, strict=True):
-            stop = min(start + length, len(self.data.targets[track]))
-            part = self.data.read(track, layer, start, stop)
-            parts.append(np.pad(part, ((0, length - len(part)), (0, 0))) if len(part) < length else part)
-        return torch.from_numpy(np.stack(parts))
+        parts = [
+            self.data.read(track, layer, start, min(start + self.data.chunk, len(self.data.targets[track])))
+            for track, start in zip(*chunks, strict=True)
+        ]
+        length = max(map(len, parts))
+        return torch.from_numpy(np.stack([np.pad(part, ((0, length - len(part)), (0, 0))) for part in parts]))
 
     def _batch(self, chunks: _Chunks, seed: int) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return targets, weights and dropout masks of the frames of a batch; padding and unscored frames weigh nothing."""
-        length = self.data.chunk
-        parts = [self.data.targets[track][start : start + length] for track, start in zip(*chunks, strict=True)]
+        chunk = self.data.chunk
+        parts = [self.data.targets[track][start : start + chunk] for track, start in zip(*chunks, strict=True)]
+        length = max(map(len, parts))
         shape = (length * len(parts), *parts[0].shape[1:])
         targets = np.full(shape, -1 if parts[0].ndim == 1 else np.nan, dtype=np.float64)
         for number, part in enumerate(parts):

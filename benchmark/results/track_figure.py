@@ -74,12 +74,13 @@ def track_figure(result: Result, rows: Sequence[_Row]) -> Figure:
 def _draw_lanes(axes: Axes, rows: Sequence[_Row], every: Sequence[str], labels: Sequence[str]) -> None:
     colour = {label: colorsys.hls_to_rgb(number / len(every), 0.68, 0.55) for number, label in enumerate(every)}
     lanes = [("truth", rows[0]["target"]), *((f"seed {row['seed']}", row["prediction"]) for row in rows)]
+    style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4}
     end = max(span["stop"] for _, spans in lanes for span in spans)
     for height, (_, spans) in enumerate(reversed(lanes)):
         for span in spans:
             start, width = span["start"], span["stop"] - span["start"]
             known = span["label"] in colour
-            axes.broken_barh([(start, width)], (height - 0.42, 0.84), facecolor=colour.get(span["label"], "white"), linewidth=0)
+            axes.broken_barh([(start, width)], (height - 0.42, 0.84), facecolor=colour.get(span["label"], "white"), **style)
             text = printable(span["label"])
             if known and width / end * _INCHES > _LETTER * len(text):
                 axes.text(start + width / 2, height, text, ha="center", va="center", fontsize=8, clip_on=True)

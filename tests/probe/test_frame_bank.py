@@ -15,9 +15,9 @@ from marble.probe.settings import Probe
 from marble.random_streams import generator
 
 WIDTH, LABELS, CHUNK = 7, 3, 20
-LENGTHS = (55, 12, 80, 31, 44, 20, 60, 33, 47, 25)
-SPLITS = {"train": [0, 2, 3, 5, 6, 8], "valid": [1, 4, 7], "test": [9]}
-SETTINGS = Probe(hidden=16, dropout=0.25, learning_rates=(5e-3, 5e-2), batch_size=4, epochs=17, patience=6)
+LENGTHS = (55, 12, 18, 31, 44, 20, 15, 33, 47, 25)
+SPLITS = {"train": [0, 3, 5, 8, 2, 6, 1], "valid": [4, 7], "test": [9]}
+SETTINGS = Probe(hidden=16, dropout=0.25, learning_rates=(5e-3, 5e-2), batch_size=4, epochs=15, patience=6)
 GROUPS = [Group(0, 0), Group(0, 5), Group(1, 5)]
 
 
@@ -97,12 +97,13 @@ class Plain:
         luck = torch.rand(len(order), generator=self.streams["chunks"], dtype=torch.float64).tolist()
         for first in range(0, len(order), self.probe.batch_size):
             chunks = order[first : first + self.probe.batch_size]
+            length = min(CHUNK, max(LENGTHS[SPLITS["train"][number]] for number in chunks))
             sizes = [linear.in_features for linear in self.linears]
             rates = [self.probe.input_dropout, *[self.probe.dropout] * (len(sizes) - 1)]
             names = ["input dropout", *["dropout"] * (len(sizes) - 1)]
             masks = [
-                (torch.rand(CHUNK * len(chunks), size, generator=self.streams[name]) >= rate).double() / (1 - rate)
-                if rate else torch.ones(CHUNK * len(chunks), 1)
+                (torch.rand(length * len(chunks), size, generator=self.streams[name]) >= rate).double() / (1 - rate)
+                if rate else torch.ones(length * len(chunks), 1)
                 for size, rate, name in zip(sizes, rates, names, strict=True)
             ]  # fmt: skip
             total, count = 0.0, 0
@@ -110,7 +111,7 @@ class Plain:
                 track = SPLITS["train"][number]
                 begin = self.start(track, luck[number])
                 frames = [n for n in range(begin, min(begin + CHUNK, LENGTHS[track])) if self.scored[track][n]]
-                own = [mask[[place * CHUNK + n - begin for n in frames]] for mask in masks]
+                own = [mask[[place * length + n - begin for n in frames]] for mask in masks]
                 total = total + self.loss(self.forward(self.features[track][frames], own), self.targets[track][frames])
                 count += len(frames)
             self.optimiser.zero_grad()
@@ -169,12 +170,13 @@ OPTIONS = [
     {"kind": "linear"},
     {"input_dropout": 0.3, "dropout": 0.0},
     {"optimiser": "adamw", "weight_decay": 0.05, "clip": 0.5},
-    {"standardise": False, "batch_size": 3},
+    {"standardise": False, "batch_size": 1},
 ]
 
 
-@pytest.mark.parametrize("kind", ["frame_classes", "frame_tags"])
-@pytest.mark.parametrize("settings", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("frame_tags", {}), *(("frame_classes", option) for option in OPTIONS)], ids=str
+)
 def test_the_bank_trains_what_a_plain_trainer_trains(kind, settings):
     probe = changed(**settings)
     features, targets = features_and_targets(kind)
