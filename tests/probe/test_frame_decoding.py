@@ -61,6 +61,7 @@ def test_constants_of_the_path():
 
 def test_of_equal_scores_the_path_stays():
     scores = np.zeros((5, 3))
+    scores[[0, 4], 0] = 9.0
     scores[2, 1] = 4.0  # to move there and back costs as much
     np.testing.assert_array_equal(decoders["viterbi"].decode(scores, GRID, 2.0), [0, 0, 0, 0, 0])
 
