@@ -70,6 +70,15 @@ class Spans:
             classes[grid.inside(start, stop, frames)] = number.get(label, -1)
         return classes
 
+    def tags(self, labels: Sequence[str], grid: Grid, frames: int) -> np.ndarray:
+        """Return 1 for each label that holds the centre of each frame, ``float32[frames, labels]``; intervals may overlap."""
+        number = {label: index for index, label in enumerate(labels)}
+        tags = np.zeros((frames, len(labels)), dtype=np.float32)
+        for start, stop, label in self.rows:
+            if label in number:
+                tags[grid.inside(start, stop, frames), number[label]] = 1.0
+        return tags
+
     @classmethod
     def of(cls, classes: np.ndarray, labels: Sequence[str], grid: Grid) -> Spans:
         """Return the intervals of runs of equal classes, ``int64[frames]``; frames of class -1 have none."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from marble.errors import MarbleError, one_line
 from marble.system.files import user_path
 from marble.tasks import ARGUMENTS as TASK_ARGUMENTS
+from marble.tasks import OPTIONAL as OPTIONAL_ARGUMENTS
 from marble.tasks import TASKS
 from marble.upstreams import ARGUMENTS as UPSTREAM_ARGUMENTS
 from marble.upstreams import UPSTREAMS
@@ -48,12 +49,14 @@ class Registry:
     Attributes:
         kind: the word for such a thing.
         table: name -> "module:attribute" of the built-in ones; or the "module:MAPPING" that holds them all.
-        arguments: name -> a word for the part after the colon, for names that need one.
+        arguments: name -> a word for the part after the colon, for names that take one.
+        optional: those of them that also exist without one.
     """
 
     kind: str
     table: Mapping[str, str] | str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    optional: Collection[str] = ()
 
     def names(self) -> list[str]:
         """Return all names, built-in ones first."""
@@ -62,7 +65,7 @@ class Registry:
 
     def complete_names(self) -> list[str]:
         """Return the names that need no argument; the meaning of ``all``."""
-        return [name for name in self.names() if name not in self.arguments]
+        return [name for name in self.names() if name not in self.arguments or name in self.optional]
 
     def find(self, spec: str) -> tuple[Any, str | None]:
         """Return the object that a spec names, and the argument after its colon; ``module:attribute`` has none.
@@ -106,12 +109,14 @@ class Registry:
         return value
 
     def require(self, spec: str, argument: str | None) -> str:
-        """Return the argument that a function needs.
+        """Return the argument that a function needs, empty where it may be left out.
 
         Raises:
             MarbleError: it is missing.
         """
         name = spec.partition(":")[0]
+        if argument is None and name in self.optional:
+            return ""
         if not argument:
             word = self.arguments.get(name, "ARGUMENT")
             raise MarbleError(f"The {self.kind} '{name}' needs an argument: write {name}:{word}.")
@@ -165,7 +170,7 @@ def _attribute_of_user(module: str, attribute: str) -> Any:
 
 
 upstreams = Registry("upstream", UPSTREAMS, UPSTREAM_ARGUMENTS)
-tasks = Registry("task", TASKS, TASK_ARGUMENTS)
+tasks = Registry("task", TASKS, TASK_ARGUMENTS, OPTIONAL_ARGUMENTS)
 suites = Registry("suite", "marble.tasks.suites:SUITES")
 recipes = Registry("recipe", "marble.pretraining.recipes:RECIPES")
 protocols = Registry("protocol", "marble.probe.presets:PROTOCOLS")
@@ -266,11 +271,12 @@ def load_task(
     elif spec.startswith("suite:"):
         names = ", ".join(load_suite(spec).tasks)
         raise MarbleError(f"{spec} is several tasks ({names}): give it to marble.jobs.many.run_all.")
-    elif spec.partition(":")[0] in TASK_ARGUMENTS:
+    elif spec.partition(":")[0] in TASK_ARGUMENTS and spec not in OPTIONAL_ARGUMENTS:
         task = tasks.load(spec, Task, rule)
     elif rule or name:
         raise MarbleError(
-            f"'{spec}' has a name and splits of its own: --name, --group and split.valid are for folder: and table:."
+            f"'{spec}' has a name and splits of its own: --name, --group and split.valid are for folder:, table: and "
+            "chords:PATH."
         )
     else:
         _refuse_bare_path(spec)

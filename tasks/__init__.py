@@ -9,6 +9,8 @@ TASKS = {
     "synth-instrument": "marble.tasks.synth.tasks:INSTRUMENT",
     "synth-key": "marble.tasks.synth.tasks:KEY",
     "synth-tempo": "marble.tasks.synth.tasks:TEMPO",
+    "synth-chords": "marble.tasks.synth.tasks:SONG_CHORDS",
+    "frame-pitch": "marble.tasks.synth.tasks:FRAME_PITCH",
     "gtzan": "marble.tasks.gtzan:GTZAN",
     "giantsteps-key": "marble.tasks.giantsteps:GIANTSTEPS_KEY",
     "emomusic": "marble.tasks.emomusic:EMOMUSIC",
@@ -29,6 +31,12 @@ TASKS = {
     "piano-difficulty-2": "marble.tasks.piano_difficulty:DIFFICULTY_2",
     "piano-difficulty-3": "marble.tasks.piano_difficulty:DIFFICULTY_3",
     "piano-difficulty-4": "marble.tasks.piano_difficulty:DIFFICULTY_4",
+    "chords": "marble.tasks.own.chords:chords_task",
+    "chords-rwc": "marble.tasks.chords:CHORDS_RWC",
+    "chords-uspop": "marble.tasks.chords:CHORDS_USPOP",
+    "chords-isophonics": "marble.tasks.chords:CHORDS_ISOPHONICS",
+    "chords-billboard": "marble.tasks.chords:CHORDS_BILLBOARD",
+    "local-key": "marble.tasks.local_key:LOCAL_KEY",
     "music-preference": "marble.tasks.own.music_taste:music_preference",
     "rap-detection": "marble.tasks.own.music_taste:rap_detection",
     "sound-quality": "marble.tasks.own.music_taste:sound_quality",
@@ -36,14 +44,16 @@ TASKS = {
     "table": "marble.tasks.own.table:table_task",
 }
 
-# The arguments of the tasks that need one.
+# The arguments of the tasks that take one, and those of them that also exist without.
 ARGUMENTS = {
     "folder": "PATH",
     "table": "FILE",
+    "chords": "PATH",
     "music-preference": "FILE",
     "rap-detection": "FILE",
     "sound-quality": "FILE",
 }
+OPTIONAL = {"chords"}
 
 # Endless music without labels, to pretrain on: name -> "module:function" of (number, seconds, sample rate in Hz).
 STREAMS = {"synth": "marble.tasks.synth.stream:segment"}

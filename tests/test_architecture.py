@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"marble": ROOT / "benchmark", "marble.tasks": ROOT / "tasks", "marble.upstreams": ROOT / "upstreams"}
 # The contracts, and what stands below them.
-GROUND = {"errors", "frames", "kinds", "random_streams", "settings", "system"}
+GROUND = {"chords", "errors", "frames", "kinds", "random_streams", "settings", "system"}
 CONTRACTS = {"task", "upstream"}
 # A wing imports those before it, the ground floor and the contracts; `registry` reaches plug-ins by name.
 WINGS = ["audio", "features", "results", "probe", "data", "jobs", "pretraining", "cli"]

@@ -51,6 +51,8 @@ def task(name: str) -> dict[str, Any]:
     """
     loaded = registry.load_task(name)
     fields = {key: value for key, value in vars(loaded).items() if key != "clips"}
+    if loaded.frames:
+        fields["frames"] = {key: value for key, value in vars(loaded.frames).items() if key != "encode"}
     return fields | {"main_metric": loaded.main_metric, "resources": [resource.path for resource in loaded.resources]}
 
 

@@ -55,6 +55,7 @@ from torch.nn import functional
 
 from marble.kinds import grades
 from marble.probe.frame_metrics import FRAME_METRICS, FrameMetric
+from marble.probe.keys import key_scores
 
 # Probes × tracks × resamples at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
@@ -277,18 +278,8 @@ def _r2_of(dimension: int) -> _Prepare:
 
 
 def _key_metric(*, both_fifths: bool = False) -> _Prepare:
-    """Return a metric from the score of each pair of keys, ``float64[reference, estimated]``."""
-    number = torch.arange(24, device="cpu")
-    minor = number >= 12
-    step = (number[None] - number[:, None]) % 12
-    same_mode = minor[:, None] == minor
-    fifth = (step == 7) | ((step == 5) & both_fifths)
-    relative = step == torch.where(minor[:, None], 3, 9)
-    table = torch.zeros(24, 24, dtype=torch.float64, device="cpu")
-    table[same_mode & (step == 0)] = 1.0
-    table[same_mode & fifth] = 0.5
-    table[~same_mode & relative] = 0.3
-    table[~same_mode & (step == 0)] = 0.2
+    """Return the metric of keys; see `key_scores`."""
+    table = torch.from_numpy(key_scores(both_fifths=both_fifths))
 
     def prepare(scores: Tensor, targets: Tensor) -> _Evaluate:
         """Look up the score of each answer."""

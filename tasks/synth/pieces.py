@@ -11,6 +11,7 @@ import math
 from random import Random
 from typing import Any, NamedTuple
 
+from marble.frames import Spans
 from marble.task import Split
 from marble.tasks.synth.soundfont import Note
 
@@ -33,7 +34,7 @@ INSTRUMENTS = {
 
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Semitones above the tonic, root first. The dominants of minor have the raised leading tone.
-_CHORDS = {
+CHORDS = {
     "major": {
         "I": (0, 4, 7), "ii": (2, 5, 9), "iii": (4, 7, 11), "IV": (5, 9, 0), "V": (7, 11, 2), "V7": (7, 11, 2, 5),
         "vi": (9, 0, 4), "viio": (11, 2, 5),
@@ -59,10 +60,10 @@ _CADENCES = {
     "minor": (("iv", "V"), ("iv", "V7"), ("iio", "V7")),
 }
 
-_CHORD_PROGRAMS = (0, 2, 4, 5, 6, 16, 19, 20, 24, 25, 26, 46, 48, 50)
-_BASS_PROGRAMS = (32, 33, 34, 35, 36, 43, 58)
-_MELODY_PROGRAMS = (10, 11, 12, 40, 41, 56, 57, 64, 66, 69, 71, 73, 74, 79, 80)
-_DRUM_KITS = (0, 8, 16, 24, 25, 32)
+CHORD_PROGRAMS = (0, 2, 4, 5, 6, 16, 19, 20, 24, 25, 26, 46, 48, 50)
+BASS_PROGRAMS = (32, 33, 34, 35, 36, 43, 58)
+MELODY_PROGRAMS = (10, 11, 12, 40, 41, 56, 57, 64, 66, 69, 71, 73, 74, 79, 80)
+DRUM_KITS = (0, 8, 16, 24, 25, 32)
 _DRUMS = (35, 36, 38, 40, 42, 44, 46, 49, 51)
 
 
@@ -71,7 +72,7 @@ class Piece(NamedTuple):
 
     notes: list[Note]
     seconds: float
-    target: str | tuple[float, ...]
+    target: str | tuple[float, ...] | Spans
     truth: dict[str, Any]
 
 
@@ -86,7 +87,7 @@ def pitch_piece(split: Split, number: int, random: Random) -> Piece:
     program = PITCH_PROGRAMS[split][number // len(PITCHES)]
     key = LOWEST_PITCH + number % len(PITCHES)
     note = Note(random.uniform(0, 0.2), random.uniform(0.2, 0.8), key, random.randint(50, 127), program)
-    kit = random.choice(_DRUM_KITS)
+    kit = random.choice(DRUM_KITS)
     drums = [
         Note(random.uniform(0, 0.9), 0.2, random.choice(_DRUMS), random.randint(50, 127), kit, drum=True)
         for _ in range(random.randint(2, 6))
@@ -127,21 +128,21 @@ def key_piece(split: Split, number: int, random: Random) -> Piece:
     """
     label = KEYS[number % len(KEYS)]
     tonic, mode = number % 12, label.split()[1]
-    names = _harmony(random, mode, random.randint(5, 8))
+    names = harmony(random, mode, random.randint(5, 8))
     seconds = 5.6 / len(names)
-    programs = [random.choice(choice) for choice in (_CHORD_PROGRAMS, _BASS_PROGRAMS, _MELODY_PROGRAMS)]
+    programs = [random.choice(choice) for choice in (CHORD_PROGRAMS, BASS_PROGRAMS, MELODY_PROGRAMS)]
     texture, centre = random.choice(("block", "repeated", "broken")), random.randint(56, 64)
     division, low = random.choice((1, 2, 2, 4)), random.randint(64, 70)
     notes, chords, melody = [], [], low + 6
     for index, name in enumerate(names):
-        chord = [(tonic + step) % 12 for step in _CHORDS[mode][name]]
+        chord = [(tonic + step) % 12 for step in CHORDS[mode][name]]
         start, last = index * seconds, index == len(names) - 1
         length = 6.0 - start if last else seconds
-        notes += _chord(random, chord, start, length, programs[0], texture, centre)
-        notes.append(Note(start, length * 0.95, _near(chord[0], 40), random.randint(80, 110), programs[1]))
+        notes += chord_notes(random, chord, start, length, programs[0], texture, centre)
+        notes.append(Note(start, length * 0.95, near(chord[0], 40), random.randint(80, 110), programs[1]))
         for part in range(1 if last else division):
-            pool = _scale_over(tonic, mode, chord) if part % 2 else chord
-            melody = _step(random, [key for key in range(low, low + 16) if key % 12 in pool], melody)
+            pool = scale_over(tonic, mode, chord) if part % 2 else chord
+            melody = next_key(random, [key for key in range(low, low + 16) if key % 12 in pool], melody)
             span = length if last else seconds / division
             notes.append(Note(start + part * span, span * 0.9, melody, random.randint(80, 115), programs[2]))
         chords.append([round(start, 6), name])
@@ -162,10 +163,10 @@ def tempo_piece(split: Split, number: int, random: Random) -> Piece:
     division = random.choice([parts for parts in (2, 3, 4) if beat / parts > 0.09])
     grid, bar = beat / division, beat * meter
     offset = random.uniform(0, bar)
-    onsets = _groove(random, meter, division)
-    kit, bass, chord_program = random.choice(_DRUM_KITS), random.choice(_BASS_PROGRAMS), random.choice(_CHORD_PROGRAMS)
+    onsets = groove(random, meter, division)
+    kit, bass, chord_program = random.choice(DRUM_KITS), random.choice(BASS_PROGRAMS), random.choice(CHORD_PROGRAMS)
     tonic, mode = random.randrange(12), random.choice(("major", "minor"))
-    loop = [random.choice(list(_CHORDS[mode].values())) for _ in range(random.choice((1, 2, 4)))]
+    loop = [random.choice(list(CHORDS[mode].values())) for _ in range(random.choice((1, 2, 4)))]
     notes = []
     for number_of_bar in range(math.ceil((6.0 + offset) / bar)):
         chord = [(tonic + step) % 12 for step in loop[number_of_bar % len(loop)]]
@@ -179,19 +180,19 @@ def tempo_piece(split: Split, number: int, random: Random) -> Piece:
                 velocity = random.randint(85, 120) if slot % division == 0 else random.randint(55, 90)
                 notes.append(Note(at(slot), 0.2, drum, velocity, kit, drum=True))
         for slot in onsets["bass"]:
-            key = _near(random.choice((chord[0], chord[0], chord[2])), 40)
+            key = near(random.choice((chord[0], chord[0], chord[2])), 40)
             notes.append(Note(at(slot), grid * 1.5, key, random.randint(80, 110), bass))
         for slot in onsets["chords"]:
             start, velocity = at(slot), random.randint(60, 90)
             length = bar if len(onsets["chords"]) == 1 else grid
-            notes += [Note(start, length * 0.9, _near(tone, 60), velocity, chord_program) for tone in chord]
+            notes += [Note(start, length * 0.9, near(tone, 60), velocity, chord_program) for tone in chord]
     beats = [round(index * beat - offset, 6) for index in range(math.ceil((6.0 + offset) / beat)) if index * beat >= offset]
     return Piece(notes, 6.0, (math.log2(bpm),), {"bpm": bpm, "meter": meter, "beats": [time for time in beats if time < 6.0]})
 
 
-def _harmony(random: Random, mode: str, count: int) -> list[str]:
+def harmony(random: Random, mode: str, count: int) -> list[str]:
     """Return `count` chord names from the tonic to a cadence on it, every step a usual progression."""
-    tonic = next(iter(_CHORDS[mode]))
+    tonic = next(iter(CHORDS[mode]))
     predominant, dominant = random.choice(_CADENCES[mode])
     while True:
         names = [tonic]
@@ -201,29 +202,29 @@ def _harmony(random: Random, mode: str, count: int) -> list[str]:
             return [*names, predominant, dominant, tonic]
 
 
-def _near(pitch_class: int, centre: int) -> int:
+def near(pitch_class: int, centre: int) -> int:
     """Return the key of a pitch class that is nearest to a centre."""
     return centre - 6 + (pitch_class - centre + 6) % 12
 
 
-def _scale_over(tonic: int, mode: str, chord: list[int]) -> set[int]:
+def scale_over(tonic: int, mode: str, chord: list[int]) -> set[int]:
     """Return the pitch classes of a scale, without those a semitone from a chord tone outside of it (leading tones)."""
     scale = {(tonic + step) % 12 for step in _SCALES[mode]}
     foreign = set(chord) - scale
     return {tone for tone in scale if (tone + 1) % 12 not in foreign} | set(chord)
 
 
-def _step(random: Random, pool: list[int], previous: int) -> int:
+def next_key(random: Random, pool: list[int], previous: int) -> int:
     """Return one of the three keys of a pool that are nearest to the previous one, as a rule another one."""
     nearest = sorted(pool, key=lambda key: (abs(key - previous), key))[:3]
     return random.choice([key for key in nearest if key != previous] or nearest)
 
 
-def _chord(
+def chord_notes(
     random: Random, chord: list[int], start: float, seconds: float, program: int, texture: str, centre: int
 ) -> list[Note]:
     """Return the notes of a chord in close position around a centre, held, repeated or broken."""
-    keys = sorted(_near(tone, centre) for tone in chord)
+    keys = sorted(near(tone, centre) for tone in chord)
     velocity = random.randint(65, 95)
     if texture == "broken":
         order = [*keys, *keys[-2:0:-1]]
@@ -234,7 +235,7 @@ def _chord(
     return [Note(start + index * length, length * 0.9, key, velocity, program) for index in range(times) for key in keys]
 
 
-def _groove(random: Random, meter: int, division: int) -> dict[str, Any]:
+def groove(random: Random, meter: int, division: int) -> dict[str, Any]:
     """Return the grid slots of a bar at which drums (by General MIDI drum), bass and chords sound."""
     slots, beats = range(meter * division), range(0, meter * division, division)
     kick = [slot for slot in slots if slot == 0 or random.random() < (0.4 if slot % division == 0 else 0.12)]

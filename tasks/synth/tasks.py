@@ -8,8 +8,9 @@ Data
     and ``clips.jsonl`` with a line for each: file, split, target and ``truth`` (programs, chords, beats). The folder appears
     when it is complete, and is only read from then on; a second process waits for the first.
 Tasks
-    `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute). The description
-    of each task states its target, its number of clips, the difference between its splits, and its metrics.
+    `PITCH` (36 pitches), `INSTRUMENT` (18 instruments), `KEY` (24 keys), `TEMPO` (log2 of beats per minute), and at each
+    moment `SONG_CHORDS` (25 chords) and `FRAME_PITCH` (88 keys). The description of each task states its target, its number of
+    clips, the difference between its splits, and its metrics.
 Note
     These tasks serve first steps, tests and controlled experiments. Their results never stand beside those of real data.
 """
@@ -27,11 +28,16 @@ from random import Random
 import numpy as np
 from filelock import FileLock
 
+from marble.chords import LABELS
 from marble.errors import MarbleError
+from marble.frames import Spans
+from marble.kinds import Target
 from marble.system.files import atomic_folder, writing
 from marble.system.threads import Threads, usable_cores
-from marble.task import SPLITS, Clip, Split, Task
+from marble.task import SPLITS, Clip, Frames, Split, Task
+from marble.tasks.chords import FRAMES, METRICS
 from marble.tasks.synth.pieces import INSTRUMENTS, KEYS, PITCHES, Piece, instrument_piece, key_piece, pitch_piece, tempo_piece
+from marble.tasks.synth.songs import KEY_NAMES, chords_piece, frame_pitch_piece
 from marble.tasks.synth.soundfont import LICENCE, RATE, mix
 
 Compose = Callable[[Split, int, Random], Piece]
@@ -93,10 +99,17 @@ def _clips(task: str, version: int, compose: Compose, sizes: dict[Split, int], r
             id=Path(line["file"]).stem,
             path=home / line["file"],
             split=line["split"],
-            target=line["target"] if isinstance(line["target"], str) else tuple(line["target"]),
+            target=_target(line["target"]),
         )
         for line in lines
     ]
+
+
+def _target(written: str | list) -> Target:
+    """Return a target from the manifest, where intervals are lists in a list."""
+    if isinstance(written, list) and isinstance(written[0], list):
+        return Spans(tuple((start, stop, label) for start, stop, label in written))
+    return written if isinstance(written, str) else tuple(written)
 
 
 def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Path) -> None:
@@ -107,7 +120,8 @@ def _render_all(task: str, compose: Compose, sizes: dict[Split, int], folder: Pa
         audio, piece = render(task, compose, split, number)
         file = f"{split}-{number:04d}.wav"
         _write(folder / file, audio)
-        return json.dumps({"file": file, "split": split, "target": piece.target, "truth": piece.truth})
+        target = piece.target.rows if isinstance(piece.target, Spans) else piece.target
+        return json.dumps({"file": file, "split": split, "target": target, "truth": piece.truth})
 
     splits = [split for split in SPLITS for _ in range(sizes[split])]
     numbers = [number for split in SPLITS for number in range(sizes[split])]
@@ -123,7 +137,13 @@ def _write(path: Path, audio: np.ndarray) -> None:
 
 
 def _task(
-    name: str, compose: Compose, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...], sizes: dict[Split, int]
+    name: str,
+    compose: Compose,
+    kind: str,
+    labels: tuple[str, ...],
+    metrics: tuple[str, ...],
+    sizes: dict[Split, int],
+    frames: Frames | None = None,
 ) -> Task:
     version = 1
     return Task(
@@ -138,6 +158,7 @@ def _task(
         licence=LICENCE,
         source="rendered on first use",
         split_sizes=sizes,
+        frames=frames,
         audio_from=("marble's synthesiser",),
         synthetic=True,
     )
@@ -150,3 +171,10 @@ INSTRUMENT = _task(
 )
 KEY = _task("synth-key", key_piece, "multiclass", KEYS, _CLASSES, {"train": 240, "valid": 72, "test": 120})
 TEMPO = _task("synth-tempo", tempo_piece, "regression", ("log2_bpm",), ("r2", "mse"), {"train": 260, "valid": 80, "test": 120})
+SONG_CHORDS = _task(
+    "synth-chords", chords_piece, "frame_classes", LABELS, METRICS, {"train": 72, "valid": 24, "test": 48}, frames=FRAMES
+)
+FRAME_PITCH = _task(
+    "frame-pitch", frame_pitch_piece, "frame_tags", KEY_NAMES, ("frame_f1",), {"train": 48, "valid": 24, "test": 24},
+    frames=Frames(most=25.0, encode=Spans.tags),
+)  # fmt: skip

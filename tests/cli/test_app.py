@@ -301,6 +301,8 @@ def test_lists_and_facts_as_json(tones, tmp_path):
     (gtzan,) = json.loads(invoke("info", "task", "gtzan", "--json").stdout)
     assert gtzan["split_sizes"] == {"train": 442, "valid": 197, "test": 290}
     assert "rock" in invoke("info", "task", "gtzan").stdout
+    (chords,) = json.loads(invoke("info", "task", "synth-chords", "--json").stdout)
+    assert chords["frames"] == {"rate": None, "first": 0.0, "most": 25.0}
     rows = json.loads(invoke("info", "protocol", "omar", "--json").stdout)
     assert {"field": "early stop", "value": "none", "source": "downstream.py", "expressed": "probe.patience=none"} in rows
     assert "probe.patience=none" in invoke("info", "protocol", "omar").stdout
