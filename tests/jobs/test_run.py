@@ -221,8 +221,9 @@ def test_regression_and_tags_run_from_a_table(tones, tmp_path):
 def test_a_metric_that_validation_cannot_have_is_told_before_training(tones, tmp_path, column):
     paths = [str(path) for path in sorted(tones.glob("*/*.wav"))]
     splits = [("train", "train", "valid", "test")[number % 4] for number in range(len(paths))]
-    values = [1.0 if split == "valid" else float(number) for number, split in enumerate(splits)]
-    table = pandas.DataFrame({"path": paths, "split": splits, column: values if column == "target" else "loud"})
+    numbers = [1.0 if split == "valid" else float(number) for number, split in enumerate(splits)]
+    tags = ["loud" if split == "valid" else "loud;deep" for split in splits]
+    table = pandas.DataFrame({"path": paths, "split": splits, column: numbers if column == "target" else tags})
     table.to_csv(tmp_path / "alike.csv", index=False)
     with pytest.raises(MarbleError, match=r"does not exist on the 6 validation tracks of table:alike"):
         marble.run("constant", f"table:{tmp_path}/alike.csv", results=tmp_path, **QUICK)
