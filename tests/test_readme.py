@@ -123,6 +123,27 @@ def test_the_commands_for_own_data_run_and_split_as_they_say(own_data, monkeypat
     assert (artists["good"], artists["found"]) == (True, "0 of 6 stand in training and elsewhere")
 
 
+def test_the_commands_for_chords_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--layers", "1", "--seeds", "1", "--set", "probe.epochs=2", "--limit", "1", "--json"]
+    for artist in "abc":
+        folder = tmp_path / "music" / artist / "album"
+        folder.mkdir(parents=True)
+        for title, hertz in (("one", 220), ("two", 330)):
+            soundfile.write(folder / f"{title}.flac", 0.3 * np.sin(2 * np.pi * hertz * np.arange(48_000) / 16_000), 16_000)
+            (folder / f"{title}.lab").write_text("0.0 1.5 A:min\n1.5 3.0 N\n")
+    results = []
+    for line in example("chords.sh").splitlines():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            done = CliRunner().invoke(app, [*shlex.split(line, comments=True)[1:], *quick])
+        assert done.exit_code == 0, done.stderr
+        assert any("3 artists are kept in one split each" in str(one.message) for one in said)
+        results += json.loads(done.stdout)
+    assert [result["task"]["name"] for result in results] == ["chords:music"]
+    assert 0 <= results[0]["selected"]["test"]["wcsr"]["mean"] <= 1
+
+
 def test_the_python_example_for_own_data_runs(own_data, monkeypatch, capsys):
     monkeypatch.chdir(own_data)
     with pytest.warns(UserWarning, match="DataFrame: 6 artists are kept in one split each"):

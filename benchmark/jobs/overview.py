@@ -33,7 +33,9 @@ def counts(task: Task, clips: Sequence[Clip]) -> str:
         shares = hours / hours.sum()
         shown = ", ".join(f"{label} {share:.0%}" for label, share in zip(task.labels, shares, strict=True))
         spread = shown if len(shares) <= _SHOWN else f"{shares.min():.1%} to {shares.max():.1%} of the time each"
-        return f"{text}, {hours.sum():.1f} h of {len(hours)} labels: {spread}"
+        trained = task.encode([clip for clip in tracks if clip.split == "train"]).sum(axis=0)
+        commonest = f"'{task.labels[trained.argmax()]}' most in training, {trained.max() / trained.sum():.1%}"
+        return f"{text}, {hours.sum():.1f} h of {len(hours)} labels: {spread}; {commonest}"
     table = Counter((label, clip.split) for clip in tracks for label in _labels(clip))
     rows = [[table[label, split] for split in SPLITS] for label in task.labels]
     if len(rows) <= _SHOWN:

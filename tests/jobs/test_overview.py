@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marble.chords import LABELS
 from marble.errors import MarbleError
+from marble.frames import Spans
 from marble.jobs.job import prepare
 from marble.jobs.overview import contradictions, counts, label_cautions, limited, refuse_useless_splits
 from marble.results.schema import BadClip
@@ -47,6 +49,19 @@ def test_many_labels_are_summed_up_and_numbers_have_a_range():
     numbers = clips([(1.0, -2.5), (3.0, 0.0)]) + clips([(2.0, 7.0)], "test")
     both = task("regression", ["valence", "arousal"], ("r2",))
     assert counts(both, numbers) == "2 / 0 / 1 tracks in train / valid / test: valence from 1 to 3, arousal from -2.5 to 7"
+
+
+def test_labels_of_frames_have_shares_of_the_time_and_the_commonest_of_training_is_named():
+    song = Spans(((0.0, 3.0, "C:maj"), (3.0, 4.0, "N"), (4.0, 9.0, "D:sus4")))
+    quiet = Spans(((0.0, 16.0, "N"),))
+    few = task("frame_classes", ["C:maj", "N"], ("wcsr",))
+    assert counts(few, clips([song, song]) + clips([song], "valid") + clips([quiet], "test")).endswith(
+        "0.0 h of 2 labels: C:maj 32%, N 68%; 'C:maj' most in training, 75.0%"
+    )
+    many = task("frame_classes", LABELS, ("wcsr",))
+    assert counts(many, clips([song]) + clips([quiet], "test")).endswith(
+        "0.0 h of 25 labels: 0.0% to 85.0% of the time each; 'C:maj' most in training, 75.0%"
+    )
 
 
 @pytest.mark.parametrize(
