@@ -17,6 +17,7 @@ from marble.cli import figures, show
 from marble.cli.cache import cache_app
 from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
+from marble.cli.leaderboard import leaderboard
 from marble.cli.pretrain import pretrain
 from marble.cli.run import run
 from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory
@@ -33,7 +34,8 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
-for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard):
+_FIGURES = (figures.heatmap, figures.curve, figures.radar, figures.weights, figures.shots)
+for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES):
     app.command()(command)
 
 

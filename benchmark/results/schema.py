@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas
 
 SCHEMA = 1
+WEIGHTED = "weighted"  # the layer of the learned sum of all
 Scores = dict[str, float | None]
 
 
@@ -372,6 +373,11 @@ def seal_of(document: dict[str, Any]) -> str:
 def folder_of(upstream: str, task: str) -> Path:
     """Return the folder of the results of an upstream on a task, below the folder of all results."""
     return Path(_slug(upstream)) / _slug(task)
+
+
+def depth_of(layer: int | str, last: int) -> float | None:
+    """Return the relative depth of a layer: 0 for layer 0, 1 for the last one; None for the weighted sum."""
+    return None if layer == WEIGHTED else int(layer) / max(last, 1)
 
 
 def _slug(name: str) -> str:

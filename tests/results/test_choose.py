@@ -2,10 +2,10 @@
 
 import pytest
 
+from marble.results import load
 from marble.results.choose import choose_results, task_titles
 from marble.results.figures import heatmap
 from marble.results.leaderboard import leaderboard
-from marble.results.store import load
 
 
 def test_a_look_at_one_layer_replaces_no_scan(changed):
