@@ -313,11 +313,14 @@ class Result(_Part):
         low, high = (min(known), max(known)) if known else (0.0, 0.0)
         return [(score - low) / (high - low) for score in scores] if high > low else [0.5] * len(scores)
 
-    def predictions(self, root: Path | str = "results") -> pandas.DataFrame:
+    def predictions(
+        self, root: Path | str = "results", *, layer: int | str | None = None, split: str | None = None
+    ) -> pandas.DataFrame:
         """Return the answers to every validation and test track, a row for each layer, seed, split and track.
 
         Args:
             root: the folder of all results.
+            layer, split: those of one layer, of "valid" or of "test" alone.
 
         Raises:
             MarbleError: the Parquet file is missing, damaged, or of another run.
@@ -327,7 +330,8 @@ class Result(_Part):
         file = (Path(root) / self.path).with_suffix(".parquet")
         self.check_predictions(file)
         with file.open("rb") as content:  # for pyarrow, paths are UTF-8
-            return pandas.read_parquet(content)
+            wanted = {"layer": None if layer is None else str(layer), "split": split}
+            return pandas.read_parquet(content, filters=[(key, "==", value) for key, value in wanted.items() if value] or None)
 
     def check_predictions(self, file: Path) -> None:
         """Check that a Parquet file holds the answers of this result; before the seal, that it has a footer.
