@@ -57,13 +57,13 @@ def stems(folder):
 def test_each_figure_is_drawn_once_for_each_protocol_and_limit_past_a_broken_file(results):
     for command in ("curve", "radar", "weights", "shots"):
         with pytest.warns(UserWarning, match="is not a result|passed over") as warned:
-            done = invoke(command, "--results", results, "--format", "png, pdf", "--style", "paper")
+            done = invoke(command, "--results", results, "--format", "svg, pdf", "--style", "paper")
         assert done.exit_code == 0, done.exception
         assert done.stderr.count(f"{command}: {results}/{command}-marble-") == (2 if command == "shots" else 4)
         assert "1 of 13 results" in str(warned[-1].message)
     assert stems(results) == {
-        "curve.pdf": 2, "curve.png": 2, "radar.pdf": 2, "radar.png": 2, "shots.pdf": 1, "shots.png": 1,
-        "weights.pdf": 2, "weights.png": 2,
+        "curve.pdf": 2, "curve.svg": 2, "radar.pdf": 2, "radar.svg": 2, "shots.pdf": 1, "shots.svg": 1,
+        "weights.pdf": 2, "weights.svg": 2,
     }  # fmt: skip
 
 

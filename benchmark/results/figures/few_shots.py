@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from marble.errors import MarbleError
 from marble.results.figures.scans import Scan, Score, Source, ordered, scans_of
-from marble.results.figures.style import about, look, metric_of, panels, put_legend, put_title, series_of, style_of
+from marble.results.figures.style import about, look, metric_of, panels, put_words, series_of, style_of
 
 _Lines: TypeAlias = dict[str, list[tuple[Scan, Score]]]  # the points of each upstream
 
@@ -56,8 +56,7 @@ def shots(source: Source, *, style: str = "screen") -> Figure:
             axes.set_xlabel("training tracks")
         drawn = [scan for of in lines.values() for points in of.values() for scan, _ in points]
         bar = "layer chosen on validation; bars: 95 % interval over tracks; a limit holds for all splits"
-        put_title(figure, [about(drawn).partition(", at most")[0], bar], chosen)
-        put_legend(figure, names, chosen)
+        put_words(figure, [about(drawn).partition(", at most")[0], bar], names, chosen)
     return figure
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from marble.results.figures.scans import Scan, Source, ordered, scans_of
-from marble.results.figures.style import about, look, metric_of, panels, put_legend, put_title, series_of, style_of
+from marble.results.figures.style import about, look, metric_of, panels, put_words, series_of, style_of
 
 
 def curve(source: Source, *, relative: bool = False, style: str = "screen") -> Figure:
@@ -37,11 +37,10 @@ def curve(source: Source, *, relative: bool = False, style: str = "screen") -> F
             _draw(axes_of[scan.task], scan, names.index(name), relative)
         for axes in axes_of.values():
             axes.set_xlabel("relative depth" if relative else "layer")
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=not relative, min_n_ticks=2))
+            axes.xaxis.set_major_locator(FixedLocator([0, 0.5, 1]) if relative else MaxNLocator(4, integer=True, min_n_ticks=2))
         marks = ["ring: layer chosen on validation; band: 95 % interval over tracks"]
         marks += ["dashed: weighted sum of all layers"] if any(scan.weighted for scan in scans) else []
-        put_title(figure, [about(scans), "; ".join(marks)], chosen)
-        put_legend(figure, names, chosen)
+        put_words(figure, [about(scans), "; ".join(marks)], names, chosen)
     return figure
 
 

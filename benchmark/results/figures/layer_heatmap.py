@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -85,7 +86,7 @@ def _draw_panel(axes: Axes, scans: Sequence[Scan], rows: list[str], noise: bool,
             relative = scan.relative(score)
             colour = (1.0, 1.0, 1.0, 1.0) if unknown else _GREY if grey else _MAP(relative)
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour))
-            text = "–" if unknown else f"{score.mean:.3f}" if wide else f"{score.mean:.2f}".replace("0.", ".")
+            text = "–" if unknown else f"{score.mean:.3f}" if wide else re.sub(r"^(-?)0\.", r"\1.", f"{score.mean:.2f}")
             letters = "black" if unknown or grey or relative > 0.55 else "white"
             axes.text(column, row, text, ha="center", va="center", color=letters, fontsize=style.small)
             if score.selected:

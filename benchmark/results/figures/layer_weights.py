@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from marble.errors import MarbleError
 from marble.results.figures.scans import Source, ordered, scans_of
-from marble.results.figures.style import about, look, panels, put_legend, put_title, series_of, style_of
+from marble.results.figures.style import about, look, panels, put_words, series_of, style_of
 
 
 def weights(source: Source, *, style: str = "screen") -> Figure:
@@ -44,6 +44,6 @@ def weights(source: Source, *, style: str = "screen") -> Figure:
         for task, axes in axes_of.items():
             axes.set(xlabel="layer", ylim=(0, 1.1 * highest[task]))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=2))
-        put_title(figure, [about(scans).replace("test score", "weight"), "dotted: all layers weigh the same"], chosen)
-        put_legend(figure, names, chosen)
+        lines = [about(scans).replace("test score", "weight"), "dotted: all layers weigh the same"]
+        put_words(figure, lines, names, chosen)
     return figure

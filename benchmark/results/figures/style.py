@@ -26,6 +26,7 @@ from marble.system.files import atomic_write
 FORMATS = ("png", "svg", "pdf")
 RED = "#d62728"  # of what validation chose
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_LINE = 1.4  # height of a line of text to its letters
 _MARKERS = "osD^vPX"
 _SAVED: Any = {"svg.hashsalt": "marble", "svg.fonttype": "none", "pdf.fonttype": 42, "text.parse_math": False}
 
@@ -61,7 +62,7 @@ class Style:
 
 STYLES = {
     "screen": Style(font=9, small=9, widths=(), letters=13.5, scale=1),
-    "paper": Style(font=7, small=6, widths=(3.35, 6.9), letters=20, scale=0.6),
+    "paper": Style(font=7, small=6, widths=(3.35, 6.9), letters=19, scale=0.6),
 }
 
 
@@ -109,12 +110,19 @@ def put_title(figure: Figure, lines: Iterable[str], style: Style) -> int:
     return len(folded)
 
 
-def put_legend(figure: Figure, names: Sequence[str], style: Style) -> None:
-    """Write the legend of the series below a figure, by their numbers, in as many columns as fit."""
+def put_legend(figure: Figure, names: Sequence[str], style: Style) -> int:
+    """Write the legend of the series below a figure, by their numbers, in as many columns as fit; return its lines."""
     handles = [Line2D([], [], label=printable(name), **look(number)) for number, name in enumerate(names)]
     letters = max(len(name) for name in names) + 6
     columns = max(1, min(len(handles), int(figure.get_figwidth() * style.letters / letters)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    return -(-len(handles) // columns)
+
+
+def put_words(figure: Figure, lines: Iterable[str], names: Sequence[str], style: Style) -> None:
+    """Write title and legend around the panels of a figure, which grows by their height."""
+    number = put_title(figure, lines, style) + put_legend(figure, names, style)
+    figure.set_figheight(figure.get_figheight() + number * style.font * _LINE / 72)
 
 
 def panels(titles: Mapping[str, str], style: Style) -> tuple[Figure, dict[str, Axes]]:
@@ -129,7 +137,7 @@ def panels(titles: Mapping[str, str], style: Style) -> tuple[Figure, dict[str, A
     columns = min(len(names), most)
     width = style.width(3.2 * columns if not style.widths else 0)
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(width, rows * max(width / columns * 0.7, 1.35) + 0.6 * style.scale), layout="constrained")
+    figure = Figure(figsize=(width, rows * max(width / columns * 0.7, 1.35)), layout="constrained")
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in every[len(names) :]:
         unused.remove()
@@ -141,7 +149,7 @@ def panels(titles: Mapping[str, str], style: Style) -> tuple[Figure, dict[str, A
 
 
 @rc_context(_SAVED)
-def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+def save_figure(figure: Figure, path: Path | str, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write a figure in some formats (PNG at 200 dpi, 400 for the width of a column); return their paths.
 
     Args:
@@ -154,7 +162,7 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "sv
     """
     for unknown in (form for form in formats if form not in FORMATS):
         raise MarbleError(f"There is no figure in '{unknown}': write --format with some of {','.join(FORMATS)}.")
-    written = []
+    path, written = Path(path), []
     for form in formats:
         target = path.with_name(f"{path.name}.{form}")
         metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
