@@ -119,6 +119,12 @@ def write_tones(root: Path, each: int = 8, seconds: float = 0.3) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tones_below():
+    """The function that writes tones below a folder, for fixtures that many tests share."""
+    return write_tones
+
+
 @pytest.fixture
 def tones(tmp_path):
     """A folder of three class folders with eight tones each."""

@@ -158,11 +158,14 @@ def test_the_columns_in_the_readme_are_those_that_tables_know():
 
 
 def test_the_python_example_runs(tmp_path):
-    run, compare = re.findall(r"```python\n((?:import marble\n|from marble.results).*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", run + compare], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run, compare, draw = re.findall(r"```python\n((?:import marble\n|from marble.results).*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", run + compare + draw], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "mean=" in done.stdout
     assert "task.name: synth-instrument against gtzan" in done.stdout
+    assert (tmp_path / "curve.pdf").is_file()
 
 
 def test_every_name_in_the_readme_exists():

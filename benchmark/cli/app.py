@@ -19,6 +19,7 @@ from marble.cli import figures, show
 from marble.cli.cache import cache_app
 from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
+from marble.cli.leaderboard import leaderboard
 from marble.cli.plots import plot_app
 from marble.cli.pretrain import pretrain
 from marble.cli.run import run
@@ -37,7 +38,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(plot_app, name="plot")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
-for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard):
+_FIGURES = (figures.heatmap, figures.curve, figures.radar, figures.weights, figures.shots)
+for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES):
     app.command()(command)
 
 

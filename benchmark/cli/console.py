@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout and nothing else there.")]
 ResultsDir = Annotated[Path, typer.Option("--results", help="Folder of all results.")]
+UpstreamFilter = Annotated[
+    str | None, typer.Option("--upstream", help="Only results of these, NAME[,NAME…]; * stands for any letters.")
+]
+TaskFilter = Annotated[
+    str | None, typer.Option("--task", help="Only results on these, NAME[,NAME…]; * stands for any letters.")
+]
+ProtocolFilter = Annotated[str | None, typer.Option("--protocol", help="Only results under these, by name or whole label.")]
 CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Folder of features and probes. [default: $MARBLE_HOME/cache]")
 ]

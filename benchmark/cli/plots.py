@@ -24,9 +24,9 @@ def track(
 ) -> None:
     """Draw truth, answers and probability of a track over time, as PNG and SVG."""
     from marble.results.figures import save_figure
+    from marble.results.figures.track import track_figure, track_rows
     from marble.results.schema import file_name
     from marble.results.store import read
-    from marble.results.track_figure import track_figure, track_rows
 
     document = read(result)
     rows = track_rows(document, result, name)

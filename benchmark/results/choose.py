@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from marble.errors import MarbleError
 from marble.results.schema import Result
 from marble.system.files import digest
 
@@ -25,17 +27,72 @@ def choose_results(results: Iterable[Result]) -> dict[Path, list[Result]]:
     groups: dict[Path, dict[str, Result]] = {}
     newest = {result.upstream.name: result.upstream.weights_sha256 for result in by_date}
     for result, title in zip(by_date, task_titles(by_date), strict=True):
-        stem = Path(result.path.parts[0], result.path.stem.rpartition("-")[0])
         weights = result.upstream.weights_sha256
         older = None if weights == newest[result.upstream.name] else weights
-        changes = [result.protocol.changes, result.task.limit, older]
-        if any(changes):
-            stem = stem.with_name(f"{stem.name}-{digest(changes)[:6]}")
-        group = groups.setdefault(stem, {})
+        group = groups.setdefault(_stem(result, [result.protocol.changes, result.task.limit, older]), {})
         before = group.get(title)
         if not before or before.task.data_sha256 != result.task.data_sha256 or len(before.layers) <= len(result.layers):
             group[title] = result
     return {stem: list(group.values()) for stem, group in sorted(groups.items())}
+
+
+def across_upstreams(groups: Mapping[Path, list[Result]], *, limits: bool = False) -> dict[str, list[Result]]:
+    """Return the chosen results of all upstreams under each protocol, by the last part of the stems of `choose_results`.
+
+    Args:
+        groups: of `choose_results`.
+        limits: join the results of different limits, too.
+    """
+    joined: dict[str, list[Result]] = {}
+    for stem, group in groups.items():
+        for result in group:
+            name = stem.name
+            if limits and result.task.limit:
+                name = _stem(result, [result.protocol.changes, None, None]).name
+            joined.setdefault(name, []).append(result)
+    return joined
+
+
+def filter_results(
+    results: Iterable[Result], upstream: str | None = None, task: str | None = None, protocol: str | None = None
+) -> list[Result]:
+    """Return the results of some upstreams and tasks under some protocols.
+
+    Args:
+        results: any.
+        upstream, task, protocol: names, separated by commas, in which ``*`` stands for any letters; a protocol is also meant
+            by its whole label. None is all.
+
+    Raises:
+        MarbleError: a name is that of no result.
+    """
+    kept = list(results)
+    for word, names, of in (
+        ("upstream", upstream, lambda result: (result.upstream.name,)),
+        ("task", task, lambda result: (result.task.name,)),
+        ("protocol", protocol, lambda result: (result.protocol.name, result.protocol.label)),
+    ):
+        if names is None:
+            continue
+        wanted = [names] if any(names in of(result) for result in kept) else [name.strip() for name in names.split(",")]
+        for name in wanted:
+            if not any(_matches(name, of(result)) for result in kept):
+                known = ", ".join(sorted({of(result)[0] for result in kept})) or "none"
+                raise MarbleError(f"There is no result of the {word} '{name}': there are {known}.")
+        kept = [result for result in kept if any(_matches(name, of(result)) for name in wanted)]
+    return kept
+
+
+def _matches(pattern: str, names: Iterable[str]) -> bool:
+    """Return whether one of some names is a pattern in which ``*`` stands for any letters."""
+    form = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return any(form.fullmatch(name) for name in names)
+
+
+def _stem(result: Result, changes: Sequence[object]) -> Path:
+    """Return upstream and protocol of a result as a path, with a hash of what sets it apart."""
+    stem = Path(result.path.parts[0], result.path.stem.rpartition("-")[0])
+    return stem.with_name(f"{stem.name}-{digest(changes)[:6]}") if any(changes) else stem
 
 
 def task_titles(results: Sequence[Result]) -> list[str]:

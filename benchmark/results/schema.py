@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas
 
 SCHEMA = 1
+WEIGHTED = "weighted"  # the layer of the learned sum of all
 Scores = dict[str, float | None]
 
 
@@ -327,11 +328,14 @@ class Result(_Part):
         low, high = (min(known), max(known)) if known else (0.0, 0.0)
         return [(score - low) / (high - low) for score in scores] if high > low else [0.5] * len(scores)
 
-    def predictions(self, root: Path | str = "results") -> pandas.DataFrame:
+    def predictions(
+        self, root: Path | str = "results", *, layer: int | str | None = None, split: str | None = None
+    ) -> pandas.DataFrame:
         """Return the answers to every validation and test track, a row for each layer, seed, split and track.
 
         Args:
             root: the folder of all results.
+            layer, split: those of one layer, of "valid" or of "test" alone.
 
         Raises:
             MarbleError: the Parquet file is missing, damaged, or of another run.
@@ -341,7 +345,8 @@ class Result(_Part):
         file = (Path(root) / self.path).with_suffix(".parquet")
         self.check_predictions(file)
         with file.open("rb") as content:  # for pyarrow, paths are UTF-8
-            return pandas.read_parquet(content)
+            wanted = {"layer": None if layer is None else str(layer), "split": split}
+            return pandas.read_parquet(content, filters=[(key, "==", value) for key, value in wanted.items() if value] or None)
 
     def check_predictions(self, file: Path) -> None:
         """Check that a Parquet file holds the answers of this result; before the seal, that it has a footer.
@@ -387,6 +392,11 @@ def seal_of(document: dict[str, Any]) -> str:
 def folder_of(upstream: str, task: str) -> Path:
     """Return the folder of the results of an upstream on a task, below the folder of all results."""
     return Path(file_name(upstream)) / file_name(task)
+
+
+def depth_of(layer: int | str, last: int) -> float | None:
+    """Return the relative depth of a layer: 0 for layer 0, 1 for the last one; None for the weighted sum."""
+    return None if layer == WEIGHTED else int(layer) / max(last, 1)
 
 
 def file_name(name: str) -> str:

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from marble.errors import MarbleError, reason
-from marble.results.choose import task_titles
 from marble.results.schema import SCHEMA, Result, seal_of
-
-if TYPE_CHECKING:
-    import pandas
 
 
 def read(path: Path) -> Result:
@@ -85,41 +79,6 @@ def find(root: Path, identity: str) -> Result | None:
         if result.identity == identity:
             return result
     return None
-
-
-def load(root: Path | str = "results") -> pandas.DataFrame:
-    """Return all results below a folder as one table: a row for each upstream, task, protocol, layer, seed and metric.
-
-    Raises:
-        MarbleError: as `read_all`.
-    """
-    import pandas
-
-    results = read_all(Path(root))
-    both = zip(results, task_titles(results), strict=True)
-    return pandas.DataFrame([row for result, task in both for row in _rows(result, task)])
-
-
-def _rows(result: Result, task: str) -> Iterator[dict[str, object]]:
-    for layer in result.layers:
-        for run in layer.runs:
-            for metric in run.test:
-                yield {
-                    "upstream": result.upstream.name,
-                    "task": task,
-                    "protocol": result.protocol.label,
-                    "layer": layer.layer,
-                    "layer_name": layer.name,
-                    "selected": layer.layer == result.selected.layer,
-                    "seed": run.seed,
-                    "learning_rate": run.learning_rate,
-                    "epoch": run.epoch,
-                    "metric": metric,
-                    "main": metric == result.task.main_metric,
-                    "validation": run.validation[metric],
-                    "test": run.test[metric],
-                    "identity": result.identity,
-                }
 
 
 def _unreadable(path: Path, why: str) -> MarbleError:

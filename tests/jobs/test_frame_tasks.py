@@ -18,8 +18,8 @@ from marble.jobs.plan import make_plan
 from marble.jobs.run import run
 from marble.probe.frame_metrics import FRAME_METRICS
 from marble.probe.metrics import METRICS
+from marble.results.figures.track import track_figure, track_rows
 from marble.results.store import read
-from marble.results.track_figure import track_figure, track_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tone_tracks import TONES, encode, tone_task

@@ -2,10 +2,11 @@
 
 import pytest
 
-from marble.results.choose import choose_results, task_titles
+from marble.errors import MarbleError
+from marble.results import load
+from marble.results.choose import across_upstreams, choose_results, filter_results, task_titles
 from marble.results.figures import heatmap
 from marble.results.leaderboard import leaderboard
-from marble.results.store import load
 
 
 def test_a_look_at_one_layer_replaces_no_scan(changed):
@@ -41,6 +42,41 @@ def test_results_of_one_protocol_one_limit_and_the_newest_weights_stand_together
     assert groups.pop("fbank-chroma/marble") == [("a", "2"), ("b", "3"), ("d", "7")]
     assert sorted(groups.values()) == [[("a", "4")], [("a", "5")], [("c", "6")]]
     assert all(stem.startswith("fbank-chroma/marble-") for stem in groups)
+
+
+def test_results_are_filtered_by_names_in_which_a_star_stands_for_any_letters(changed):
+    results = [changed("a", name="x"), changed("b", name="x.y"), changed("random-init:b", name="folder:x,y[1]")]
+    results[1].protocol.name = "muq"
+
+    def names(**options):
+        return [result.upstream.name for result in filter_results(results, **options)]
+
+    assert names() == ["a", "b", "random-init:b"]
+    assert names(upstream="a,b") == ["a", "b"]
+    assert names(upstream="*b") == ["b", "random-init:b"]
+    assert names(task="x") == ["a"]
+    assert names(task="folder:x,y[1]") == ["random-init:b"]
+    assert names(protocol="marble", upstream="*b") == ["random-init:b"]
+    assert names(protocol="marble (probe.epochs=3)", task="x") == ["a"]
+    with pytest.raises(MarbleError, match="no result of the task 'z': there are x"):
+        names(upstream="a", task="z")
+
+
+def test_figures_of_several_upstreams_join_those_under_one_protocol_and_on_demand_limits(changed):
+    results = [changed("a"), changed("b"), changed("a", limit=5), changed("b", protocol="other")]
+    for result in results:
+        result.protocol.changes = {}
+    results[3].protocol.name = "other"
+    groups = choose_results(results)
+
+    def shape(**options):
+        return {
+            name.partition("-")[0]: sorted((result.upstream.name, result.task.limit or 0) for result in group)
+            for name, group in sorted(across_upstreams(groups, **options).items(), reverse=True)
+        }
+
+    assert shape(limits=True) == {"marble": [("a", 0), ("a", 5), ("b", 0)], "other": [("b", 0)]}
+    assert shape()["marble"] == [("a", 0), ("b", 0)]
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,10 @@ def test_predictions_that_are_not_those_of_the_result_are_refused(result, saved)
 
 
 def test_results_stand_below_the_rooms_that_make_them():
-    """The package imports no torch, and of marble only errors, files and itself."""
-    below = ("marble.results", "marble.errors", "marble.system.files")
+    """The package imports no torch, and of marble only errors, files, kinds and itself."""
+    below = ("marble.results", "marble.errors", "marble.kinds", "marble.system.files")
     (folder,) = marble.results.__path__
-    files = sorted(Path(folder).glob("*.py"))
+    files = sorted(Path(folder).rglob("*.py"))
     assert len(files) > 5
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):

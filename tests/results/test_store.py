@@ -8,7 +8,6 @@ import pytest
 
 import marble
 from marble.errors import MarbleError
-from marble.results import load
 from marble.results.store import find, read, read_all
 
 
@@ -24,14 +23,6 @@ def test_what_was_saved_is_read_back(result, saved):
     assert read_all(saved) == [result]
     assert find(saved, result.identity) == result
     assert find(saved, "0" * 64) is None
-
-
-def test_results_load_as_one_table(result, saved):
-    table = load(saved)
-    assert len(table) == 3 * 2 * 2
-    chosen = table[(table.layer == result.selected.layer) & (table.metric == "accuracy")]
-    assert chosen.selected.all()
-    assert chosen.test.mean() == pytest.approx(result.selected.test["accuracy"].mean)
 
 
 def test_a_document_from_before_the_seal_is_read_without_a_word(result, saved):

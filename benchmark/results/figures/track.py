@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from marble.errors import MarbleError, printable
-from marble.results.figures import STYLE
+from marble.results.figures.style import STYLES
 from marble.results.schema import FrameRecord, Result
 
 _INCHES, _LETTER = 11.0, 0.09
@@ -49,7 +49,7 @@ def track_rows(result: Result, path: Path, track: str) -> list[_Row]:
     return rows
 
 
-@rc_context(STYLE)
+@rc_context(STYLES["screen"].rc)
 def track_figure(result: Result, rows: Sequence[_Row]) -> Figure:
     """Return the figure of the answers to one track, as `track_rows` gives them."""
     frames = result.task.frames
