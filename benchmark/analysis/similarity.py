@@ -41,7 +41,7 @@ MEASURES = (
     "pwcca_google", "pwcca_morcos_first", "pwcca_morcos_second", "mean_cca", "svcca",
     "linear_cka", "debiased_cka", "procrustes",
 )  # fmt: skip
-_BY_CCA = frozenset(MEASURES[:5])
+BY_CCA = frozenset(MEASURES[:5])
 _SVCCA_SHARE = 0.99
 # With fewer rows not even one direction is kept.
 LEAST_ROWS = 5
@@ -57,7 +57,7 @@ class Similarity:
         correlations: the canonical correlations, the largest first.
         rows: how many there were.
         directions: how many of each representation CCA sees.
-        notes: what was left out of either, in sentences.
+        notes: what CCA left out of either, in sentences.
     """
 
     values: dict[str, float]
@@ -101,7 +101,7 @@ def similarity_of(moments: Moments, first: str, second: str, measures: Sequence[
     values, correlations = _values(*sums, moments.pairing(first, second), measures)
     null, _ = _values(*sums, moments.null[first, second], measures)
     kept = len(sums[0].directions[0]), len(sums[1].directions[0])
-    notes = list(dict.fromkeys(part.note for part in sums if part.note))
+    notes = list(dict.fromkeys(part.note for part in sums if part.note and BY_CCA & set(measures)))
     return Similarity(values, null, correlations, moments.count, kept, notes)
 
 
@@ -122,7 +122,7 @@ def _values(first: Sums, second: Sums, cross: Cross, measures: Sequence[str]) ->
         ),
     }
     correlations = np.empty(0)
-    if _BY_CCA & set(measures):
+    if BY_CCA & set(measures):
         canonical = _Canonical(first, second, covariance)
         correlations = canonical.correlations
         both |= {

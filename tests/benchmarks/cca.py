@@ -1,6 +1,6 @@
 """Similarity of every layer to the input from streamed sums, beside plain NumPy on whole matrices.
 
-Prints one JSON line. Streamed: processor seconds for all layers with the null of each, and the peak of memory above the features.
+Prints one JSON line. Streamed: processor seconds for all layers with the null of each, and peak memory above the features.
 Plain: processor seconds for each of some layers, without a null, by the same definition; then the ratio for one layer and
 the largest difference of values. Plain are, for `pwcca_google`, the steps of google/svcca (`np.cov` of both side by side,
 pseudo-inverses, roots, QR of n rows), and for `pwcca_morcos_second` QR decompositions of both representations.
