@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marble import results
+    from marble.analysis.compare import compare
     from marble.analysis.layers import cca
     from marble.jobs.run import run
     from marble.registry import load_task, load_upstream
 
 _HOMES = {
     "cca": "marble.analysis.layers",
+    "compare": "marble.analysis.compare",
     "load_task": "marble.registry",
     "load_upstream": "marble.registry",
     "run": "marble.jobs.run",
 }
-__all__ = ["cca", "load_task", "load_upstream", "results", "run"]
+__all__ = ["cca", "compare", "load_task", "load_upstream", "results", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -102,6 +102,49 @@ def similarity_matrix(table: pandas.DataFrame, measure: str = "linear_cka") -> F
     return figure
 
 
+@rc_context(_STYLE)
+def difference_intervals(table: pandas.DataFrame) -> Figure:
+    """Return the differences of pairs of systems with their intervals, tasks in rows, one panel for each scale.
+
+    Args:
+        table: `marble.analysis.compare.Comparison.differences`.
+    """
+    scale = np.where(table["higher_is_better"], "difference of the score", "difference of " + table["metric"] + ", turned")
+    scales = list(dict.fromkeys(scale))
+    pairs = list(dict.fromkeys(zip(table["first"], table["second"], strict=True)))
+    heights = [int((scale == name).sum()) + 1 for name in scales]
+    legend = len(pairs) if len(pairs) > 1 else 0
+    figure = Figure(figsize=(COLUMN, 0.8 + 0.2 * sum(heights) + 0.35 * len(scales) + 0.16 * legend), layout="constrained")
+    panels = figure.subplots(len(scales), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, name in zip(panels, scales, strict=True):
+        shown = table[scale == name].reset_index(drop=True)
+        sign = 1 if shown["higher_is_better"].iloc[0] else -1
+        for row in shown.itertuples():
+            colour = COLOURS[pairs.index((row.first, row.second)) % len(COLOURS)]
+            ends, point = sorted((sign * row.low, sign * row.high)), sign * row.difference
+            axes.barh(row.Index, 2 * row.minimal_detectable, 0.7, -row.minimal_detectable, color="0.9", zorder=0)
+            axes.plot(ends, [row.Index] * 2, color=colour, zorder=2)
+            face = colour if row.significant else "white"
+            axes.plot(point, row.Index, marker="o", color=colour, markerfacecolor=face, markersize=4.5, zorder=3)
+        axes.axvline(0, color="0.4", linewidth=0.8, zorder=1)
+        tasks = [task if task != before else "" for task, before in zip(shown["task"], [None, *shown["task"]], strict=False)]
+        metrics = [f"{printable(task)}\n{metric}" if task else "" for task, metric in zip(tasks, shown["metric"], strict=True)]
+        axes.set_yticks(range(len(shown)), metrics, fontsize=7)
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=name)
+        axes.tick_params(axis="y", length=0)
+    if legend:
+        for number, pair in enumerate(pairs):
+            label = printable(f"{pair[0]} less {pair[1]}")
+            panels[0].plot([], [], color=COLOURS[number % len(COLOURS)], marker="o", label=label)
+        figure.legend(loc="outside lower center", ncols=1)
+        about = "difference of systems"
+    else:
+        about = f"{pairs[0][0]} less {pairs[0][1]}"
+    about += ", 95 % interval over tracks; filled: adjusted p < .05; grey: less than detectable"
+    figure.suptitle("\n".join(wrap(printable(about), round(COLUMN * _LETTERS))), fontsize=8)
+    return figure
+
+
 def _of_measure(table: pandas.DataFrame, measure: str) -> pandas.DataFrame:
     chosen = table[table["measure"] == measure]
     if chosen.empty:

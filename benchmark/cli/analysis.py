@@ -1,4 +1,4 @@
-"""``marble cca``: the similarity of layers."""
+"""``marble cca`` and ``marble compare``: the similarity of layers, and systems on the same test tracks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from marble.errors import MarbleError, printable
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+    from marble.analysis.compare import Comparison
 
 FigureFile = Annotated[
     Path | None,
@@ -98,6 +100,62 @@ def _print_similarities(table: pandas.DataFrame, measures: tuple[str, ...]) -> N
         against = "input" if second == "input" else f"{other} {other_name}"
         printed.add_row(printable(layer), printable(against), *(value[measure] for measure in measures))
     stdout().print(printed)
+
+
+def compare(
+    systems: Annotated[list[str], typer.Argument(help="Upstreams in --results, or folders with results of one: A B [C …].")],
+    metric: Annotated[str | None, typer.Option(help="In place of the main metric of each task.")] = None,
+    results: ResultsDir = Path("results"),
+    figure: FigureFile = None,
+    as_json: Json = False,
+) -> None:
+    """Compare systems on the same test tracks: paired intervals, permutation and McNemar tests, adjusted over tasks."""
+    from marble.analysis.compare import compare
+    from marble.analysis.figures import difference_intervals
+    from marble.results.schema import folder_of
+
+    comparison = compare(systems, results, metric=metric)
+    for note in comparison.notes:
+        tell(f"note: {note}")
+    table = comparison.differences
+    if as_json:
+        print_json([{key: plain_number(value) for key, value in row.items()} for row in table.to_dict("records")])
+    else:
+        _print_differences(comparison)
+    names = "+".join(dict.fromkeys([*table["first"], *table["second"]]))
+    write_figure(difference_intervals(table), figure, results / f"compare-{folder_of(names, '').parts[0]}")
+
+
+def _print_differences(comparison: Comparison) -> None:
+    from rich.table import Table
+
+    console, table = stdout(), comparison.differences
+    places = Table("task", "metric", "system", "layer", "score", "95 % interval", "over seeds", "tie group", title="systems")
+    for row in comparison.systems.itertuples():
+        ends = f"{_digits(row.low)} … {_digits(row.high)}"
+        cells = (row.task, row.metric, row.system, row.layer, _digits(row.score), ends, _digits(row.seed_deviation), row.group)
+        places.add_row(*(printable(str(cell)) for cell in cells))
+    console.print(places)
+    printed = Table(
+        "task", "less", "difference", "95 % interval", "p", "McNemar", f"Holm of {len(table)}",
+        "error: tracks", "seeds", "layer", "detectable",
+        title="differences on the same test tracks",
+        caption="interval, p and detectable difference are of the test tracks; the errors of seeds and of the choice of layer\n"
+        "stand apart and are in none of them; detectable: found in 80 of 100 draws of tracks at 5 %",
+    )  # fmt: skip
+    for row in table.itertuples():
+        mark = "*" if row.significant else ""
+        cells = (
+            f"{row.task}, {row.metric}", f"{row.first} less {row.second}", f"{row.difference:+.4f}{mark}",
+            f"{row.low:+.4f} … {row.high:+.4f}", _digits(row.p_permutation), _digits(row.p_mcnemar), _digits(row.p_holm),
+            *map(_digits, (row.sampling_error, row.seed_spread, row.layer_error, row.minimal_detectable)),
+        )  # fmt: skip
+        printed.add_row(*map(printable, cells))
+    console.print(printed)
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def write_figure(figure: Figure, file: Path | None, default: Path) -> None:

@@ -33,7 +33,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
-for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard, analysis.cca):
+for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard, analysis.cca, analysis.compare):
     app.command()(command)
 
 
