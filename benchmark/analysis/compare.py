@@ -44,11 +44,11 @@ class Comparison:
     """Systems compared.
 
     Attributes:
-        differences: a row for each task and pair: task, metric, higher_is_better, first, second, first_layer, second_layer,
-            first_score, second_score, first_group, second_group (ties share one, 1 is the best), difference (first less
-            second), low, high, p_permutation, p_mcnemar, p_holm, significant, sampling_error, seed_spread, layer_error,
-            minimal_detectable, tracks, seeds. What does not exist is NaN.
-        systems: a row for each task and system: task, metric, system, layer, score, seed_deviation, low, high, group.
+        differences: a row for each task and pair: task, protocol, metric, higher_is_better, first, second, first_layer,
+            second_layer, first_score, second_score, first_group, second_group (ties share one, 1 is the best), difference
+            (first less second), low, high, p_permutation, p_mcnemar, p_holm, significant, sampling_error, seed_spread,
+            layer_error, minimal_detectable, tracks, seeds. What does not exist is NaN.
+        systems: a row for each task and system: task, protocol, metric, system, layer, score, seed_deviation, low, high, group.
         notes: what was let through or not compared, in sentences.
     """
 
@@ -220,7 +220,7 @@ def _of_task(scored: list[_Scored], task: str) -> tuple[list[dict[str, Any]], li
     result = scored[0].result
     metric = scored[0].metric
     higher = result.higher_is_better(metric)
-    about = {"task": task, "metric": metric, "higher_is_better": higher}
+    about = {"task": task, "protocol": result.protocol.label, "metric": metric, "higher_is_better": higher}
     by_layer = [side.by_layer() if metric == result.task.main_metric else None for side in scored]
     pairs = []
     for (a, first), (b, second) in combinations(enumerate(scored), 2):
@@ -284,8 +284,8 @@ def _grouped(pairs: pandas.DataFrame, systems: pandas.DataFrame, notes: list[str
     for side in ("first", "second"):
         pairs[f"{side}_group"] = [group[task, name] for task, name in zip(pairs["task"], pairs[side], strict=True)]
     columns = [
-        "task", "metric", "higher_is_better", "first", "second", "first_layer", "second_layer", "first_score", "second_score",
-        "first_group", "second_group", "difference", "low", "high", "p_permutation", "p_mcnemar", "p_holm", "significant",
-        "sampling_error", "seed_spread", "layer_error", "minimal_detectable", "tracks", "seeds",
+        "task", "protocol", "metric", "higher_is_better", "first", "second", "first_layer", "second_layer", "first_score",
+        "second_score", "first_group", "second_group", "difference", "low", "high", "p_permutation", "p_mcnemar", "p_holm",
+        "significant", "sampling_error", "seed_spread", "layer_error", "minimal_detectable", "tracks", "seeds",
     ]  # fmt: skip
     return Comparison(pairs[columns], systems, notes)

@@ -109,7 +109,7 @@ def difference_intervals(table: pandas.DataFrame) -> Figure:
     Args:
         table: `marble.analysis.compare.Comparison.differences`.
     """
-    scale = np.where(table["higher_is_better"], "difference of the score", "difference of " + table["metric"] + ", turned")
+    scale = np.where(table["higher_is_better"], "difference of the score", "reduction of " + table["metric"])
     scales = list(dict.fromkeys(scale))
     pairs = list(dict.fromkeys(zip(table["first"], table["second"], strict=True)))
     heights = [int((scale == name).sum()) + 1 for name in scales]
@@ -140,7 +140,10 @@ def difference_intervals(table: pandas.DataFrame) -> Figure:
         about = "difference of systems"
     else:
         about = f"{pairs[0][0]} less {pairs[0][1]}"
-    about += ", 95 % interval over tracks; filled: adjusted p < .05; grey: less than detectable"
+    protocols, seeds = (" or ".join(sorted({str(value) for value in table[name]})) for name in ("protocol", "seeds"))
+    about += (
+        f", protocol {protocols}, seeds: {seeds}; 95 % interval over tracks; filled: adjusted p < .05; grey: not detectable"
+    )
     figure.suptitle("\n".join(wrap(printable(about), round(COLUMN * _LETTERS))), fontsize=8)
     return figure
 

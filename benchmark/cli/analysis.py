@@ -137,7 +137,7 @@ def _print_differences(comparison: Comparison) -> None:
         places.add_row(*(printable(str(cell)) for cell in cells))
     console.print(places)
     printed = Table(
-        "task", "less", "difference", "95 % interval", "p", "McNemar", f"Holm of {len(table)}",
+        "task", "systems", "difference", "95 % interval", "p", "McNemar", f"Holm of {len(table)}",
         "error: tracks", "seeds", "layer", "detectable",
         title="differences on the same test tracks",
         caption="interval, p and detectable difference are of the test tracks; the errors of seeds and of the choice of layer\n"
