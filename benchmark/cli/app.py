@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from marble.cli import figures, show
+from marble.cli import analysis, figures, show
 from marble.cli.cache import cache_app
 from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
@@ -39,7 +39,7 @@ app.add_typer(plot_app, name="plot")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
 _FIGURES = (figures.heatmap, figures.curve, figures.radar, figures.weights, figures.shots)
-for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES):
+for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES, analysis.cca, analysis.compare):
     app.command()(command)
 
 
