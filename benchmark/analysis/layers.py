@@ -47,7 +47,7 @@ from marble.upstream import Upstream
 INPUT = "fbank-chroma"
 Rows = Literal["frames", "clips"]
 _FAR = 60.0
-_FRAMES = Reduction("frames", lambda hidden, times: hidden)
+_FRAMES = Reduction("frames", lambda hidden: hidden)
 
 
 def cca(
@@ -287,7 +287,7 @@ def _encoded(
                 f"Layer {short[0]} of {upstream.info.name} is one vector a window and has no frames: "
                 "leave it out with --layers, or compare clips with --rows clips."
             )
-        times = upstream.frame_times(most).numpy()
+        times = upstream.info.grid.times(most)
         yield _Window(frames, times, upstream.info.frame_rate, (min(cut.stop, length) - cut.start) / rate)
 
 

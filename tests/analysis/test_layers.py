@@ -22,16 +22,15 @@ from marble.upstream import Layer, Upstream, UpstreamInfo
 class Blocks(Upstream):
     """Mean, power and crossings of each block of 800 samples at 16 kHz: 20 frames a second, the first centred at 25 ms."""
 
-    info = UpstreamInfo(name="blocks", sample_rate=16_000, frame_rate=20, layers=(Layer("all", 3), Layer("power", 1)))
+    info = UpstreamInfo(
+        name="blocks", sample_rate=16_000, frame_rate=20, layers=(Layer("all", 3), Layer("power", 1)), first_frame=0.025
+    )
 
     def layers(self, waveform):
         blocks = waveform.unfold(1, 800, 800)
         parts = [blocks.mean(2), blocks.square().mean(2), (blocks[..., 1:] * blocks[..., :-1] < 0).float().mean(2)]
         yield torch.stack(parts, dim=2)
         yield parts[1][..., None].log()
-
-    def frame_times(self, frames):
-        return 0.025 + torch.arange(frames, dtype=torch.float64) / 20
 
 
 class Vector(Blocks):
