@@ -43,3 +43,10 @@ def test_labels_that_are_no_class_and_gaps_are_not_scored():
     spans = Spans(((0.0, 1.0, "a"), (1.0, 2.0, "X"), (3.0, 4.0, "b")))
     assert spans.classes("ab", Grid(1, 0.5), 6).tolist() == [0, -1, -1, 1, -1, -1]
     assert spans.stop == 4.0
+
+
+def test_tags_may_overlap():
+    spans = Spans(((0.0, 0.3, "a"), (0.1, 0.2, "b"), (0.2, 0.4, "c")))
+    tags = spans.tags(("a", "b"), Grid(10.0), 5)
+    assert tags.tolist() == [[1, 0], [1, 1], [1, 0], [0, 0], [0, 0]]
+    assert tags.dtype == np.float32

@@ -233,7 +233,50 @@ def write_difficulty(root: Path) -> dict[str, str]:
     return hashes
 
 
+def write_song(path: Path, parts: list[tuple[float, tuple[int, ...]]], take: int) -> list[tuple[float, float]]:
+    """Write a song of an organ, chord after chord: (seconds, keys); return start and stop of each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times, start = [], 0.0
+    for seconds, _ in parts:
+        times.append((round(start, 3), round(start + seconds, 3)))
+        start = times[-1][1]
+    pairs = zip(times, parts, strict=True)
+    notes = [Note(begin, end - begin - 0.05, key, 90, ORGAN) for (begin, end), (_, keys) in pairs for key in keys]
+    audio = mix(notes, start, tuning=take % 20 - 10)
+    audio = 0.4 * audio / np.abs(audio).max() + 0.001 * np.random.default_rng(take).standard_normal(len(audio))
+    soundfile.write(path, audio, RATE, **FORMATS[path.suffix])
+    return times
+
+
+def write_rwc(root: Path) -> dict[str, str]:
+    keys = {"C:maj/5": (55, 60, 64), "F#:min7": (66, 69, 73, 76), "N": (), "G:sus4": (67, 72, 74)}
+    for number in range(1, 31):
+        random = Random(f"rwc {number}")
+        labels = ["C:maj/5", "F#:min7", *random.choices(list(keys), k=4)]
+        parts = [(random.uniform(0.5, 1.0), keys[label]) for label in labels]
+        times = write_song(root / f"rwc-pop/audio/rwc-p-m01/{number}.wav", parts, number)
+        lines = [f"{start}\t{stop}\t{label}\n" for (start, stop), label in zip(times, labels, strict=True)]
+        write(root / f"rwc-pop/RWC_Pop_Chords/N{number:03d}-M01-T{number:02d}.lab", "".join(lines))
+    return {}
+
+
+def write_isophonics(root: Path) -> dict[str, str]:
+    keys = {"Key C": (60, 64, 67), "Key Eb:minor": (63, 66, 70), "Key D:mixolydian": (62, 66, 72)}
+    for number in range(30):
+        random = Random(f"isophonics {number}")
+        labels = ["Silence", *random.sample(list(keys), 3)]
+        times = write_song(
+            root / f"isophonics/audio/album {number // 2}/{number}.wav",
+            [(random.uniform(1, 3), keys.get(label, ())) for label in labels], number,
+        )  # fmt: skip
+        lines = [f"{start}\t{stop}\t{label}\n" for (start, stop), label in zip(times, labels, strict=True)]
+        write(root / f"isophonics/keylab/The Band/album {number // 2}/{number}.lab", "".join(lines))
+    return {}
+
+
 TREES = {
+    "chords": (write_rwc, None),
+    "local": (write_isophonics, None),
     "gtzan": (write_gtzan, gtzan),
     "giantsteps": (write_giantsteps, giantsteps),
     "mtg": (write_mtg, mtg_jamendo),
