@@ -21,17 +21,20 @@ Influence = tuple[float, np.ndarray]  # the value, and the slope in the weight o
 _Of = Callable[[np.ndarray, np.ndarray], Influence]
 
 
-def influence_of(result: Result, metric: str, targets: Sequence[Any], logits: Sequence[Any]) -> Influence | None:
-    """Return value and influences of a metric of one seed, from the columns of its answers; None of a metric not known here.
+def is_known(result: Result, metric: str) -> bool:
+    """Return whether this module knows a metric of the answers to a task."""
+    return metric in _OF_KIND.get(result.task.kind, {})
+
+
+def influence_of(result: Result, metric: str, targets: Sequence[Any], logits: Sequence[Any]) -> Influence:
+    """Return value and influences of a metric of one seed, from the columns of its answers.
 
     Args:
         result: that the answers belong to.
-        metric: its name.
+        metric: one that `is_known`.
         targets, logits: as `Result.predictions` has them, of N tracks.
     """
     kind = result.task.kind
-    if metric not in _OF_KIND.get(kind, {}):
-        return None
     outputs = np.stack([np.asarray(row, dtype=np.float64) for row in logits])
     if kind == "regression":
         return _OF_KIND[kind][metric](outputs, np.stack([np.asarray(row, dtype=np.float64) for row in targets]))

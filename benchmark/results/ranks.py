@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from marble.errors import MarbleError
-from marble.results.influence import influence_of
+from marble.results.influence import influence_of, is_known
 from marble.results.noise import standard_error, within_noise
 from marble.results.schema import Result
 
@@ -80,17 +80,19 @@ def _influences(
     """Return the tracks and their mean influences; none where there are no answers that give the stated scores."""
     none: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros(0))
     try:
-        answers = None if root is None else result.predictions(root, layer=result.selected.layer, split="test")
+        if root is None or not is_known(result, metric):
+            return none
+        answers = result.predictions(root, layer=result.selected.layer, split="test")
     except MarbleError:
         return none
-    if answers is None or set(answers.seed) != set(stated):
+    if set(answers.seed) != set(stated):
         return none
     slopes = []
     for seed, rows in answers.sort_values(["seed", "track"]).groupby("seed"):
-        found = influence_of(result, metric, list(rows.target), list(rows.logits))
-        if found is None or not abs(found[0] - stated[seed]) < _AGREES:
+        value, influences = influence_of(result, metric, list(rows.target), list(rows.logits))
+        if not abs(value - stated[seed]) < _AGREES:
             return none
-        slopes.append(found[1])
+        slopes.append(influences)
     return tuple(sorted(set(answers.track))), np.mean(slopes, axis=0)
 
 

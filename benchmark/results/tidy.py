@@ -32,7 +32,7 @@ column               what it holds
 
 The table of answers has a row for each layer, seed, split and track: ``upstream``, ``task``, ``protocol``, ``layer``, ``seed``,
 ``split`` ("valid" or "test"), ``track``, ``target`` (a list of labels or numbers), ``prediction`` (a label, where there is a
-single one), ``logits`` (a list: one for each label, or the numbers) and ``identity``.
+single one), ``logits`` (a list: one for each label, or the numbers; empty where none are stored) and ``identity``.
 """
 
 from __future__ import annotations
@@ -135,4 +135,4 @@ def _answers(result: Result, task: str, root: Path) -> Iterator[pandas.DataFrame
         return
     layers = {str(layer.layer): layer.layer for layer in result.layers}
     names = {"upstream": result.upstream.name, "task": task, "protocol": result.protocol.label, "identity": result.identity}
-    yield table.assign(layer=table.layer.map(layers), **names)[list(ANSWERS)]
+    yield table.assign(layer=table.layer.map(layers), **names).reindex(columns=list(ANSWERS))

@@ -75,10 +75,13 @@ def test_the_heatmap_scales_each_task_and_frames_the_choice_of_validation(result
 
 @pytest.mark.parametrize("name", ["folder:a$_$b", "folder:a\x01\x1b[31m\ud800\uffff<&", "folder:a\nb"])
 def test_any_name_of_a_task_upstream_or_layer_gives_a_valid_figure(changed, tmp_path, name):
-    odd = changed(upstream=name, name=name)
+    odd, other = changed(upstream=name, name=name, limit=5), changed(upstream=name, name=name, tracks={"train": 9, "test": 9})
     odd.layers[0].name = name
-    _, svg = save_figure(heatmap([odd]), tmp_path / "figure")
-    ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    both = [with_weighted_sum(odd), other]
+    three = [changed(upstream=name, name=f"{name}{number}") for number in range(3)]
+    for figure in (heatmap([odd]), heatmap(three, style="paper"), curve(both), radar(three), weights(both), shots(both)):
+        _, svg = save_figure(figure, tmp_path / "figure")
+        ElementTree.fromstring(svg.read_text(encoding="utf-8"))
 
 
 def test_the_cautions_about_a_frame_stand_above_with_their_tasks(result, changed):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from marble.probe.metrics import METRICS
-from marble.results.influence import influence_of
+from marble.results.influence import influence_of, is_known
 
 TRACKS, LABELS = 60, ["a", "b", "c", "d"]
 STEP = 1e-5
@@ -66,5 +66,8 @@ def test_influences_are_slopes_of_the_metric_in_the_weight_of_each_track(result,
     assert slopes.sum() == pytest.approx(0, abs=1e-12)
 
 
-def test_a_metric_that_is_not_known_has_none(result):
-    assert influence_of(result, "kendall_tau", [["low"]], [[1.0, 0.0, 0.0]]) is None
+def test_what_is_known_depends_on_the_kind(result):
+    assert is_known(result, "accuracy")
+    assert not is_known(result, "kendall_tau")
+    result.task.kind = "a kind of later"
+    assert not is_known(result, "accuracy")

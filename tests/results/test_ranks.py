@@ -1,6 +1,7 @@
 """Ties and ranks: from the answers where they are stored, else from what the result states."""
 
 import numpy as np
+import pandas
 import pytest
 
 from marble.results.ranks import Estimate, estimate, rank_intervals, tie_groups, tied
@@ -36,6 +37,15 @@ def test_answers_that_are_gone_of_another_run_or_of_other_scores_are_not_used(re
     assert estimate(result, "accuracy", saved).tracks == ()
     (saved / result.path).with_suffix(".parquet").unlink()
     assert estimate(result, "balanced_accuracy", saved).tracks == ()
+
+
+def test_answers_of_a_kind_that_is_not_known_are_not_read(result, tmp_path):
+    result.task.kind = "a kind of later"
+    file = (tmp_path / result.path).with_suffix(".parquet")
+    file.parent.mkdir(parents=True)
+    pandas.DataFrame({"track": ["a"]}).to_parquet(file)
+    result.predictions_sha256 = None
+    assert estimate(result, "accuracy", tmp_path).tracks == ()
 
 
 def test_the_error_of_a_stated_score_is_that_of_its_interval_and_its_seeds(result):

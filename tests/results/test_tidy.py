@@ -52,6 +52,17 @@ def test_answers_come_on_demand_with_the_layers_of_the_scores(result, saved):
     assert right.mean() == pytest.approx(result.selected.test["accuracy"].mean)
 
 
+def test_answers_without_logits_are_answers(result, saved):
+    file = (saved / result.path).with_suffix(".parquet")
+    result.predictions(saved).drop(columns="logits").to_parquet(file)
+    result.predictions_sha256 = None
+    result.save(saved)
+    answers = load(saved, predictions=True)
+    assert list(answers) == list(tidy.ANSWERS)
+    assert answers.logits.isna().all()
+    assert answers.prediction.notna().all()
+
+
 def test_what_cannot_be_read_is_named_counted_and_passed_over(result, saved):
     other = result.model_copy(deep=True)
     other.identity = "0" * 64
