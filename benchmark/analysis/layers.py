@@ -100,28 +100,27 @@ def cca(
     _refuse_memory([*layers[0], *layers[1]], pairs)
     sides = [(first, layers[0])] if against == "layers" else [(first, layers[0]), (second, layers[1])]
     moments = (_of_frames if rows == "frames" else _of_clips)(sides, pairs, seed, workers, reporter)
+    about = {"task": data.task.name, "rows": rows}
     table = []
     with reporter.stage(f"{first.title}: comparing", len(pairs), "pairs") as advance:
-        for a, b in pairs:
-            seen = similarity_of(moments, a.key, b.key, measures)
-            both = {"task": data.task.name, "rows": rows, "count": seen.rows}
-            both |= {"first": a.upstream, "first_layer": a.number, "first_name": a.name}
-            both |= {"second": b.upstream, "second_layer": b.number, "second_name": b.name}
-            rest = {
-                "first_directions": seen.directions[0],
-                "second_directions": seen.directions[1],
-                "note": " ".join(seen.notes),
-            }
-            table += [
-                both | {"measure": measure, "value": seen.values[measure], "null": seen.null[measure]} | rest
-                for measure in measures
-            ]
+        for pair in pairs:
+            table += [about | row for row in _similarities(moments, *pair, measures)]
             advance(1)
     notes = list(dict.fromkeys(note for layer in layers[0] + layers[1] if (note := moments.sums[layer.key].note)))
     if notes and BY_CCA & set(measures):
         more = f" The same is said of {len(notes) - 1} more layers." if len(notes) > 1 else ""
         warnings.warn(notes[0] + more, stacklevel=2)
     return pandas.DataFrame(table)
+
+
+def _similarities(moments: Moments, first: _Layer, second: _Layer, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each measure of a pair."""
+    seen = similarity_of(moments, first.key, second.key, measures)
+    pair = {"count": seen.rows}
+    pair |= {"first": first.upstream, "first_layer": first.number, "first_name": first.name}
+    pair |= {"second": second.upstream, "second_layer": second.number, "second_name": second.name}
+    kept = {"first_directions": seen.directions[0], "second_directions": seen.directions[1], "note": " ".join(seen.notes)}
+    return [pair | {"measure": name, "value": seen.values[name], "null": seen.null[name]} | kept for name in measures]
 
 
 class _Layer(NamedTuple):
