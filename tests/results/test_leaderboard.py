@@ -158,6 +158,7 @@ def test_the_average_over_tasks_is_that_of_the_tables_of_muq(measured):
     for number in numbers:
         if number["task"] != "average":
             tasks.setdefault(number["task"], {})[number["metric"]] = 0.5
+    tasks["emomusic"] = {"r2": 0.9} | tasks["emomusic"]  # marble's main metric is none of the paper's
     table = paper_table([measured("x", task, **metrics) for task, metrics in tasks.items()], with_published=True)
     theirs = table[table["source", ""] == "published: MuQ"].set_index(("upstream", ""))["average", ""]
     printed = {number["system"]: number["value"] for number in numbers if number["task"] == "average"}
