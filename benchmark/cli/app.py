@@ -18,6 +18,7 @@ from marble.cli.cache import cache_app
 from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
 from marble.cli.pretrain import pretrain
+from marble.cli.report import report
 from marble.cli.run import run
 from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory
 
@@ -33,7 +34,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
-for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard):
+for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard, report):
     app.command()(command)
 
 

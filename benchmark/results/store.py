@@ -58,19 +58,32 @@ def read_all(root: Path) -> list[Result]:
     Raises:
         MarbleError: there is no such folder.
     """
+    results, complaints = read_readable(root)
+    for complaint in complaints:
+        warnings.warn(complaint, stacklevel=2)
+    if complaints:
+        count = len(results) + len(complaints)
+        warnings.warn(f"{len(complaints)} of {count} results in {root} are passed over.", stacklevel=2)
+    return results
+
+
+def read_readable(root: Path) -> tuple[list[Result], list[str]]:
+    """Return all readable results below a folder, by path, and a sentence about each of the others.
+
+    Raises:
+        MarbleError: there is no such folder.
+    """
     if not root.is_dir():
         raise MarbleError(
             f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
         )
-    paths, results = sorted(root.glob("*/*/*-????????????.json")), []
-    for path in paths:
+    results, complaints = [], []
+    for path in sorted(root.glob("*/*/*-????????????.json")):
         try:
             results.append(read(path))
         except MarbleError as error:
-            warnings.warn(str(error), stacklevel=2)
-    if len(results) < len(paths):
-        warnings.warn(f"{len(paths) - len(results)} of {len(paths)} results in {root} are passed over.", stacklevel=2)
-    return results
+            complaints.append(str(error))
+    return results, complaints
 
 
 def find(root: Path, identity: str) -> Result | None:
