@@ -18,8 +18,9 @@ from marble.results.schema import LayerResult, Result, Summary
 from marble.system.files import digest, file_hash
 
 HOSTILE = [
-    "</script><script>alert(1)</script>", "\" onmouseover=\"alert(1)\" '", "javascript:alert(1)", "<img src=x onerror=alert(1)>",
-    "{{ 7 * 7 }}{% raw %}", "&lt;b&gt; &amp;", "a\x00\x1b[31m\u202eb\nc", "]]>--><svg/onload=alert(1)>", "../../x", "ünï 音楽",
+    "</script><script>alert(1)</script>", "\" onmouseover=\"alert(1)\" '", "javascript:alert(1)",
+    "<img src=x onerror=alert(1)>", "{{ 7 * 7 }}{% raw %}", "&lt;b&gt; &amp;",
+    "a\x00\x1b[31m\u202eb\nc", "]]>--><svg/onload=alert(1)>", "../../x", "ünï 音楽",
 ]  # fmt: skip
 
 
@@ -76,8 +77,8 @@ def store(once, tmp_path):
 
 def test_the_leaderboard_ranks_within_a_task_and_keeps_synthetic_and_limited_results_apart(changed, store):
     root = store(
-        changed("worse", 0.4), changed("best", 0.9), changed("same", 0.4), changed("made-up", 0.7, synthetic=True, name="synth"),
-        changed("quick", 0.8, limit=3), changed("other", 0.1, name="folder:zither"),
+        changed("worse", 0.4), changed("best", 0.9), changed("same", 0.4), changed("quick", 0.8, limit=3),
+        changed("made-up", 0.7, synthetic=True, name="synth"), changed("other", 0.1, name="folder:zither"),
     )  # fmt: skip
     page = Page(report(root))
     board = [row[:4] for row in page.tables["Real data"][1:]]
@@ -115,9 +116,7 @@ def test_cells_of_the_heatmap_state_score_interval_and_choice(result, store):
 def test_every_result_has_its_protocol_provenance_cautions_and_cost(result, store):
     result.doubts, result.cost.encoder_seconds = ["The epoch is at its limit: 3."], 1234.5
     page = Page(report(store(result)))
-    assert ["space.reduction", "mean"] in page.tables["Provenance"] or ["commit", result.provenance.commit] in page.tables[
-        "Provenance"
-    ]
+    assert ["device", result.provenance.device] in page.tables["Provenance"]
     assert ["probe.epochs", "3"] in page.tables["Protocol"]
     assert "The epoch is at its limit: 3." in page.text
     (cost,) = [rows for caption, rows in page.tables.items() if caption.startswith("What each run took")]
@@ -209,9 +208,8 @@ def test_differences_are_those_of_the_function_or_its_complaint(changed, store):
     assert "No two results can be compared" in Page(report(root)).text
 
 
-def answers_of(kind, rows, **columns):
-    table = pandas.DataFrame(rows, columns=["layer", "seed", "track", "target", "prediction", "logits"])
-    return table.assign(split="test", **columns)
+def answers_of(rows):
+    return pandas.DataFrame(rows, columns=["layer", "seed", "track", "target", "prediction", "logits"]).assign(split="test")
 
 
 def test_confusions_are_those_of_the_selected_layer(once):
@@ -227,7 +225,7 @@ def test_confusions_are_those_of_the_selected_layer(once):
 def test_of_many_labels_the_most_frequent_confusions_are_listed(result):
     result.task.labels, result.selected.layer = [f"label {number}" for number in range(40)], 0
     pairs = [("label 3", "label 9")] * 3 + [("label 3", "label 3"), ("label 8", "label 1"), ("label 1", "label 1")]
-    table = answers_of("multiclass", [("0", 0, str(n), [true], answer, []) for n, (true, answer) in enumerate(pairs)])
+    table = answers_of([("0", 0, str(n), [true], answer, []) for n, (true, answer) in enumerate(pairs)])
     shown = confusion(result, table)
     assert shown.counts == []
     assert shown.pairs == [("label 3", "label 9", 3, 4), ("label 8", "label 1", 1, 1)]
@@ -236,8 +234,8 @@ def test_of_many_labels_the_most_frequent_confusions_are_listed(result):
 def test_hard_clips_are_averaged_over_answers_then_over_upstreams(changed):
     a, b = changed("a"), changed("b")
     a.identity, b.identity = "a", "b"
-    first = answers_of("", [("0", seed, "x", ["low"], answer, []) for seed, answer in enumerate(["high", "low", "high", "mid"])])
-    second = answers_of("", [("0", 0, "x", ["low"], "low", []), ("0", 0, "y", ["mid"], "mid", [])])
+    first = answers_of([("0", seed, "x", ["low"], answer, []) for seed, answer in enumerate(["high", "low", "high", "mid"])])
+    second = answers_of([("0", 0, "x", ["low"], "low", []), ("0", 0, "y", ["mid"], "mid", [])])
     (clip,) = hardest([a, b], {"a": first, "b": second})
     assert (clip.track, clip.target, clip.error) == ("x", "low", pytest.approx(0.375))
     assert clip.answer == ("high", pytest.approx(0.4))
@@ -247,11 +245,11 @@ def test_hard_clips_are_averaged_over_answers_then_over_upstreams(changed):
 
 def test_errors_of_tags_and_of_numbers(changed):
     tags = changed(kind="multilabel", labels=["a", "b", "c"])
-    table = answers_of("", [("0", 0, "x", ["a", "c"], None, [3.0, 2.0, 1.0]), ("0", 0, "y", ["a"], None, [3.0, 2.0, 1.0])])
+    table = answers_of([("0", 0, "x", ["a", "c"], None, [3.0, 2.0, 1.0]), ("0", 0, "y", ["a"], None, [3.0, 2.0, 1.0])])
     (clip,) = hardest([tags], {tags.identity: table})
     assert (clip.track, clip.target, clip.error, clip.answer) == ("x", "a, c", pytest.approx(0.5), None)
     numbers = changed(kind="regression", labels=["v"])
-    table = answers_of("", [("0", 0, "x", [1.0], None, [1.5]), ("0", 0, "y", [3.0], None, [1.0])])
+    table = answers_of([("0", 0, "x", [1.0], None, [1.5]), ("0", 0, "y", [3.0], None, [1.0])])
     assert [(clip.track, clip.error) for clip in hardest([numbers], {numbers.identity: table})] == [("y", 2.0), ("x", 0.5)]
     odd = changed(kind="something-new")
     assert hardest([odd], {odd.identity: table}) == []

@@ -35,8 +35,10 @@ const filter = () => {
   for (const element of all("[data-u], [data-t]")) {
     const other = (select, number) => select.value !== "" && number !== undefined && number !== select.value;
     const content = element.hasAttribute("data-row") && words.length ? element.textContent.toLowerCase() : "";
-    element.hidden = other(upstream, element.dataset.u) || other(task, element.dataset.t) || (content !== "" && !words.every((word) => content.includes(word)));
+    const hidden = other(upstream, element.dataset.u) || other(task, element.dataset.t) || (content !== "" && !words.every((word) => content.includes(word)));
+    element.toggleAttribute("hidden", hidden); // elements of SVG have no property of that name
   }
+  for (const part of all(".set")) part.hidden ||= all("[data-u]", part).every((element) => element.hasAttribute("hidden"));
   const rows = all(".board tbody tr");
   form.elements.shown.value = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows of the leaderboards shown`;
 };
