@@ -12,7 +12,7 @@ FOLDERS = {"marble": ROOT / "benchmark", "marble.tasks": ROOT / "tasks", "marble
 GROUND = {"errors", "frames", "kinds", "random_streams", "settings", "system"}
 CONTRACTS = {"task", "upstream"}
 # A wing imports those before it, the ground floor and the contracts; `registry` reaches plug-ins by name.
-WINGS = ["audio", "features", "results", "probe", "data", "jobs", "pretraining", "cli"]
+WINGS = ["audio", "features", "results", "probe", "data", "jobs", "analysis", "pretraining", "cli"]
 PLUG_INS = {"tasks", "upstreams"}
 # What a wing may import beside that.
 ALLOWED = {

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from marble.cli import figures, show
+from marble.cli import analysis, figures, show
 from marble.cli.cache import cache_app
 from marble.cli.console import output_to_stdout, tell
 from marble.cli.data import data_app
@@ -34,7 +34,9 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
-for command in (show.ls, show.info, show.check, figures.heatmap, figures.leaderboard, report):
+for command in (
+    show.ls, show.info, show.check, figures.heatmap, figures.leaderboard, analysis.cca, analysis.compare, report,
+):  # fmt: skip
     app.command()(command)
 
 

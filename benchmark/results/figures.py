@@ -30,6 +30,7 @@ from marble.system.files import atomic_write
 
 _LETTERS = 13.5  # of 9 points, in an inch
 _MAP = colormaps["cividis"]
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _STYLE: Any = {"svg.hashsalt": "marble", "font.size": 9, "svg.fonttype": "none", "text.parse_math": False}
 
 
@@ -75,21 +76,22 @@ def heatmap(results: Sequence[Result]) -> Figure:
 
 
 @rc_context(_STYLE)
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and SVG; return both paths.
+def save_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write a figure, by default as PNG (200 dpi) and SVG; return the paths.
 
     Args:
         figure: drawn by this module.
         path: without extension.
+        kinds: of files: png, svg or pdf.
 
     Raises:
         MarbleError: the disk is full or the folder cannot be written.
     """
     written = []
-    for kind in ("png", "svg"):
+    for kind in kinds:
         target = path.with_name(f"{path.name}.{kind}")
         with atomic_write(target) as beside:
-            figure.savefig(beside, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+            figure.savefig(beside, format=kind, dpi=200, metadata=_UNDATED.get(kind))
         written.append(target)
     return written
 
