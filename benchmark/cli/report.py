@@ -15,10 +15,11 @@ def report(
     output: Annotated[Path | None, typer.Option(help="The file. [default: report.html in the folder of all results]")] = None,
 ) -> None:
     """Write one HTML page that shows all results: it needs no network, and opens from the disk."""
+    from marble.analysis.compare import compare_results
     from marble.results.report import report as write_page
     from marble.system.files import atomic_write
 
-    page, path = write_page(results), output or results / "report.html"
+    page, path = write_page(results, compare_results), output or results / "report.html"
     with atomic_write(path) as beside:
         beside.write_text(page, encoding="utf-8")
     tell(f"report: {path}")

@@ -249,5 +249,6 @@ def _predictions(inputs: Inputs, answers: dict[Group, Answers]) -> Iterator[dict
 
 def _audio(clip: Clip) -> str:
     """Return where the audio of a clip lies: a file URI, with start and stop in seconds where it is a part of the file."""
-    part = "" if not clip.start and clip.stop is None else f"#t={clip.start:g}" + f",{clip.stop:g}" * (clip.stop is not None)
+    stop = "" if clip.stop is None else f",{clip.stop:g}"
+    part = f"#t={clip.start:g}{stop}" if clip.start or stop else ""
     return clip.path.absolute().as_uri() + part

@@ -356,6 +356,7 @@ def test_check_tells_what_holds_and_what_does_not(tmp_path):
         (["ls", "results", "--results", "RESULTS"], {"torch", "matplotlib", "pandas"}),
         (["leaderboard", "--with-published", "--results", "RESULTS"], {"torch", "matplotlib"}),
         (["heatmap", "--results", "RESULTS"], {"torch", "pandas"}),
+        (["report", "--results", "RESULTS"], {"torch", "matplotlib"}),
     ],
 )
 def test_what_needs_no_torch_loads_none(tones, tmp_path, words, unused):

@@ -1,9 +1,11 @@
 """The report: its numbers, its text from data, its size, and what it leaves out."""
 
+import math
 import re
 import shutil
 from html.parser import HTMLParser
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -198,13 +200,14 @@ def test_differences_are_those_of_the_function_or_its_complaint(changed, store):
     def paired(first, second, root):
         if second.upstream.name == "odd":
             raise MarbleError("Their splits differ.")
-        return first.selected.test["accuracy"].mean - second.selected.test["accuracy"].mean, -0.05, 0.25
+        difference = first.selected.test["accuracy"].mean - second.selected.test["accuracy"].mean
+        return SimpleNamespace(difference=math.nan if second.upstream.name == "none" else difference, low=-0.05, high=0.25)
 
-    root = store(changed("best", 0.9), changed("worse", 0.8), changed("odd", 0.7))
+    root = store(changed("best", 0.9), changed("worse", 0.8), changed("odd", 0.7), changed("none", 0.6))
     page = Page(report(root, paired))
     (rows,) = [rows for caption, rows in page.tables.items() if "of best less that of each other upstream" in caption]
     assert rows[1][:4] == ["worse", "+0.100", "-0.050 … +0.250", "yes"]
-    assert rows[2] == ["odd", "Their splits differ."]
+    assert rows[2:] == [["odd", "Their splits differ."], ["none", "The metric has no value for one of them."]]
     assert "No two results can be compared" in Page(report(root)).text
 
 

@@ -1,6 +1,7 @@
 """The report in headless Chromium: it loads without a complaint, sorts, filters, explains, plays and prints."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,8 @@ def file(once, tmp_path_factory):
         path = result.save(root)
         shutil.copy((once[1] / once[0].path).with_suffix(".parquet"), path.with_suffix(".parquet"))
     page = root / "a page.html"
-    page.write_text(report(root), encoding="utf-8")
+    interval = SimpleNamespace(difference=0.15, low=0.0, high=0.3)
+    page.write_text(report(root, lambda *_: interval), encoding="utf-8")
     return page
 
 
@@ -88,6 +90,7 @@ def test_filters_hide_what_is_of_another_upstream_or_task(page):
     page.get_by_label("Task").first.select_option("folder:a")
     assert column(page, "Task") == ["folder:a"]
     assert page.locator("figure:visible").count() == 1
+    assert page.locator("section:has(#differences) table:visible").count() == 0
     page.get_by_role("button", name="Show all").click()
     page.get_by_label("Words in a row").fill("FOLDER:B ten")
     assert column(page, "Upstream") == ["ten"]

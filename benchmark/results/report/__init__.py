@@ -35,8 +35,8 @@ def report(root: Path, paired: Paired | None = None) -> str:
 
     Args:
         root: the folder of all results.
-        paired: function from two results and the folder to the difference of their selected layers on the tracks that both
-            answered, and its interval; None leaves differences out.
+        paired: function from two results and the folder to the difference of their selected layers on the same test tracks,
+            and its interval, such as `marble.analysis.compare.compare_results`; None leaves differences out.
 
     Raises:
         MarbleError: there is no such folder.

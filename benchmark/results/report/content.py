@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from marble.errors import MarbleError
 from marble.results.choose import choose_results, task_titles
@@ -21,9 +22,29 @@ if TYPE_CHECKING:
 
 SHADES = 11  # of the colour scale in style.css
 
-# From two results and the folder of all results to the difference of their selected layers (first less second) and the ends of
-# its 95 % interval. A MarbleError says why two results cannot be paired.
-Paired = Callable[[Result, Result, Path], tuple[float, float, float]]
+
+class Interval(Protocol):
+    """The difference of two results and its 95 % interval; NaN where a metric has no value."""
+
+    @property
+    def difference(self) -> float:
+        """First less second."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
+
+
+# From two results and the folder of all results to the difference of their selected layers on the same test tracks, such as
+# `marble.analysis.compare.compare_results`. A MarbleError says why two results cannot be paired.
+Paired = Callable[[Result, Result, Path], Interval]
 
 
 @dataclass
@@ -70,7 +91,7 @@ class Entry:
     def shades(self) -> dict[str, int | None]:
         """The shade of each layer, from that of the worst to that of the best; None for one without a score."""
         scores = zip(self.result.layers, self.result.relative_scores(), strict=True)
-        return {str(layer.layer): None if score != score else round(score * (SHADES - 1)) for layer, score in scores}
+        return {str(layer.layer): None if math.isnan(score) else round(score * (SHADES - 1)) for layer, score in scores}
 
     @property
     def layers(self) -> dict[str, LayerResult]:
@@ -108,10 +129,9 @@ class Group:
 class Difference:
     """The best upstream less another one, or why there is no difference."""
 
-    first: Entry
     second: Entry
-    value: tuple[float, float, float] | None
-    complaint: str = ""
+    value: Interval | None
+    complaint: str = "The metric has no value for one of them."
 
 
 @dataclass
@@ -256,9 +276,10 @@ def _add_answers(comparison: Comparison, root: Path) -> list[str]:
 
 def _difference(first: Entry, second: Entry, root: Path, paired: Paired) -> Difference:
     try:
-        return Difference(first, second, paired(first.result, second.result, root))
+        value = paired(first.result, second.result, root)
     except MarbleError as error:
-        return Difference(first, second, None, str(error))
+        return Difference(second, None, str(error))
+    return Difference(second, None if math.isnan(value.difference) else value)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
