@@ -1,9 +1,12 @@
 """Layers are compared over the same audio, frame by frame or clip by clip, whatever the rates."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
 
 import marble
 import marble.audio.decode
@@ -11,6 +14,7 @@ from marble import registry
 from marble.analysis.figures import similarity_curves, similarity_matrix
 from marble.analysis.layers import cca, overlap_weights
 from marble.analysis.similarity import MEASURES, similarity
+from marble.cli.app import app
 from marble.errors import MarbleError
 from marble.upstream import Layer, Upstream, UpstreamInfo
 
@@ -156,3 +160,21 @@ def test_overlap_weights_share_out_each_slow_frame():
     np.testing.assert_allclose(weights @ fast, slow)
     assert overlap_weights(np.array([0.0]), 10, fast, 100).sum() == pytest.approx(0.55)
     np.testing.assert_allclose(overlap_weights(fast, 100, fast, 100), np.eye(60), atol=1e-9)
+
+
+def test_the_command_prints_a_table_or_json_and_draws(noises, tmp_path):
+    words = ["cca", "--upstream", "fbank-chroma", "--task", f"folder:{noises}", "--results", str(tmp_path / "results")]
+    with pytest.warns(UserWarning, match="of rank 11"):
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "fbank-chroma: similarity over" in done.stdout
+    assert "1.000 (0." in done.stdout
+    (drawn,) = (tmp_path / "results").rglob("cca-input.svg")
+    assert drawn.stat().st_size > 5000
+    chosen = ["--against", "layers", "--measures", "linear_cka", "--json", "--figure", str(tmp_path / "a.pdf")]
+    done = CliRunner().invoke(app, [*words, *chosen])
+    rows = json.loads(done.stdout)
+    assert [(row["first_layer"], row["second_layer"]) for row in rows] == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    done = CliRunner().invoke(app, [*words[:2], "fbank-chroma,constant", *words[3:], "--against", "layers"])
+    assert "give one --upstream beside --against layers" in str(done.exception)

@@ -182,9 +182,10 @@ def test_what_cannot_be_computed_is_refused():
         similarity(x, y[1:])
 
 
-@pytest.mark.parametrize("lag", [1, 40, 2500, 9000])
+@pytest.mark.parametrize("lag", [1, 40, 3000, 9000])
 def test_a_stream_gives_what_the_whole_gives(lag):
     x, y = related(5000)
+    x, y = x + np.linspace(0, 5, 5000)[:, None], y - np.linspace(0, 3, 5000)[:, None]  # no chunk has the mean of the whole
     far = x + 1e4  # a mean that would cost digits
     moments = Moments([("x", "y"), ("y", "x")], lag)
     for part in np.split(np.arange(5000), [3, 4, 700, 3333, 4990]):

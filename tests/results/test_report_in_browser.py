@@ -1,5 +1,6 @@
 """The report in headless Chromium: it loads without a complaint, sorts, filters, explains, plays and prints."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -114,6 +115,9 @@ def test_tooltips_are_shown_under_pointer_and_focus_and_hidden_by_escape(page):
     assert "95 % interval" in tip.inner_text()
     page.locator("h1").hover()
     assert tip.count() == 0
+    page.locator("section:has(#confusion) summary").first.click()
+    page.locator("table.counts").first.locator("td[class]").first.hover()
+    assert re.fullmatch(r"high answered as (high|low|middle): \d+ of \d+", tip.inner_text())
 
 
 def test_the_tab_key_reaches_every_part_and_shows_where_it_is(page):

@@ -48,6 +48,17 @@ form.addEventListener("reset", () => setTimeout(filter));
 form.addEventListener("submit", (event) => event.preventDefault());
 filter();
 
+// The tooltip of a confusion follows from its place.
+for (const table of all("table.counts")) {
+  for (const row of table.tBodies[0].rows) {
+    const cells = [...row.cells].slice(1).filter((cell) => cell.textContent), whole = cells.reduce((sum, cell) => sum + +cell.textContent, 0);
+    for (const cell of cells) {
+      const answer = table.tHead.rows[0].cells[cell.cellIndex].textContent;
+      cell.dataset.tip = `${row.cells[0].textContent} answered as ${answer}: ${cell.textContent} of ${whole}`;
+    }
+  }
+}
+
 // Tooltips: of the element under the pointer or the focus; Escape hides them.
 const tip = document.createElement("div");
 tip.id = "tip";
