@@ -58,17 +58,11 @@ def read_all(root: Path) -> list[Result]:
     Raises:
         MarbleError: there is no such folder.
     """
-    results, complaints = read_readable(root)
-    for complaint in complaints:
-        warnings.warn(complaint, stacklevel=2)
-    if complaints:
-        count = len(results) + len(complaints)
-        warnings.warn(f"{len(complaints)} of {count} results in {root} are passed over.", stacklevel=2)
-    return results
+    return read_readable(root)[0]
 
 
 def read_readable(root: Path) -> tuple[list[Result], list[str]]:
-    """Return all readable results below a folder, by path, and a sentence about each of the others.
+    """Return what `read_all` returns, and the sentence about each of the others.
 
     Raises:
         MarbleError: there is no such folder.
@@ -77,12 +71,15 @@ def read_readable(root: Path) -> tuple[list[Result], list[str]]:
         raise MarbleError(
             f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
         )
-    results, complaints = [], []
-    for path in sorted(root.glob("*/*/*-????????????.json")):
+    paths, results, complaints = sorted(root.glob("*/*/*-????????????.json")), [], []
+    for path in paths:
         try:
             results.append(read(path))
         except MarbleError as error:
             complaints.append(str(error))
+            warnings.warn(str(error), stacklevel=3)
+    if complaints:
+        warnings.warn(f"{len(complaints)} of {len(paths)} results in {root} are passed over.", stacklevel=3)
     return results, complaints
 
 

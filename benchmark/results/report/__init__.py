@@ -9,7 +9,8 @@ Conventions
   become links.
 - `choose_results` chooses one of several results. Those of one task, protocol and limit are compared with each other; results
   of synthetic tasks and of real data are ranked apart, those under a limit not at all.
-- What cannot be read is named and counted in the page: results, and answers without which confusions and clips are missing.
+- What cannot be read is named and counted in the page, and in warnings: results, and answers, without which confusions and
+  clips are missing.
 - The same folder gives the same bytes on the same machine.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -207,7 +208,7 @@ class Content:
 
 
 def collect(root: Path, paired: Paired | None) -> Content:
-    """Return what the page shows of all results below a folder.
+    """Return what the page shows of all results below a folder; what cannot be read is named in a warning, too.
 
     Raises:
         MarbleError: there is no such folder.
@@ -266,6 +267,7 @@ def _add_answers(comparison: Comparison, root: Path) -> list[str]:
             table = entry.result.predictions(root)
         except MarbleError as error:
             complaints.append(str(error))
+            warnings.warn(str(error), stacklevel=2)
             continue
         entry.confusion = confusion(entry.result, table)
         if entry.result.task.data_sha256 == comparison.first.result.task.data_sha256:
