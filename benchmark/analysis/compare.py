@@ -128,6 +128,24 @@ def compare(systems: Sequence[str | Path], results: Path | str = "results", *, m
     return _grouped(pandas.DataFrame(rows), pandas.DataFrame(of_systems), notes)
 
 
+def compare_results(first: Result, second: Result, root: Path) -> Paired:
+    """Return the difference of two results on one task by its main metric, each at the layer that validation chose.
+
+    Args:
+        first, second: results whose answers lie beside them.
+        root: the folder of all results.
+
+    Raises:
+        MarbleError: they were not made alike, or answers are missing or damaged.
+    """
+    notes: list[str] = []
+    sides = [_System(result.upstream.name, root, [result]) for result in (first, second)]
+    scored = _scored(sides, first.task.name, None, notes)
+    if not scored:
+        raise MarbleError(" ".join(notes))
+    return paired(scored[0].test, scored[1].test, same_seeds=scored[0].seeds == scored[1].seeds)
+
+
 def _system(name: str, results: Path) -> _System:
     """Return the system of an upstream's name or of a folder."""
     everything = read_all(results) if results.is_dir() else []

@@ -22,6 +22,7 @@ from marble.cli.data import data_app
 from marble.cli.leaderboard import leaderboard
 from marble.cli.plots import plot_app
 from marble.cli.pretrain import pretrain
+from marble.cli.report import report
 from marble.cli.run import run
 from marble.errors import NO_MEMORY, MarbleError, is_out_of_memory
 
@@ -39,7 +40,7 @@ app.add_typer(plot_app, name="plot")
 app.command(epilog="Example: marble pretrain branchformer-summarymixing-tiny --data my-music --probe synth-key")(pretrain)
 app.command(epilog="Example: marble run --upstream fbank-chroma --task folder:my-sounds --layers all --seeds 5")(run)
 _FIGURES = (figures.heatmap, figures.curve, figures.radar, figures.weights, figures.shots)
-for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES, analysis.cca, analysis.compare):
+for command in (show.ls, show.info, show.check, leaderboard, *_FIGURES, analysis.cca, analysis.compare, report):
     app.command()(command)
 
 

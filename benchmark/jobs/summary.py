@@ -26,7 +26,7 @@ from marble.probe.metrics import METRICS, undefined_labels
 from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
 from marble.system.files import atomic_write, file_hash
 from marble.system.machine import provenance
-from marble.task import Split, Task
+from marble.task import Clip, Split, Task
 
 
 def build_result(
@@ -84,7 +84,7 @@ def write_predictions(result: Result, inputs: Inputs, answers: dict[Group, Answe
     text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
     tables = _predictions(inputs, answers)
     schema = pyarrow.schema({
-        "layer": text, "seed": pyarrow.int32(), "split": text, "track": text,
+        "layer": text, "seed": pyarrow.int32(), "split": text, "track": text, "audio": text,
         "target": numbers if kind_of(inputs.task.kind).numeric else pyarrow.list_(text), "prediction": text, "logits": numbers,
     })  # fmt: skip
     if isinstance(inputs, FrameInputs):
@@ -232,18 +232,26 @@ def _describe_task(job: Job, inputs: Inputs) -> dict[str, Any]:
 def _predictions(inputs: Inputs, answers: dict[Group, Answers]) -> Iterator[dict[str, list]]:
     """Yield the columns of one table for each layer, seed and split."""
     task, data = inputs.task, inputs.data
-    target_of = {clip.track: clip.target for clip in reversed(inputs.clips)}
+    first = {clip.track: clip for clip in reversed(inputs.clips)}
     for group, answer in answers.items():
         for split, examples, values in (("valid", data.valid, answer.validation), ("test", data.test, answer.test)):
             tracks = inputs.tracks[split]
             logits = examples.by_track(values)
-            targets = [target_of[track] for track in tracks]
+            targets = [first[track].target for track in tracks]
             yield {
                 "layer": [str(group.layer)] * len(tracks),
                 "seed": [group.seed] * len(tracks),
                 "split": [split] * len(tracks),
                 "track": tracks,
+                "audio": [_audio(first[track]) for track in tracks],
                 "target": [list(target) if isinstance(target, tuple) else [target] for target in targets],
                 "prediction": kind_of(task.kind).decode(logits, task.labels),
                 "logits": logits.double().tolist(),
             }
+
+
+def _audio(clip: Clip) -> str:
+    """Return where the audio of a clip lies: a file URI, with start and stop in seconds where it is a part of the file."""
+    stop = "" if clip.stop is None else f",{clip.stop:g}"
+    part = f"#t={clip.start:g}{stop}" if clip.start or stop else ""
+    return clip.path.absolute().as_uri() + part

@@ -4,9 +4,11 @@ Conventions
 -----------
 - ``results/<upstream>/<task>/<protocol>-<identity>.json``; the identity is a hash of everything that decides the numbers
   (weights, code versions, audio contents, splits, targets, protocol, layers, seeds). The answers to every validation and
-  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, target, prediction, logits. Of a task
-  of frames these are the answers of the selected layer: target and prediction are intervals (start, stop, label), and
-  statistics and the probability of each frame stand in the place of logits.
+  test track lie beside it in a Parquet file of the same name: layer, seed, split, track, audio, target, prediction, logits.
+  ``audio`` is the file URI of the track's first clip, with ``#t=start,stop`` in seconds (W3C Media Fragments) where that is a
+  part of the file; older files lack it. Of a task of frames these are the answers of the selected layer, without ``audio``:
+  target and prediction are intervals (start, stop, label), and statistics and the probability of each frame stand in the place
+  of logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
   mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.intervals`).
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The

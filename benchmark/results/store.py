@@ -52,19 +52,29 @@ def read_all(root: Path) -> list[Result]:
     Raises:
         MarbleError: there is no such folder.
     """
+    return read_readable(root)[0]
+
+
+def read_readable(root: Path) -> tuple[list[Result], list[str]]:
+    """Return what `read_all` returns, and the sentence about each of the others.
+
+    Raises:
+        MarbleError: there is no such folder.
+    """
     if not root.is_dir():
         raise MarbleError(
             f"There are no results in {root.absolute()}: run something first, or name their folder with --results."
         )
-    paths, results = sorted(root.glob("*/*/*-????????????.json")), []
+    paths, results, complaints = sorted(root.glob("*/*/*-????????????.json")), [], []
     for path in paths:
         try:
             results.append(read(path))
         except MarbleError as error:
-            warnings.warn(str(error), stacklevel=2)
-    if len(results) < len(paths):
-        warnings.warn(f"{len(paths) - len(results)} of {len(paths)} results in {root} are passed over.", stacklevel=2)
-    return results
+            complaints.append(str(error))
+            warnings.warn(str(error), stacklevel=3)
+    if complaints:
+        warnings.warn(f"{len(complaints)} of {len(paths)} results in {root} are passed over.", stacklevel=3)
+    return results, complaints
 
 
 def find(root: Path, identity: str) -> Result | None:

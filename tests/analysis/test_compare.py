@@ -14,7 +14,7 @@ import soundfile
 from typer.testing import CliRunner
 
 import marble
-from marble.analysis.compare import compare
+from marble.analysis.compare import compare, compare_results
 from marble.analysis.figures import difference_intervals
 from marble.cli.app import app
 from marble.errors import MarbleError
@@ -234,3 +234,13 @@ def test_comparing_imports_no_torch(results):
         f"import sys, marble; marble.compare(['fbank-chroma', 'constant'], {str(results)!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_two_results_are_compared_as_in_the_table(once):
+    first, second = of(once, "fbank-chroma"), of(once, "constant")
+    (row,) = compare(["fbank-chroma", "constant"], once).differences.itertuples()
+    seen = compare_results(first, second, once)
+    assert (seen.difference, seen.low, seen.high, seen.p_permutation) == (row.difference, row.low, row.high, row.p_permutation)
+    second.task.data_sha256 = "another"
+    with pytest.raises(MarbleError, match=r"differ in task\.data_sha256"):
+        compare_results(first, second, once)

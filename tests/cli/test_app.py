@@ -94,6 +94,7 @@ def test_one_failure_does_not_stop_the_others_and_shows_in_the_status(tones, tmp
         (["leaderboard", "--format", "xml", "--results", "."], "write --format csv|md|latex|html"),
         (["heatmap", "--results", "/no/such/place"], "no results in /no/such/place"),
         (["leaderboard", "--results", "/no/such/place"], "no results in /no/such/place"),
+        (["report", "--results", "/no/such/place"], "no results in /no/such/place"),
         (["cache", "verify", "--cache-dir", "/no/such/place"], "no cache in /no/such/place"),
         (["run", "--upstream", "", "--task", "gtzan"], "'' names no upstream"),
         (["run", "--upstream", "constant", "--task", " ,"], "' ,' names no task"),
@@ -152,7 +153,7 @@ def test_a_result_that_cannot_be_read_is_named_and_stops_nothing(tones, tmp_path
     assert "constant on folder:guitar[b]: accuracy" in done.stdout
     assert "constant on folder:guitar[b]: encoding" in done.stderr
     assert "heatmap: " in done.stderr
-    for words in (["leaderboard"], ["ls", "results"], ["heatmap"]):
+    for words in (["leaderboard"], ["ls", "results"], ["heatmap"], ["report"]):
         done = marble(*words, "--results", tmp_path / "results")
         assert done.returncode == 0
         assert f"warning: {old} is not a result that this version reads (not JSON" in done.stderr
@@ -389,6 +390,7 @@ def test_check_tells_what_holds_and_what_does_not(tmp_path):
         (["ls", "results", "--results", "RESULTS"], {"torch", "matplotlib", "pandas"}),
         (["leaderboard", "--with-published", "--results", "RESULTS"], {"torch", "matplotlib"}),
         (["heatmap", "--results", "RESULTS"], {"torch", "pandas"}),
+        (["report", "--results", "RESULTS"], {"torch", "matplotlib"}),
     ],
 )
 def test_what_needs_no_torch_loads_none(tones, tmp_path, words, unused):

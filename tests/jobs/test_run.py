@@ -3,6 +3,9 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pandas
@@ -87,6 +90,23 @@ def test_the_numbers_of_a_result_are_those_of_its_predictions(tones, tmp_path):
     assert set(result.selected.ci95_of_choice) == set(result.task.metrics)
     for metric, (low, high) in result.selected.ci95_of_choice.items():
         assert low <= result.selected.test[metric].mean <= high
+
+
+def test_answers_state_where_the_audio_of_a_track_lies(tones, tmp_path):
+    folder = tones.rename(tones.with_name("a '#?<b>% ü"))
+    files = sorted(folder.rglob("*.wav"))
+    rows = [{"path": str(file), "label": file.parent.name, "group": file.stem + file.parent.name} for file in files]
+    table = pandas.DataFrame(rows).assign(start=0.0)
+    table.loc[table.label == table.label[0], "start"] = 0.125
+    table.loc[1::2, "stop"] = 0.25
+    result = marble.run("constant", table, name="parts", results=tmp_path / "results", **QUICK)
+    answers = result.predictions(tmp_path / "results").drop_duplicates("track").set_index("track")
+    for row in table.itertuples():
+        if row.group in answers.index:
+            uri, _, part = answers.audio[row.group].partition("#")
+            assert Path(url2pathname(urlsplit(uri).path)) == Path(row.path)
+            stop = "" if np.isnan(row.stop) else f",{row.stop:g}"
+            assert part == (f"t={row.start:g}{stop}" if row.start or stop else "")
 
 
 def test_layer_rate_and_epoch_are_chosen_on_validation(tones, tmp_path):
