@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -265,8 +265,8 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
-def grades(answers: Tensor) -> Tensor:
-    """Return the grades that ordinal outputs ``Tensor[..., C]`` stand for, ``int64[...]`` from -1 to C - 1.
+def grades(answers: Any) -> Any:
+    """Return the grades that ordinal outputs ``[..., C]``, of torch or NumPy, stand for, ``int64[...]`` from -1 to C - 1.
 
     The grade is the number of outputs above one half before the first that is not, less one; -1 is below all grades
     (Cheng, Wang and Pollastri 2008, as decoded by Ramoneda et al. 2025).

@@ -194,12 +194,11 @@ def _letters(text: str) -> str:
 
 def task_of(**fields: Any) -> Task:
     """Return a task of chords."""
-    return Task(
-        **{
-            "version": 1, "kind": "frame_classes", "labels": chords.LABELS, "metrics": METRICS, "frames": FRAMES,
-            "audio_from": ("commercial releases",), "licence": "not stated for annotations; the audio is commercial",
-        } | fields
-    )  # fmt: skip
+    defaults: dict[str, Any] = {
+        "version": 1, "kind": "frame_classes", "labels": chords.LABELS, "metrics": METRICS, "frames": FRAMES,
+        "audio_from": ("commercial releases",), "licence": "not stated for annotations; the audio is commercial",
+    }  # fmt: skip
+    return Task(**(defaults | fields))
 
 
 def _audio(folder: str, what: str) -> Resource:

@@ -288,7 +288,8 @@ def _grouped(pairs: pandas.DataFrame, systems: pandas.DataFrame, notes: list[str
     """Adjust the p-values of all pairs, and group the systems of each task into ties."""
     pairs["p_holm"] = holm(pairs["p_permutation"])
     pairs["significant"] = pairs["p_holm"] < LEVEL
-    different = {frozenset((row.task, row.first, row.second)) for row in pairs.itertuples() if row.significant}
+    apart = pairs[pairs["significant"]]
+    different = {frozenset(names) for names in zip(apart["task"], apart["first"], apart["second"], strict=True)}
     systems["group"] = 0
     for task, rows in systems.groupby("task", sort=False):
         names = list(rows["system"])

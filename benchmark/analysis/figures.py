@@ -53,7 +53,7 @@ def similarity_curves(table: pandas.DataFrame, measure: str = "pwcca_morcos_firs
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(chosen.groupby("first", sort=False)):
         colour = COLOURS[number % len(COLOURS)]
-        style = {"color": colour, "marker": MARKERS[number % len(MARKERS)]}
+        style: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)]}
         axes.plot(rows["first_layer"], rows["value"], label=printable(str(name)), clip_on=False, **style)
         axes.plot(rows["first_layer"], rows["null"], color=colour, linestyle=(0, (4, 2)), linewidth=0.9)
     axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), linewidth=0.9, label="null")
@@ -79,10 +79,11 @@ def similarity_matrix(table: pandas.DataFrame, measure: str = "linear_cka") -> F
     rows, columns = (sorted(set(chosen[side])) for side in ("first_layer", "second_layer"))
     same = (chosen["first"] == chosen["second"]).all() and rows == columns
     values = np.full((len(rows), len(columns)), np.nan)
-    for row in chosen.itertuples():
-        values[rows.index(row.first_layer), columns.index(row.second_layer)] = row.value
-        if same and np.isnan(values[columns.index(row.second_layer), rows.index(row.first_layer)]):
-            values[columns.index(row.second_layer), rows.index(row.first_layer)] = row.value
+    for first, second, value in zip(chosen["first_layer"], chosen["second_layer"], chosen["value"], strict=True):
+        row, column = rows.index(first), columns.index(second)
+        values[row, column] = value
+        if same and np.isnan(values[column, row]):
+            values[column, row] = value
     small = max(len(rows), len(columns)) <= 8
     figure = Figure(figsize=(COLUMN, 0.8 + 2.6 * max(0.35, min(1.2, len(rows) / len(columns)))), layout="constrained")
     axes = figure.add_subplot()

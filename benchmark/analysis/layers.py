@@ -116,7 +116,7 @@ def cca(
 def _similarities(moments: Moments, first: _Layer, second: _Layer, measures: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each measure of a pair."""
     seen = similarity_of(moments, first.key, second.key, measures)
-    pair = {"count": seen.rows}
+    pair: dict[str, Any] = {"count": seen.rows}
     pair |= {"first": first.upstream, "first_layer": first.number, "first_name": first.name}
     pair |= {"second": second.upstream, "second_layer": second.number, "second_name": second.name}
     kept = {"first_directions": seen.directions[0], "second_directions": seen.directions[1], "note": " ".join(seen.notes)}

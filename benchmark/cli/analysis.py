@@ -94,8 +94,9 @@ def _print_similarities(table: pandas.DataFrame, measures: tuple[str, ...]) -> N
         caption="behind each value the null, the same for a permuted pairing of rows",
     )
     pairs = ["first", "first_layer", "first_name", "second", "second_layer", "second_name"]
-    for (first, number, name, second, other, other_name), rows in table.groupby(pairs, sort=False):
-        value = {seen.measure: f"{seen.value:.3f} ({seen.null:.3f})" for seen in rows.itertuples()}
+    for pair, rows in table.groupby(pairs, sort=False):
+        first, number, name, second, other, other_name = pair  # ty: ignore[not-iterable]
+        value = {row["measure"]: f"{row['value']:.3f} ({row['null']:.3f})" for row in rows.to_dict("records")}
         layer = f"{number} {name}" if len(set(table["first"])) == 1 else f"{first} {number} {name}"
         against = "input" if second == "input" else f"{other} {other_name}"
         printed.add_row(printable(layer), printable(against), *(value[measure] for measure in measures))
@@ -131,10 +132,11 @@ def _print_differences(comparison: Comparison) -> None:
 
     console, table = stdout(), comparison.differences
     places = Table("task", "metric", "system", "layer", "score", "95 % interval", "over seeds", "tie group", title="systems")
-    for row in comparison.systems.itertuples():
-        ends = f"{_digits(row.low)} … {_digits(row.high)}"
-        cells = (row.task, row.metric, row.system, row.layer, _digits(row.score), ends, _digits(row.seed_deviation), row.group)
-        places.add_row(*(printable(str(cell)) for cell in cells))
+    for row in comparison.systems.to_dict("records"):
+        ends = f"{_digits(row['low'])} … {_digits(row['high'])}"
+        names = [str(row[name]) for name in ("task", "metric", "system", "layer")]
+        cells = [*names, _digits(row["score"]), ends, _digits(row["seed_deviation"]), str(row["group"])]
+        places.add_row(*map(printable, cells))
     console.print(places)
     printed = Table(
         "task", "systems", "difference", "95 % interval", "p", "McNemar", f"Holm of {len(table)}",
@@ -143,12 +145,13 @@ def _print_differences(comparison: Comparison) -> None:
         caption="interval, p and detectable difference are of the test tracks; the errors of seeds and of the choice of layer\n"
         "stand apart and are in none of them; detectable: found in 80 of 100 draws of tracks at 5 %",
     )  # fmt: skip
-    for row in table.itertuples():
-        mark = "*" if row.significant else ""
+    for row in table.to_dict("records"):
+        mark = "*" if row["significant"] else ""
         cells = (
-            f"{row.task}, {row.metric}", f"{row.first} less {row.second}", f"{row.difference:+.4f}{mark}",
-            f"{row.low:+.4f} … {row.high:+.4f}", _digits(row.p_permutation), _digits(row.p_mcnemar), _digits(row.p_holm),
-            *map(_digits, (row.sampling_error, row.seed_spread, row.layer_error, row.minimal_detectable)),
+            f"{row['task']}, {row['metric']}", f"{row['first']} less {row['second']}", f"{row['difference']:+.4f}{mark}",
+            f"{row['low']:+.4f} … {row['high']:+.4f}",
+            *(_digits(row[name]) for name in ("p_permutation", "p_mcnemar", "p_holm")),
+            *(_digits(row[name]) for name in ("sampling_error", "seed_spread", "layer_error", "minimal_detectable")),
         )  # fmt: skip
         printed.add_row(*map(printable, cells))
     console.print(printed)

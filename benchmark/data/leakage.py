@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
+from marble.frames import Spans
 from marble.task import Clip, Task
 from marble.upstream import UpstreamInfo
 
@@ -56,4 +57,4 @@ def contradicting_clips(clips: Sequence[Clip], keys: Sequence[Hashable]) -> list
 
 
 def _of_numbers(clip: Clip) -> bool:
-    return any(not isinstance(part, str) for part in clip.target)
+    return not isinstance(clip.target, Spans) and any(not isinstance(part, str) for part in clip.target)

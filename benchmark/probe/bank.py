@@ -196,7 +196,8 @@ class Bank(Members):
             answers, targets = torch.cat([answers for _, answers in parts], dim=1), valid.targets[valid.track]
             size = self.settings.validation_batch or len(targets)
             batches = zip(answers.split(size, dim=1), targets.split(size), strict=True)
-            score = sum(metric(rows, of_rows) * (len(of_rows) / len(targets)) for rows, of_rows in batches)
+            parts_of_score = (metric(rows, of_rows) * (len(of_rows) / len(targets)) for rows, of_rows in batches)
+            score = sum(parts_of_score, answers.new_zeros((), dtype=torch.float64))
             return sign * score.to(self.best), only
         if wanted == "logits":
             total = self.features.new_zeros(len(self.member), len(valid.targets), self.data.outputs)

@@ -90,7 +90,7 @@ def _influences(
     slopes = []
     for seed, rows in answers.sort_values(["seed", "track"]).groupby("seed"):
         value, influences = influence_of(result, metric, list(rows.target), list(rows.logits))
-        if not abs(value - stated[seed]) < _AGREES:
+        if not abs(value - stated[seed]) < _AGREES:  # ty: ignore[invalid-argument-type]
             return none
         slopes.append(influences)
     return tuple(sorted(set(answers.track))), np.mean(slopes, axis=0)

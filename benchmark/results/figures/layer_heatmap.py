@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Any
 
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def _draw_panel(axes: Axes, scans: Sequence[Scan], rows: list[str], noise: bool,
                 axes.add_patch(frame)
     axes.set(xlim=(-0.5, len(scans) - 0.5), ylim=(-0.5, len(rows) - 0.5))
     labels = [f"{printable(scan.task)}\n{printable(scan.metric)}" for scan in scans]
-    turned = {"rotation": 90, "multialignment": "right"} if style.widths else {}
+    turned: dict[str, Any] = {"rotation": 90, "multialignment": "right"} if style.widths else {}
     axes.set_xticks(range(len(scans)), labels, **turned)
     axes.tick_params(length=0)
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -52,7 +53,7 @@ def _draw(scans: list[Scan], tasks: list[str], style: Style) -> Figure:
     centre = max((centre for centre in _CENTRES if centre + (1 - centre) / 8 <= np.nanmin(shares)), default=0.0)
     width = style.width(0 if style.widths else 5.5)
     figure = Figure(figsize=(width, width), layout="constrained")
-    axes = figure.add_subplot(projection="polar")
+    axes: Any = figure.add_subplot(projection="polar")
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     for place, row in enumerate(shares):
         closed = np.append(row, row[0])
