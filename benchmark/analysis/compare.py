@@ -112,8 +112,8 @@ def compare(systems: Sequence[str | Path], results: Path | str = "results", *, m
     Raises:
         MarbleError: a system has no results, no task can be compared, or answers are missing or damaged.
     """
-    if len(systems) < 2:
-        raise MarbleError("There is nothing to compare: name two upstreams or folders of results, or more.")
+    if isinstance(systems, str | Path) or len(systems) < 2:
+        raise MarbleError("There is nothing to compare: give a list of two upstreams or folders of results, or more.")
     known = _named([_system(str(name), Path(results)) for name in systems])
     notes: list[str] = []
     rows, of_systems = [], []

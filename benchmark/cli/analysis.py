@@ -54,7 +54,7 @@ def cca(
     from marble.analysis.figures import similarity_curves, similarity_matrix
     from marble.analysis.layers import cca
     from marble.analysis.similarity import MEASURES
-    from marble.results.schema import folder_of
+    from marble.results.schema import file_name, folder_of
 
     names = registry.split_specs(upstream, registry.complete_upstream_names(), "upstream")
     if len(names) > 1 and against != "input":
@@ -74,7 +74,7 @@ def cca(
         _print_similarities(table, chosen)
     drawn = measures if measures != "all" else "pwcca_morcos_first" if against == "input" else "linear_cka"
     draw = similarity_curves if against == "input" else similarity_matrix
-    other = "" if against in ("input", "layers") else f"-{folder_of(table['second'][0], '')}"
+    other = "" if against in ("input", "layers") else f"-{file_name(table['second'][0])}"
     stem = folder_of("+".join(dict.fromkeys(table["first"])), table["task"][0])
     write_figure(
         draw(table, drawn.partition(",")[0].strip()), figure, results / stem / f"cca-{against if not other else 'with'}{other}"

@@ -295,9 +295,13 @@ class Space:
             raise _cannot_read(path, error) from error
         except DAMAGE as error:
             self._set_aside(path, error)
+            others = _damaged(self.folder.glob("*.safetensors"))  # at once, not one in each run
+            for other, why in others:
+                self._set_aside(other, why)
+            more = f", and so are {len(others)} more" if others else ""
             raise MarbleError(
-                f"A shard of the cache was damaged ({path.name}: {error}) and is set aside: run the same command again, "
-                "which encodes only its clips."
+                f"A shard of the cache was damaged ({path.name}: {error}) and is set aside{more}: run the same command again, "
+                "which encodes only what was lost."
             ) from error
 
     def _add(self, path: Path) -> None:
@@ -318,7 +322,7 @@ class Space:
                 self._index.setdefault(layer, {})[key] = (path, begin, count)
             begin += count
 
-    def _set_aside(self, path: Path, reason: Exception) -> None:
+    def _set_aside(self, path: Path, reason: Exception | str) -> None:
         warnings.warn(f"set aside the damaged shard {path} ({reason}); its clips are encoded again", stacklevel=3)
         self._seen.discard(path)
         for layer, rows in self._index.items():

@@ -71,7 +71,7 @@ class JobOptions(BaseModel):
     precision: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    limit: int | None = None
+    limit: Annotated[int | None, Field(ge=1)] = None
     offline: bool = False
     group: str | None = None
     name: str | None = None

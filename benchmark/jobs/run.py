@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from marble.errors import MarbleError
 from marble.features.encode import Extraction, extract
+from marble.features.frame_reader import FrameReader
 from marble.features.frames import FrameReduction
+from marble.frames import Spans
 from marble.jobs.job import Job, prepare, refuse_undefined_metric
 from marble.jobs.overview import refuse_useless_splits
 from marble.jobs.summary import build_result, write_predictions
@@ -104,6 +106,7 @@ def run_job(
     clips_cached = len(set(job.data.keys)) - extraction.clips - len(extraction.bad)
     # From here on the job is one of the clips that are used: the result's identity tells them from those of another day.
     job = replace(job, data=job.data.without(extraction.bad))
+    job = replace(job, data=job.data.without(beyond_the_audio(job)))
     refuse_useless_splits(job.task, job.data.clips, job.data.bad, "the audio, and the upstream")
     refuse_undefined_metric(job.task, job.data.clips)
     begin = time.perf_counter()
@@ -134,6 +137,22 @@ def run_job(
     if result.bad_clips and not skip_bad:
         raise BadClipsError(result)
     return result
+
+
+def beyond_the_audio(job: Job) -> dict[str, str]:
+    """Return the tracks of frames, by key, whose annotation goes on more than a second after their audio, with the reason."""
+    if not isinstance(job.reduction, FrameReduction):
+        return {}
+    stored, data = job.reduction.stored, job.data
+    reader = FrameReader(job.space, data.keys, [min(job.widths)], stored, stored, 0)
+    ends = [
+        (clip.target.stop if isinstance(clip.target, Spans) else 0.0, reader.seconds(n)) for n, clip in enumerate(data.clips)
+    ]
+    return {
+        key: f"has an annotation of {stop:.1f} s, and its audio ends after {seconds:.1f} s"
+        for key, (stop, seconds) in zip(data.keys, ends, strict=True)
+        if stop > seconds + 1 + 1 / stored.rate
+    }
 
 
 def _inputs(job: Job) -> Inputs:

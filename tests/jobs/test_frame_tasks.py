@@ -1,5 +1,6 @@
 """A task of frames from audio files to a result, its predictions, its plan and its figure."""
 
+import re
 import sys
 from collections import namedtuple
 from dataclasses import replace
@@ -198,3 +199,19 @@ def test_an_interval_of_frames_counts_tracks():
     assert few == pytest.approx(many, abs=1e-12)
     assert few[0] < 0.85 < few[1]
     assert few[1] - few[0] < 0.1
+
+
+def test_an_annotation_that_outlasts_its_audio_is_a_bad_clip(task, root):
+    """Else what cannot be heard would count as answered."""
+
+    def longer(seconds):
+        clips = list(task.clips(None))
+        end = clips[0].target.stop
+        tail = (end, end + seconds, "low")
+        clips[0] = replace(clips[0], target=Spans((*clips[0].target.rows, tail)))
+        return replace(task, clips=lambda _: clips)
+
+    assert quick(longer(1.0), root).bad_clips == []
+    result = quick(longer(60.0), root, skip_bad=True)
+    assert [clip.id for clip in result.bad_clips] == ["track0"]
+    assert re.fullmatch(r"has an annotation of 6\d\.\d s, and its audio ends after \d\.\d s", result.bad_clips[0].reason)

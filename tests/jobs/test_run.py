@@ -437,7 +437,8 @@ def test_what_was_said_of_the_data_stands_in_the_result_with_its_place(tones, tm
     pandas.DataFrame(rows, columns=["path", "label", "Split", "comment"]).to_csv(tmp_path / "t.csv", index=False)
     with pytest.warns(UserWarning, match="'Split' is read as split"):
         result = marble.run("constant", f"table:{tmp_path}/t.csv", results=tmp_path, **QUICK)
-    *columns, crossing = result.task.notes
+    *columns, crossing, contradicting = result.task.notes
     assert columns == ["'Split' is read as split", "not read: 'comment'"]
+    assert contradicting.startswith("1 clips have the audio of another clip and other labels than it")
     assert crossing.startswith("2 clips are of recordings that stand in another split as well")
     assert result.task.source == str(tmp_path / "t.csv")
