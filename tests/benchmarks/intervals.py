@@ -8,6 +8,20 @@ its binomial probability, and the coverage is exact ("exact" in place of the num
 Prints a row for each cell and method, and one JSON line: coverage, share of intervals above the truth, share with their own
 mean, mean width; seconds of a core. ``python tests/benchmarks/intervals.py [--cells accuracy,roc_auc] [--draws 500]
 [--others]`` takes half an hour.
+
+Measured on 57 to 604 tracks, lowest and highest coverage: accuracy .938 and .988, balanced accuracy .948 and .990, key score
+.952 and .974, window accuracy .938 and .980, average precision .944 and .996, ROC AUC .963 and .985, R2 .942 and .976, MSE .934
+and .958, the ordinal metrics .926 and .968. On 4,231 and 5,329 tracks the accuracy of one probe, from .985 to .999, is covered
+with .949 to .975 exactly. Outside of .92 to .98 are:
+
+- Accuracy .997 of one probe on 57 tracks, .987: none is wrong with probability .843, at most one with .987, and no interval
+  covers with a probability between them.
+- Other cells near the ceiling: five seeds that differ, .988; balanced accuracy .95 of ten classes on 57 tracks, .990; average
+  precision .96 and ROC AUC .98 of five labels on 57 tracks, .996 and .985. No interval lies above the truth, since that of
+  perfect answers reaches below it, so half of the 5 % cannot occur. An estimate that is too low has too large an error besides.
+- R2 with errors of Student's t with 3 degrees of freedom, .838 to .896: squared errors have no variance, so there is no
+  standard error to estimate. Errors of ratings are bounded.
+
 ``--others`` adds the jackknife and the bootstrap (percentile, basic, BCa, studentised by influences), and for single answers
 Wilson's and Clopper and Pearson's (exact) intervals.
 """
