@@ -227,11 +227,13 @@ class Task:
                     f"check the files under {root}."
                 )
         self.encode(clips)
-        if self.frames:
+        if self.frames or kind_of(self.kind).of_frames:
             self._refuse_excerpts(clips)
         return clips
 
     def _refuse_excerpts(self, clips: Sequence[Clip]) -> None:
+        if not (self.frames and kind_of(self.kind).of_frames):
+            raise MarbleError(f"The task {self.name} is {self.kind}: a kind of frames and `frames` go together.")
         for clip in clips:
             if clip.start or clip.stop is not None or clip.group:
                 raise MarbleError(f"The clip '{clip.id}' of {self.name} is an excerpt: a task of frames has whole tracks.")

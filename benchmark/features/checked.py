@@ -14,7 +14,7 @@ from marble.system.files import atomic_write
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 # Tensors whose checksum this process has found right, with size and modification time of their file.
 _RIGHT: dict[tuple[Path, str], tuple[int, int]] = {}
-_ROWS_AT_ONCE = 2**13
+_ROWS_AT_ONCE = 2**11
 
 
 def write_checked(path: Path, about: str, tensors: dict[str, np.ndarray]) -> None:

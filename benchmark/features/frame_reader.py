@@ -10,8 +10,9 @@ Conventions
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ from marble.frames import Grid
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _AHEAD = 2
+# One thread, since each keeps freed memory of its own.
+_READING = ThreadPoolExecutor(1)
 
 
 class FrameReader:
@@ -94,12 +97,15 @@ class FrameReader:
 
 
 def ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Generator[_R]:
-    """Yield the work of each item in order, done by a thread up to two items ahead."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = []
+    """Yield the work of each item in order, done by the one thread that reads, up to two items ahead."""
+    waiting: deque[Future[_R]] = deque()
+    try:
         for item in items:
-            waiting.append(thread.submit(work, item))
+            waiting.append(_READING.submit(work, item))
             if len(waiting) > _AHEAD:
-                yield waiting.pop(0).result()
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
         for result in waiting:
-            yield result.result()
+            result.cancel()

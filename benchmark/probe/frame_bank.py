@@ -39,7 +39,7 @@ from marble.task import Split
 
 VERSION = 1
 _EVERY_EPOCH, _THEN_EVERY = 10, 5
-_ROWS_AT_ONCE = 2**13
+_ROWS_AT_ONCE = 2**11
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,10 @@ class FrameBank(Members):
             # Sums of squares about a value near the mean keep their digits.
             shift = shift if count else rows.mean(0)
             count += len(rows)
-            sums += torch.stack([(rows - shift).sum(0), (rows - shift).square().sum(0)])
-            largest = largest.maximum(rows.abs().amax(0))
+            largest = largest.maximum(rows.amax(0)).maximum(-rows.amin(0))
+            rows -= shift
+            sums[0] += rows.sum(0)
+            sums[1] += rows.square_().sum(0)
         mean = sums[0] / count
         deviation = (sums[1] / count - mean.square()).clamp(min=0).sqrt()
         deviation[deviation <= 1e-6 * largest] = 1.0

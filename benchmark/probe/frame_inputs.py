@@ -24,7 +24,7 @@ from marble.probe.settings import Probe
 from marble.task import Clip, Frames, Split, Task
 
 _ORDER: tuple[Split, ...] = ("valid", "train", "test")
-_ROWS_AT_ONCE = 2**13
+_ROWS_AT_ONCE = 2**11
 
 
 class FrameInputs(Inputs):
@@ -95,7 +95,8 @@ class FrameInputs(Inputs):
 
     def _examples(self, split: Split) -> Examples:
         rows = torch.tensor(self.numbers[split])
-        return Examples(rows, torch.arange(len(rows)), torch.zeros(len(rows), dtype=torch.int64), self.columns)
+        track, none = torch.arange(len(rows)), torch.zeros(len(rows), dtype=torch.int64)
+        return Examples(*(values.to(self.device) for values in (rows, track, none)), self.columns)
 
     def _columns(self, task: Task) -> dict[str, slice]:
         """Return the columns of each metric among the statistics of a track."""

@@ -23,6 +23,7 @@ from marble.probe.members import train
 from marble.probe.settings import Probe
 
 _AHEAD = 4  # batches that are read ahead, in work, or being read
+_SLACK = 2**26  # bytes that libraries take when they first work, and that freed pieces leave
 
 
 def frame_stacks(probe: Probe, inputs: FrameInputs, groups: Sequence[Group]) -> Iterator[list[Group]]:
@@ -73,7 +74,7 @@ def train_frames(
     layers = sorted({int(group.layer) for group in groups})
     width, seeds = inputs.widths[layers[0]], len({group.seed for group in groups})
     members = len(groups) * len(probe.learning_rates) * member_bytes(probe, inputs, width)
-    reader = inputs.reader(layers, inputs.memory - members - step_bytes(probe, inputs, width, seeds))
+    reader = inputs.reader(layers, inputs.memory - members - step_bytes(probe, inputs, width, seeds) - _SLACK)
     bank = FrameBank(inputs.bank_data(reader, probe), width, groups, probe, torch.empty(0, device=inputs.device))
     train(bank, epochs_of_frames(probe, bank), on_epochs, checkpoint)
     return answers_of(bank, inputs)

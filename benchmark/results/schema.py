@@ -145,7 +145,10 @@ class Provenance(_Record):
 
 
 class GridPoint(_Part):
-    """A learning rate with the settings of its point of the grid; its best epoch, and the validation metric there."""
+    """A learning rate with the settings of its point of the grid; its best epoch, and the validation metric there.
+
+    A task of frames is validated by the share of its frames that is right (`marble.probe.frame_bank`), whatever its metrics.
+    """
 
     learning_rate: float
     epoch: int

@@ -72,7 +72,8 @@ def track_figure(result: Result, rows: Sequence[_Row]) -> Figure:
 
 
 def _draw_lanes(axes: Axes, rows: Sequence[_Row], every: Sequence[str], labels: Sequence[str]) -> None:
-    colour = {label: colorsys.hls_to_rgb(number / len(every), 0.68, 0.55) for number, label in enumerate(every)}
+    # Steps of the golden ratio keep the hues of neighbours, and of few labels, apart.
+    colour = {label: colorsys.hls_to_rgb(0.618 * n % 1, 0.62 + 0.1 * (n % 2), 0.55) for n, label in enumerate(every)}
     lanes = [("truth", rows[0]["target"]), *((f"seed {row['seed']}", row["prediction"]) for row in rows)]
     style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4}
     end = max(span["stop"] for _, spans in lanes for span in spans)

@@ -1,5 +1,6 @@
 """Frames of whole tracks: weights, windows, what is stored, and what is read of it."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marble.audio.decode import VERSION
 from marble.errors import MarbleError
 from marble.features import checked, frames
 from marble.features.cache import FeatureCache, clip_key
 from marble.features.encode import Excerpt, extract
 from marble.features.frame_reader import FrameReader, ahead
 from marble.features.frames import FrameReduction, Window, frames_within, overlap_weights
+from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, overlapping, resolve_windows, windows_of
 from marble.frames import Grid
 from marble.registry import load_upstream
@@ -63,6 +66,16 @@ def encoded(upstream, excerpts, root, labels=None, seconds=None, layers=None):
 
 def whole(space, key, layer):
     return space.slice(key, layer, 0, int(space.rows([key], layer)[0]))
+
+
+def test_the_space_of_pooled_features_is_described_as_before_there_were_frames():
+    upstream = load_upstream("fbank-chroma").prepare("cpu")
+    described = describe_space(upstream, resolve_windows(Windows(), None, upstream), REDUCTIONS["mean"])
+    assert described == {
+        "format": 3, "upstream": "fbank-chroma", "version": 1, "sample_rate": 24_000, "min_seconds": 0.0, "audio": VERSION,
+        "weights": hashlib.sha256().hexdigest(), "windows": {"seconds": 30.0, "hop": 30.0, "tail": 1.0}, "reduction": "mean",
+        "precision": "fp32",
+    }  # fmt: skip
 
 
 def test_weights_are_the_overlaps_of_cells():

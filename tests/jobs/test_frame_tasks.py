@@ -17,6 +17,7 @@ from marble.jobs.job import prepare
 from marble.jobs.plan import make_plan
 from marble.jobs.run import run
 from marble.probe.frame_metrics import FRAME_METRICS
+from marble.probe.intervals import estimate, interval
 from marble.probe.metrics import METRICS
 from marble.results.store import read
 from marble.results.track_figure import track_figure, track_rows
@@ -133,6 +134,8 @@ def test_excerpts_are_no_tracks(task, root):
     clips = [replace(clip, stop=2.0) for clip in task.clips(root)]
     with pytest.raises(MarbleError, match="is an excerpt: a task of frames has whole tracks"):
         prepare("fbank-chroma", replace(task, clips=lambda _: clips), cache_dir=root / "cache")
+    with pytest.raises(MarbleError, match="a kind of frames and `frames` go together"):
+        prepare("fbank-chroma", replace(task, frames=None), cache_dir=root / "cache")
 
 
 def test_a_plan_states_gigabytes_and_passes(task, root, tmp_path, monkeypatch):
@@ -181,3 +184,17 @@ def test_a_metric_of_frames_is_one_of_resampled_tracks():
     values = metric(statistics, torch.zeros(3, dtype=torch.int64), counts)
     assert values[:2, 0].tolist() == [0.4, 0.75]
     assert values[2].isnan().all()
+
+
+def test_an_interval_of_frames_counts_tracks():
+    """Forty tracks of equal length with eight and a half right frames of ten on average; more frames a track change nothing."""
+    random = np.random.default_rng(0)
+    hits = torch.from_numpy(random.integers(7, 11, size=(3, 40)).astype(float))
+    metric, none = METRICS["frame_accuracy"], torch.zeros(40, dtype=torch.int64)
+    few, many = (
+        interval(estimate(torch.stack([factor * hits, torch.full_like(hits, factor * 10)], dim=2), none, metric), 0.85)
+        for factor in (1.0, 100.0)
+    )
+    assert few == pytest.approx(many, abs=1e-12)
+    assert few[0] < 0.85 < few[1]
+    assert few[1] - few[0] < 0.1

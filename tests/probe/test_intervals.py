@@ -98,7 +98,7 @@ def test_covers_the_population_about_as_often_as_it_says(name):
 
 
 @pytest.mark.parametrize("tracks", [8, 40])
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.decoder])
 def test_contains_the_mean_that_it_stands_beside(name, tracks):
     random, metric = np.random.default_rng(3), METRICS[name]
     for strength in range(6):
