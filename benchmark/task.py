@@ -145,7 +145,7 @@ class Task:
         description: data, splits, targets and metrics in words; as a rule the module's docstring.
         kind: "multiclass", "multilabel", "regression", "ordinal", "frame_classes" or "frame_tags"; see `marble.kinds`.
         labels: the classes in the order of the logits, or the names of the regressed values.
-        metrics: names from `marble.probe.metrics.METRICS`, the main one first: it chooses epoch, learning rate and layer.
+        metrics: names from `marble.probe.scoring.metrics`, the main one first: it chooses epoch, learning rate and layer.
         clips: function from the data root to all clips.
         citation: the paper or page to cite.
         licence: of the audio and of the annotations.

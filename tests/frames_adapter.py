@@ -4,7 +4,7 @@ import numpy as np
 
 from marble import chords
 from marble.frames import Grid, Spans
-from marble.probe.frame_metrics import FRAME_METRICS
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
 
 
 def frame_classes(intervals, classes, rate, first, frames):

@@ -68,8 +68,8 @@ def run(options: dict) -> None:
 
     from marble.features import encode as extract
     from marble.jobs.run import run
-    from marble.probe import checkpoint
-    from marble.probe import train as probing
+    from marble.probe.training import checkpoint
+    from marble.probe.training import train as probing
 
     os.environ.update(options["environment"])
     extract.SHARD_CLIPS = options["shard_clips"]

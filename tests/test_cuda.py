@@ -12,10 +12,10 @@ import torch
 
 import marble
 from marble.probe.answers import Group
-from marble.probe.bank import train_probes
 from marble.probe.inputs import Examples, ProbeData
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
+from marble.probe.training.bank import train_probes
 from marble.registry import find_upstream
 
 pytestmark = pytest.mark.cuda

@@ -10,8 +10,8 @@ from marble import registry
 from marble.cli import listing
 from marble.errors import MarbleError
 from marble.pretraining.recipes import load_recipe
-from marble.probe.metrics import METRICS
 from marble.probe.protocol import load_protocol
+from marble.probe.scoring.metrics import METRICS
 from marble.task import SPLITS
 from marble.upstream import UpstreamInfo
 from marble.upstreams.mel_encoder import PAPERS

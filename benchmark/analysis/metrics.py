@@ -1,4 +1,4 @@
-"""The metrics of tracks in NumPy, for resampling: those of `marble.probe.metrics`, which has the definitions, to 1e-12.
+"""The metrics of tracks in NumPy, for resampling: those of `marble.probe.scoring.metrics`, which has the definitions, to 1e-12.
 
 Conventions
 -----------

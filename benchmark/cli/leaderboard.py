@@ -26,10 +26,10 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Print the selected layer of every result, best first within each task and protocol."""
-    from marble.results.board_text import format_board
     from marble.results.choose import filter_results
-    from marble.results.leaderboard import leaderboard as rank
-    from marble.results.leaderboard import paper_table
+    from marble.results.ranking.board_text import format_board
+    from marble.results.ranking.leaderboard import leaderboard as rank
+    from marble.results.ranking.leaderboard import paper_table
     from marble.results.store import read_all
 
     if synthetic and with_published:

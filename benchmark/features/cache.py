@@ -10,7 +10,7 @@ Conventions
   as a rule, one layer a file), ``rows`` int64[clips] (rows of each clip, clips in the order of the keys), and as metadata the
   clip keys (``about``) and, for each tensor, the sha256 of these keys and of its name, type, shape and bytes. It is written
   beside its path and renamed, so a shard is whole or absent. Files of the same kind hold the answers of trained probes, see
-  `marble.probe.train`.
+  `marble.probe.training.train`.
 - A lock per clip lets many processes fill one cache; the lock of a killed process is free.
 - The content of a shard is checked against its sha256 whenever it is read, or if parts of it are read (`Space.slice`), once in
   a process; a damaged shard is set aside and its clips are encoded again, with a warning.

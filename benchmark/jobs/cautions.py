@@ -33,10 +33,10 @@ from torch import Tensor
 from marble.data.leakage import contamination
 from marble.jobs.job import Job
 from marble.probe.answers import Answers, Group
-from marble.probe.bank import epochs_of
 from marble.probe.inputs import Inputs
-from marble.probe.metrics import METRICS, Metric
+from marble.probe.scoring.metrics import METRICS, Metric
 from marble.probe.settings import Probe
+from marble.probe.training.bank import epochs_of
 from marble.results.schema import LayerResult, Run
 
 _RESAMPLES = 1000

@@ -10,8 +10,8 @@ import pyarrow
 
 from marble.frames import Grid, Spans
 from marble.probe.answers import Answers, Group
-from marble.probe.frame_answers import unpacked
-from marble.probe.frame_inputs import FrameInputs
+from marble.probe.frames.answers import unpacked
+from marble.probe.frames.inputs import FrameInputs
 
 _SPANS = pyarrow.list_(pyarrow.struct({"start": pyarrow.float64(), "stop": pyarrow.float64(), "label": pyarrow.string()}))
 SCHEMA = pyarrow.schema({

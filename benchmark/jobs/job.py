@@ -32,11 +32,12 @@ from marble.jobs.overview import (
     limited,
     refuse_useless_splits,
 )
-from marble.probe import bank, frame_bank
 from marble.probe.answers import Group
-from marble.probe.metrics import METRICS
+from marble.probe.frames import bank as frame_bank
 from marble.probe.protocol import Protocol, load_protocol
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
+from marble.probe.training import bank
 from marble.results.schema import BadClip
 from marble.system.files import digest, file_hashes, home, readable
 from marble.system.machine import choose_device, computes_bfloat16, free_memory

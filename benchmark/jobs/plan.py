@@ -30,11 +30,11 @@ from marble.jobs.job import Job
 from marble.jobs.overview import refuse_useless_splits
 from marble.jobs.plan_frames import groups_of_layers, probing_seconds, share_of_passes
 from marble.probe.answers import Group
-from marble.probe.bank import epochs_of, train_probes
-from marble.probe.batches import Batches
 from marble.probe.inputs import Inputs
 from marble.probe.settings import Probe
-from marble.probe.train import stacks
+from marble.probe.training.bank import epochs_of, train_probes
+from marble.probe.training.batches import Batches
+from marble.probe.training.train import stacks
 from marble.system.machine import memory_now, memory_peak, reset_memory_peak
 from marble.task import SPLITS
 

@@ -20,7 +20,7 @@ import torch
 
 from marble.jobs.job import Job
 from marble.probe.answers import Group
-from marble.probe.frame_bank import FrameBank, FrameData, validations_of
+from marble.probe.frames.bank import FrameBank, FrameData, validations_of
 from marble.probe.settings import Probe
 from marble.task import SPLITS, Split
 

@@ -21,10 +21,10 @@ from marble.jobs.job import Job, prepare, refuse_undefined_metric
 from marble.jobs.overview import refuse_useless_splits
 from marble.jobs.summary import build_result, write_predictions
 from marble.probe.answers import Maker
-from marble.probe.frame_inputs import FrameInputs
+from marble.probe.frames.inputs import FrameInputs
 from marble.probe.inputs import Inputs
 from marble.probe.near import ROUNDS, audit, joined_tracks, near_pairs
-from marble.probe.train import BankMaker
+from marble.probe.training.train import BankMaker
 from marble.results.schema import Cost, NearPair, Result, folder_of
 from marble.results.store import find, read
 from marble.system.files import refuse_unwritable

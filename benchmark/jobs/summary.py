@@ -19,10 +19,10 @@ from marble.jobs.frame_predictions import SCHEMA, frame_predictions
 from marble.jobs.job import Job
 from marble.kinds import kind_of
 from marble.probe.answers import Answers, Group
-from marble.probe.frame_inputs import FrameInputs
+from marble.probe.frames.inputs import FrameInputs
 from marble.probe.inputs import Examples, Inputs
-from marble.probe.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
-from marble.probe.metrics import METRICS, undefined_labels
+from marble.probe.scoring.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
+from marble.probe.scoring.metrics import METRICS, undefined_labels
 from marble.results.schema import Cost, GridPoint, LayerResult, NearDuplicates, Result, Run, Scores, Selected, Summary
 from marble.system.files import atomic_write, file_hash
 from marble.system.machine import provenance

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from marble.features.cache import Space
-from marble.probe.metrics import Metric
+from marble.probe.scoring.metrics import Metric
 from marble.probe.settings import Probe
 from marble.task import SPLITS, Clip, Split, Task
 

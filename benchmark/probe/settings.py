@@ -73,7 +73,7 @@ class Probe(BaseModel):
         weight_decay: of all weights: added to the gradient by Adam, decoupled in AdamW.
         clip: longest gradient of a probe, its norm over all weights; None is any.
         learning_rates: each trains a probe; validation chooses.
-        find_rate: replace the one learning rate by that which a range test finds (`marble.probe.rate_search`).
+        find_rate: replace the one learning rate by that which a range test finds (`marble.probe.training.rate_search`).
         schedule: ``constant``; ``plateau`` multiplies the rate by `factor` after more than `plateau_patience` validations
             without a better one (as `torch.optim.lr_scheduler.ReduceLROnPlateau`); ``cosine`` rises linearly for `warm_up`
             steps and falls to `final_rate` at the last of `steps`.

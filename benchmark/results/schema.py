@@ -10,7 +10,7 @@ Conventions
   target and prediction are intervals (start, stop, label), and statistics and the probability of each frame stand in the place
   of logits.
 - Every layer and seed stands with its chosen learning rate and epoch and its validation and test metrics; every layer with
-  mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.intervals`).
+  mean and standard deviation (n - 1) over seeds and, on test, the 95 % interval over tracks (`marble.probe.scoring.intervals`).
 - ``selected`` is the single layer with the best mean main metric on *validation*; its test score is read, never chosen. The
   weighted sum is selected only where it was probed alone.
 - A metric that does not exist is null.
@@ -150,7 +150,7 @@ class Provenance(_Record):
 class GridPoint(_Part):
     """A learning rate with the settings of its point of the grid; its best epoch, and the validation metric there.
 
-    A task of frames is validated by the share of its frames that is right (`marble.probe.frame_bank`), whatever its metrics.
+    A task of frames is validated by the share of its frames that is right (`marble.probe.frames.bank`), whatever its metrics.
     """
 
     learning_rate: float

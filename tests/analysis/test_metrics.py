@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from marble.analysis.metrics import METRICS
-from marble.probe.metrics import METRICS as OF_PROBES
+from marble.probe.scoring.metrics import METRICS as OF_PROBES
 
 
 def drawn(kind, seed=0, tracks=120):

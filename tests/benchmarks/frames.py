@@ -27,9 +27,9 @@ from marble.features.reduction import REDUCTIONS
 from marble.features.space import Windows, describe_space, overlapping, resolve_windows
 from marble.frames import Grid, Spans
 from marble.probe.answers import Group
-from marble.probe.frame_inputs import FrameInputs
+from marble.probe.frames.inputs import FrameInputs
 from marble.probe.settings import Probe
-from marble.probe.train import BankMaker
+from marble.probe.training.train import BankMaker
 from marble.registry import load_upstream
 from marble.system.files import file_hash
 from marble.system.progress import Reporter

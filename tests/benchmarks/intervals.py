@@ -43,8 +43,8 @@ import numpy as np
 import torch
 from scipy import integrate, stats
 
-from marble.probe.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
-from marble.probe.metrics import METRICS, Metric
+from marble.probe.scoring.intervals import Estimate, estimate, interval, interval_of_choice, selection_shares
+from marble.probe.scoring.metrics import METRICS, Metric
 
 Draw = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 Ends = tuple[float, float]

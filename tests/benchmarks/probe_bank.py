@@ -17,9 +17,9 @@ import torch
 from sklearn.neural_network import MLPClassifier
 
 from marble.probe.answers import Group
-from marble.probe.bank import train_probes
 from marble.probe.inputs import Examples, ProbeData
 from marble.probe.protocol import Probe
+from marble.probe.training.bank import train_probes
 
 
 def main() -> None:

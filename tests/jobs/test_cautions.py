@@ -10,7 +10,7 @@ from marble.jobs.run import encode, prepare
 from marble.jobs.summary import build_result
 from marble.probe.answers import Answers
 from marble.probe.inputs import Inputs
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.results.schema import Cost, GridPoint, LayerResult, Run
 from marble.system.progress import Reporter
 from marble.upstream import Layer, Upstream, UpstreamInfo

@@ -17,9 +17,9 @@ from marble.jobs import plan_frames
 from marble.jobs.job import prepare
 from marble.jobs.plan import make_plan
 from marble.jobs.run import run
-from marble.probe.frame_metrics import FRAME_METRICS
-from marble.probe.intervals import estimate, interval
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
+from marble.probe.scoring.intervals import estimate, interval
+from marble.probe.scoring.metrics import METRICS
 from marble.results.figures.track import track_figure, track_rows
 from marble.results.store import read
 

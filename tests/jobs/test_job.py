@@ -21,8 +21,8 @@ from marble.jobs.job import prepare
 from marble.jobs.many import run_all
 from marble.jobs.plan import make_plan
 from marble.jobs.run import run_job
-from marble.probe import train
-from marble.probe.bank import train_probes
+from marble.probe.training import train
+from marble.probe.training.bank import train_probes
 from marble.registry import load_task
 from marble.system.files import digest, locked
 from marble.system.progress import Reporter

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from marble.probe.answers import Group
-from marble.probe.heads import make_head
 from marble.probe.inputs import Examples, ProbeData
-from marble.probe.layer_sums import LayerSum
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
+from marble.probe.training.heads import make_head
+from marble.probe.training.layer_sums import LayerSum
 from marble.random_streams import generator
 
 METRIC = {"multiclass": "accuracy", "multilabel": "roc_auc", "regression": "r2", "ordinal": "ordinal_mse"}

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from sequential import METRIC, asked, sequential
 
 from marble.kinds import KINDS
-from marble.probe import bank
 from marble.probe.answers import Answers, Group
-from marble.probe.bank import train_probes
-from marble.probe.metrics import METRICS
 from marble.probe.protocol import Probe
+from marble.probe.scoring.metrics import METRICS
+from marble.probe.training import bank
+from marble.probe.training.bank import train_probes
 
 RATES = (5e-4, 5e-3, 5e-2)
 SETTINGS = Probe(hidden=16, dropout=0.25, learning_rates=RATES, batch_size=16, epochs=12, patience=3)

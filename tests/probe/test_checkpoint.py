@@ -5,9 +5,9 @@ import torch
 from sequential import asked
 from test_sequential import GROUPS, OPTIONS, changed
 
-from marble.probe import checkpoint
-from marble.probe.bank import train_probes
-from marble.probe.checkpoint import Checkpoint
+from marble.probe.training import checkpoint
+from marble.probe.training.bank import train_probes
+from marble.probe.training.checkpoint import Checkpoint
 
 
 class StoppedError(Exception):

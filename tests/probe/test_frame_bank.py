@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from marble.probe.answers import Group
-from marble.probe.frame_bank import FrameBank, FrameData
-from marble.probe.heads import make_head
-from marble.probe.members import train
+from marble.probe.frames.bank import FrameBank, FrameData
 from marble.probe.settings import Probe
+from marble.probe.training.heads import make_head
+from marble.probe.training.members import train
 from marble.random_streams import generator
 
 WIDTH, LABELS, CHUNK = 7, 3, 20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marble.frames import Grid
-from marble.probe.frame_decoding import DECODERS
+from marble.probe.scoring.frame_decoding import DECODERS
 
 GRID = Grid(10.0)
 decoders = DECODERS["frame_classes"]

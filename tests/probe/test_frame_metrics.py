@@ -14,8 +14,8 @@ import pytest
 
 from marble import chords
 from marble.frames import Grid, Spans
-from marble.probe.frame_metrics import FRAME_METRICS
-from marble.probe.keys import key_scores
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
+from marble.probe.scoring.keys import key_scores
 
 ADAPTER = Path(__file__).parents[1] / "frames_adapter.py"
 WRITTEN = ["N", "X", "C", "C:maj7", "C:9", "A:min", "A:min/b3", "G:7", "G:sus4", "Bb:min7", "F#:dim", "Eb:maj/2"]

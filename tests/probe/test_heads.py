@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from marble.probe.heads import make_head, rounded
 from marble.probe.protocol import Probe
+from marble.probe.training.heads import make_head, rounded
 
 
 @pytest.mark.parametrize(

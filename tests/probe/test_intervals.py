@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from marble.probe.intervals import estimate, interval, interval_of_choice, selection_shares
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.intervals import estimate, interval, interval_of_choice, selection_shares
+from marble.probe.scoring.metrics import METRICS
 
 
 def answers(right):

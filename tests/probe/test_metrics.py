@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marble.probe import metrics
-from marble.probe.metrics import METRICS, grades, undefined_labels
+from marble.probe.scoring import metrics
+from marble.probe.scoring.metrics import METRICS, grades, undefined_labels
 from marble.tasks.giantsteps import KEYS
 
 KIND = {

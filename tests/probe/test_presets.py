@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import marble
-from marble.probe.grid import drawn_points
 from marble.probe.presets import PROTOCOLS, page
 from marble.probe.protocol import load_protocol
 from marble.probe.settings import Probe
+from marble.probe.training.grid import drawn_points
 from marble.tasks import TASKS
 
 PAGE = Path(__file__).parents[2] / "docs/protocols.md"

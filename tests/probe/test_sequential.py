@@ -5,10 +5,10 @@ import torch
 from sequential import METRIC, Trainer, asked, range_test, sequential
 
 from marble.probe.answers import Group
-from marble.probe.bank import train_probes
 from marble.probe.inputs import ProbeData
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
+from marble.probe.training.bank import train_probes
 
 RATES = (5e-3, 5e-2)
 SETTINGS = Probe(hidden=16, dropout=0.25, learning_rates=RATES, batch_size=16, epochs=12, patience=3)

@@ -5,8 +5,8 @@ import torch
 from sequential import asked
 from test_sequential import GROUPS, SETTINGS
 
-from marble.probe.bank import train_probes
-from marble.probe.thread_choice import ThreadChoice
+from marble.probe.training.bank import train_probes
+from marble.probe.training.thread_choice import ThreadChoice
 
 
 def counts(choice, seconds, steps):

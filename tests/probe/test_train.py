@@ -11,10 +11,10 @@ import torch
 import marble
 from marble.errors import MarbleError
 from marble.probe.answers import Group
-from marble.probe.bank import bytes_per_member
 from marble.probe.inputs import Examples, Inputs, ProbeData
 from marble.probe.protocol import Probe
-from marble.probe.train import _Point, standardise
+from marble.probe.training.bank import bytes_per_member
+from marble.probe.training.train import _Point, standardise
 from marble.results.schema import LayerResult
 from marble.system.files import home
 from marble.task import Clip, Task

@@ -6,7 +6,7 @@ from marble.errors import MarbleError
 from marble.results import load
 from marble.results.choose import across_upstreams, choose_results, filter_results, task_titles
 from marble.results.figures import heatmap
-from marble.results.leaderboard import leaderboard
+from marble.results.ranking.leaderboard import leaderboard
 
 
 def test_a_look_at_one_layer_replaces_no_scan(changed):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from marble.probe.metrics import METRICS
-from marble.results.influence import influence_of, is_known
+from marble.probe.scoring.metrics import METRICS
+from marble.results.ranking.influence import influence_of, is_known
 
 TRACKS, LABELS = 60, ["a", "b", "c", "d"]
 STEP = 1e-5

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from marble.results.board_text import FORMS, format_board
-from marble.results.leaderboard import leaderboard, paper_table
 from marble.results.published import published_numbers
+from marble.results.ranking.board_text import FORMS, format_board
+from marble.results.ranking.leaderboard import leaderboard, paper_table
 from marble.results.schema import Summary
 
 

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from marble.cli.app import app
-from marble.probe.metrics import METRICS
-from marble.results.leaderboard import leaderboard
+from marble.probe.scoring.metrics import METRICS
 from marble.results.published import published_numbers
+from marble.results.ranking.leaderboard import leaderboard
 from marble.results.schema import Summary
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from marble.results.ranks import Estimate, estimate, rank_intervals, tie_groups, tied
+from marble.results.ranking.ranks import Estimate, estimate, rank_intervals, tie_groups, tied
 from marble.results.schema import Summary
 
 

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import balanced_accuracy_score
 
 from marble.errors import MarbleError
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.registry import load_task
 
 HISTOGRAM = [46, 117, 119, 159, 160, 178, 169, 173, 159, 118, 191]

@@ -5,7 +5,7 @@
   ("cividis") reads the same to colour-blind eyes and in grey.
 - A frame marks the layer that *validation* chose; it need not be the darkest or brightest cell. Cautions about it stand
   above, in their short form, with the tasks that they concern.
-- On demand, a layer within noise of the best one is grey (`marble.results.noise` has the rule).
+- On demand, a layer within noise of the best one is grey (`marble.results.ranking.noise` has the rule).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from matplotlib.patches import Rectangle
 from marble.errors import printable
 from marble.results.figures.scans import Scan, Score, Source, ordered, scans_of
 from marble.results.figures.style import RED, Style, about, put_title, series_of, style_of
-from marble.results.noise import standard_error, within_noise
+from marble.results.ranking.noise import standard_error, within_noise
 from marble.results.schema import WEIGHTED
 
 _MAP = colormaps["cividis"]

@@ -11,7 +11,7 @@ import pytest
 
 from marble import chords
 from marble.frames import Grid
-from marble.probe.frame_metrics import FRAME_METRICS
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
 from marble.registry import load_task
 from marble.task import SPLITS
 from marble.tasks.synth import pieces, songs

@@ -14,13 +14,13 @@ import torch
 
 from marble.errors import MarbleError
 from marble.probe.answers import Answers, Group
-from marble.probe.checkpoint import Checkpoint
-from marble.probe.frame_answers import answers_of
-from marble.probe.frame_bank import FrameBank
-from marble.probe.frame_inputs import FrameInputs
-from marble.probe.heads import make_head
-from marble.probe.members import train
+from marble.probe.frames.answers import answers_of
+from marble.probe.frames.bank import FrameBank
+from marble.probe.frames.inputs import FrameInputs
 from marble.probe.settings import Probe
+from marble.probe.training.checkpoint import Checkpoint
+from marble.probe.training.heads import make_head
+from marble.probe.training.members import train
 
 _AHEAD = 4  # batches that are read ahead, in work, or being read
 _SLACK = 2**26  # bytes that libraries take when they first work, and that freed pieces leave

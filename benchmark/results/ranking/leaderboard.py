@@ -1,6 +1,6 @@
 """The leaderboard, as tables of pandas: a row for each chosen result, or as in papers a row for each upstream.
 
-`marble.results.ranks` says what ties, ranks and their intervals are, `marble.results.board_text` writes the tables as text.
+Beside it `ranks` says what ties, ranks and their intervals are, and `board_text` writes the tables as text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas
 
 from marble.results.choose import choose_results, task_titles
 from marble.results.published import published_numbers
-from marble.results.ranks import Estimate, estimate, rank_intervals, tie_groups, tied
+from marble.results.ranking.ranks import Estimate, estimate, rank_intervals, tie_groups, tied
 from marble.results.schema import Result
 
 _COLUMNS = [
@@ -47,7 +47,7 @@ def leaderboard(
 ) -> pandas.DataFrame:
     """Return one row for each chosen result: the selected layer and its test score, best first within task and protocol.
 
-    Rank, its 95 % interval and the number of the tie group are those within task, protocol and metric (`marble.results.ranks`).
+    Rank, its 95 % interval and the number of the tie group are those within task, protocol and metric (see `ranks`).
     The column `source` says "measured", or "published" with paper and table; `note` holds the cautions about the selected
     layer, in their short form, or what the reader of a paper's number must know.
 

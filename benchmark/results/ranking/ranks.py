@@ -1,10 +1,10 @@
 """Ties, ranks and their intervals.
 
 - An `Estimate` is a mean test score with what its error is known from: the influence of each track where the answers are stored
-  (`marble.results.influence`), else the interval that the result states.
+  (`marble.results.ranking.influence`), else the interval that the result states.
 - *Tie*: two scores whose difference is within 1.96 standard errors, over the tracks that both have answered and over the seeds
   of each. Without answers to the same tracks the errors count as independent, which calls too many pairs tied rather than too
-  few (`marble.results.noise`). A tie group holds those that are tied with its best; the next one leads the next group.
+  few (`marble.results.ranking.noise`). A tie group holds those that are tied with its best; the next one leads the next group.
 - *Interval of a rank*: of 1000 resamples, the 2.5 % at either end left out. A resample draws, with replacement, the tasks,
   within each the tracks, the same for all upstreams, and the seeds of each upstream; of a single task, tracks and seeds. An
   estimate without answers is drawn as a normal error on its own.
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from marble.errors import MarbleError
-from marble.results.influence import influence_of, is_known
-from marble.results.noise import standard_error, within_noise
+from marble.results.ranking.influence import influence_of, is_known
+from marble.results.ranking.noise import standard_error, within_noise
 from marble.results.schema import Result
 
 RESAMPLES = 1000

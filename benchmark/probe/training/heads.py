@@ -3,7 +3,7 @@
 Conventions
 -----------
 - A head is the shape of a probe: its weights, how they begin, and the way from inputs ``Tensor[K, B, D]`` of K members to
-  outputs ``Tensor[K, B, C]``. The loop that trains it (`marble.probe.bank`) knows nothing else of it.
+  outputs ``Tensor[K, B, C]``. The loop that trains it (`marble.probe.training.bank`) knows nothing else of it.
 - ``mlp``: Linear(D, H) - ReLU - Dropout - Linear(H, C), or more hidden layers like the first, each with batch normalisation
   before its ReLU if the probe says so. ``linear``: Linear(D, C), without a hidden layer.
 - The first weight is a matrix ``[D, .]`` of every member; its gradient is written to a tensor that the bank makes once

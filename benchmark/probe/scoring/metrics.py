@@ -6,8 +6,8 @@ Conventions
   (any monotone map of them gives the same value), for regression the predicted values, for ordinal tasks what `grades` reads.
 - ``targets`` is what `marble.task.Task.encode` gives, shared by all probes: ``int64[N]`` (multiclass, ordinal), ``[N, C]`` of
   0 and 1 (multilabel), ``[N, C]`` values (regression).
-- A metric of frames (`marble.probe.frame_metrics`) takes the statistics ``Tensor[..., N, S]`` of tracks as scores, and reads
-  no targets.
+- A metric of frames (`marble.probe.scoring.frame_metrics`) takes the statistics ``Tensor[..., N, S]`` of tracks as scores, and
+  reads no targets.
 - ``counts`` is ``Tensor[N]`` or ``Tensor[R, N]``, not negative: how often each track counts; 2 is two equal tracks, 0 is
   none. R resamples are evaluated for every probe, and each probe is sorted once. None counts every track once.
 - A metric returns ``Tensor[...]``, or ``Tensor[R, ...]``, in float64 on the device of the scores. Working memory is bounded,
@@ -54,8 +54,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from marble.kinds import grades
-from marble.probe.frame_metrics import FRAME_METRICS, FrameMetric
-from marble.probe.keys import key_scores
+from marble.probe.scoring.frame_metrics import FRAME_METRICS, FrameMetric
+from marble.probe.scoring.keys import key_scores
 
 # Probes × tracks × resamples at once; a temporary tensor has up to three float64 for each, 100 MB.
 _CHUNK = 2**22
@@ -73,7 +73,7 @@ class Metric:
         name: how tasks, results and tables call it.
         prepare: from ``scores[P, N, C]`` and targets to the function from ``counts[N, K]`` to values ``[P, K]``.
         higher_is_better: False for errors.
-        scale: which values there are, as `marble.probe.intervals` tells them apart.
+        scale: which values there are, as `marble.probe.scoring.intervals` tells them apart.
         description: one line for people, with the unit or range.
         kinds: of the tasks that it scores.
         of_windows: scores single windows, not tracks; such a metric chooses nothing.

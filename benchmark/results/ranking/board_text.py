@@ -1,8 +1,8 @@
 """A leaderboard as text: CSV, Markdown, LaTeX (with the package booktabs) and HTML.
 
-Names are escaped, so that they stay names wherever they are read. In a table of `marble.results.leaderboard.paper_table` a cell
-is "mean ± deviation over seeds"; the best of the rows of one protocol is bold, the second underlined, and † marks what is
-within noise of the best. Markdown, LaTeX and HTML say so with the table (`RULE`).
+Names are escaped, so that they stay names wherever they are read. In a table of `leaderboard.paper_table` a cell is "mean ±
+deviation over seeds"; the best of the rows of one protocol is bold, the second underlined, and † marks what is within noise of
+the best. Markdown, LaTeX and HTML say so with the table (`RULE`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Metrics
 - `chord_seg`: the lesser of over- and undersegmentation of a track, one less the directional Hamming distance (Harte 2010):
   ``seg`` of mir_eval, but that equal chords with a gap between them stay two; the mean over tracks is weighted by the annotated
   length.
-- `local_key_score`: seconds weighted by `marble.probe.keys.key_scores` over seconds that have a major or minor key.
+- `local_key_score`: seconds weighted by `marble.probe.scoring.keys.key_scores` over seconds that have a major or minor key.
 - `frame_f1`: F-measure of all pairs of a frame and a tag, as of multipitch estimation, without a tolerance in time.
 """
 
@@ -35,7 +35,7 @@ import numpy as np
 
 from marble.chords import root_of
 from marble.frames import Grid, Spans
-from marble.probe.keys import key_scores
+from marble.probe.scoring.keys import key_scores
 
 # From decoded frames, their grid, the target, the labels and the length of the track in seconds to ``float64[S]``.
 Statistics = Callable[[np.ndarray, Grid, Spans, tuple[str, ...], float], np.ndarray]
@@ -51,9 +51,9 @@ class FrameMetric:
         value: from sums of statistics ``float64[..., S]`` to ``float64[...]``, NaN where it does not exist.
         kinds: of the tasks that it scores.
         description: one line for people, with the unit or range.
-        decoder: of `marble.probe.frame_decoding.DECODERS`, what makes frames of logits.
+        decoder: of `marble.probe.scoring.frame_decoding.DECODERS`, what makes frames of logits.
         higher_is_better: False for errors.
-        scale: which values there are, as `marble.probe.intervals` tells them apart.
+        scale: which values there are, as `marble.probe.scoring.intervals` tells them apart.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-- Members, heads, optimiser and choice are those of `marble.probe.members`; a probe sees one frame at a time.
+- Members, heads, optimiser and choice are those of `marble.probe.training.members`; a probe sees one frame at a time.
 - An epoch shows one chunk of each training track, `chunk` seconds at a start that is drawn from all whole frames from which a
   chunk holds a scored frame, in an order that is drawn; tracks without a scored frame are left out. Both draws depend on (task,
   seed) alone. So no batch is made of one song, and long songs do not outweigh short ones.
@@ -31,9 +31,9 @@ from torch import Tensor
 from marble.features.frame_reader import ahead
 from marble.kinds import kind_of
 from marble.probe.answers import Group
-from marble.probe.heads import make_head, padded
-from marble.probe.members import Members
 from marble.probe.settings import Probe
+from marble.probe.training.heads import make_head, padded
+from marble.probe.training.members import Members
 from marble.random_streams import generator
 from marble.task import Split
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from marble.probe.answers import Answers, FrameAnswers
-from marble.probe.frame_bank import FrameBank
-from marble.probe.frame_decoding import DECODERS, Decoder
-from marble.probe.frame_inputs import FrameInputs
-from marble.probe.frame_metrics import FRAME_METRICS
+from marble.probe.frames.bank import FrameBank
+from marble.probe.frames.inputs import FrameInputs
+from marble.probe.scoring.frame_decoding import DECODERS, Decoder
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
 from marble.task import Split
 
 _HIGHEST = 255

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marble.probe.metrics import Metric
+from marble.probe.scoring.metrics import Metric
 
 GROUPS = 500
 _QUARTER = 0.25
@@ -106,8 +106,8 @@ def estimate(scores: Tensor, targets: Tensor, metric: Metric, track: Tensor | No
 
     Args:
         scores: ``Tensor[S, N, C]``, the answers of S seeds to N tracks.
-        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.probe.metrics` takes them.
-        metric: one of `marble.probe.metrics.METRICS`.
+        targets: ``Tensor[N]`` or ``Tensor[N, C]`` as `marble.probe.scoring.metrics` takes them.
+        metric: one of `marble.probe.scoring.metrics.METRICS`.
         track: ``int64[N]``, for answers to windows: the track of each, which is left out with all its windows.
     """
     tracks = scores.shape[-2] if track is None else int(track.max()) + 1

@@ -3,13 +3,15 @@
 Conventions
 -----------
 - A *group* is (layer, seed); its *members* are the learning rates. A group whose layer is ``"weighted"`` reads a learned sum of
-  all layers (`marble.probe.layer_sums`), by default with softmax weights that begin equal.
-- A probe is a head (`marble.probe.heads`) on the rows of its layer, trained by the loss of the task's kind (`marble.kinds`)
-  with an optimiser (`marble.probe.optimiser`) on batches (`marble.probe.batches`), all as the settings of the probe say
-  (`marble.probe.settings`). The answer for a track is the mean over its rows, by default of their logits.
+  all layers (`marble.probe.training.layer_sums`), by default with softmax weights that begin equal.
+- A probe is a head (`marble.probe.training.heads`) on the rows of its layer, trained by the loss of the task's kind
+  (`marble.kinds`) with an optimiser (`marble.probe.training.optimiser`) on batches (`marble.probe.training.batches`), all as
+  the settings of the probe say (`marble.probe.settings`). The answer for a track is the mean over its rows, by default of
+  their logits.
 - All members of a seed see the same minibatches and the same dropout masks; initial weights depend on (task, seed) and the
   width only. So a probe does not change when other layers, seeds or rates are added or removed.
-- Each step takes the number of threads that is fastest at the time (`marble.probe.thread_choice`), which changes no number.
+- Each step takes the number of threads that is fastest at the time (`marble.probe.training.thread_choice`), which changes no
+  number.
 - Arithmetic: one batched matrix product over all members and a fused Adam for each learning rate. In float64 it agrees with one
   `torch.optim` optimiser for each probe to 1e-10, whatever the settings (tests/probe).
 - After each epoch (or as the settings say) the main metric is computed over all validation tracks; the best epoch of each
@@ -31,16 +33,16 @@ from torch.nn.functional import one_hot
 
 from marble.kinds import KINDS, kind_of
 from marble.probe.answers import COMBINATIONS, Answers, Group, combined
-from marble.probe.batches import Batches, largest_batch
-from marble.probe.checkpoint import Checkpoint
-from marble.probe.heads import make_head, padded
 from marble.probe.inputs import Examples, ProbeData
-from marble.probe.layer_sums import LayerSum
-from marble.probe.members import Members, train
-from marble.probe.metrics import METRICS
-from marble.probe.rate_search import rates_of_test, steepest_rates
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
-from marble.probe.thread_choice import ThreadChoice
+from marble.probe.training.batches import Batches, largest_batch
+from marble.probe.training.checkpoint import Checkpoint
+from marble.probe.training.heads import make_head, padded
+from marble.probe.training.layer_sums import LayerSum
+from marble.probe.training.members import Members, train
+from marble.probe.training.rate_search import rates_of_test, steepest_rates
+from marble.probe.training.thread_choice import ThreadChoice
 from marble.random_streams import generator
 
 VERSION = 2

@@ -4,7 +4,7 @@ A resample of the tracks with counts c has, to first order, the metric ``value +
 is the sum of squared influences (the infinitesimal jackknife: Efron 1982). So a resample costs one product, however long the
 metric takes. The influences of a metric sum to 0.
 
-`marble.probe.metrics` defines the metrics. What is undefined is left out of macro means as there.
+`marble.probe.scoring.metrics` defines the metrics. What is undefined is left out of macro means as there.
 """
 
 from __future__ import annotations

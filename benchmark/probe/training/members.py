@@ -3,9 +3,9 @@
 Conventions
 -----------
 - A *group* is (layer, seed); its *members* are the learning rates. Members are sorted by learning rate and then by group.
-- A bank (`marble.probe.bank` for rows of clips, `marble.probe.frame_bank` for frames) knows the data: it writes gradients,
-  takes steps, and scores its members on validation. What follows from these scores is the same for all: the best epoch of
-  each member is kept, a member stops `patience` validations after it, and finished members leave the stack.
+- A bank (`marble.probe.training.bank` for rows of clips, `marble.probe.frames.bank` for frames) knows the data: it writes
+  gradients, takes steps, and scores its members on validation. What follows from these scores is the same for all: the best
+  epoch of each member is kept, a member stops `patience` validations after it, and finished members leave the stack.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from marble.probe.answers import Group, Training
-from marble.probe.checkpoint import Checkpoint
-from marble.probe.optimiser import Optimiser
 from marble.probe.settings import Probe
+from marble.probe.training.checkpoint import Checkpoint
+from marble.probe.training.optimiser import Optimiser
 
 # What is held of every member, beside weights.
 _OF_MEMBERS = ("member", "rates", "kept_score", "kept_epoch", "kept_combination", "best", "best_at")
@@ -167,7 +167,7 @@ class Members:
         return {"weights": self.weights, "statistics": self.statistics, "kept": self.kept, "means": means, "squares": squares}
 
     def _learn(self) -> None:
-        """Let autograd follow all weights but the first, whose gradient `marble.probe.heads.first_layer` writes."""
+        """Let autograd follow all weights but the first, whose gradient `marble.probe.training.heads.first_layer` writes."""
         for values in self.weights[1:]:
             values.requires_grad_()
 

@@ -1,7 +1,7 @@
 """Inputs of a frame task: the frames and targets of whole tracks, for every maker of answers.
 
 Tracks are numbered validation first, then training, then test: validation is read most, so its tracks stay in memory first. The
-answers to a track are the statistics of all metrics of the task (`marble.probe.frame_metrics`), side by side in one row.
+answers to a track are the statistics of all metrics of the task, side by side in one row: `marble.probe.scoring.frame_metrics`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from marble.features.frame_reader import FrameReader
 from marble.features.frames import FrameReduction
 from marble.frames import Spans
 from marble.kinds import kind_of
-from marble.probe.frame_bank import FrameData
-from marble.probe.frame_metrics import FRAME_METRICS
+from marble.probe.frames.bank import FrameData
 from marble.probe.inputs import Examples, Inputs
+from marble.probe.scoring.frame_metrics import FRAME_METRICS
 from marble.probe.settings import Probe
 from marble.task import Clip, Frames, Split, Task
 

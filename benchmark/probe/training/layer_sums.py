@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from marble.probe.heads import padded, rounded, uniform_linear
 from marble.probe.settings import Probe
+from marble.probe.training.heads import padded, rounded, uniform_linear
 from marble.random_streams import generator
 
 

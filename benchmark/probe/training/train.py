@@ -3,10 +3,10 @@
 Conventions
 -----------
 - The answers of a trained group are kept beside the feature cache, one checked file each (`marble.features.checked`), named
-  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command continues
-  a killed run with the finished groups and a checkpoint of the others (`marble.probe.checkpoint`); more seeds or layers train
+  after the sha256 of what decides them (features, splits, targets, probe, layer, seed). The same command continues a killed
+  run with the finished groups and a checkpoint of the others (`marble.probe.training.checkpoint`); more seeds or layers train
   only the new ones. A damaged file counts as missing.
-- Each point of a grid (`marble.probe.grid`) has files of its own. Batches of whole tracks train one seed at a time.
+- Each point of a grid (`marble.probe.training.grid`) has files of its own. Batches of whole tracks train one seed at a time.
 - A lock per group keeps two processes from training the same group: the answers of another process are awaited and read.
 """
 
@@ -26,16 +26,17 @@ from torch import Tensor
 from marble.errors import MarbleError, is_out_of_memory, reason
 from marble.features.cache import FORMAT
 from marble.features.checked import DAMAGE, read_checked, write_checked
-from marble.probe import bank, frame_bank
 from marble.probe.answers import Answers, FrameAnswers, Group, Training
-from marble.probe.bank import bytes_per_member, epochs_of, train_probes
-from marble.probe.checkpoint import Checkpoint
-from marble.probe.frame_inputs import FrameInputs
-from marble.probe.frame_train import frame_stacks, train_frames
-from marble.probe.grid import better_of, drawn_points
+from marble.probe.frames import bank as frame_bank
+from marble.probe.frames.inputs import FrameInputs
+from marble.probe.frames.train import frame_stacks, train_frames
 from marble.probe.inputs import Inputs
-from marble.probe.metrics import METRICS
+from marble.probe.scoring.metrics import METRICS
 from marble.probe.settings import Probe
+from marble.probe.training import bank
+from marble.probe.training.bank import bytes_per_member, epochs_of, train_probes
+from marble.probe.training.checkpoint import Checkpoint
+from marble.probe.training.grid import better_of, drawn_points
 from marble.system.files import digest, locked
 from marble.system.machine import free_memory
 from marble.system.progress import Reporter

@@ -1,0 +1,1 @@
+"""Ranks of upstreams: the leaderboard, its text, ties and intervals of ranks."""
