@@ -71,6 +71,11 @@ const hide = () => {
   owner = null;
   tip.hidden = true;
 };
+const place = () => {
+  const box = owner.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(4, Math.min(box.left, document.documentElement.clientWidth - own.width - 4))}px`;
+  tip.style.top = `${box.bottom + own.height + 4 > innerHeight ? Math.max(4, box.top - own.height) : box.bottom}px`;
+};
 const show = (event) => {
   const target = event.target.closest?.("[data-tip]");
   if (target === owner || tip.contains(event.target)) return;
@@ -80,13 +85,11 @@ const show = (event) => {
   tip.textContent = target.dataset.tip;
   tip.hidden = false;
   target.setAttribute("aria-describedby", "tip");
-  const box = target.getBoundingClientRect(), own = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(box.left, document.documentElement.clientWidth - own.width - 4))}px`;
-  tip.style.top = `${box.bottom + own.height + 4 > innerHeight ? Math.max(4, box.top - own.height) : box.bottom}px`;
+  place();
 };
 document.addEventListener("pointerover", show);
 document.addEventListener("focusin", show);
-document.addEventListener("scroll", hide, true);
+document.addEventListener("scroll", () => owner && (owner.matches(":hover, :focus") ? place() : hide()), true);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 
 // The cells of a heatmap are one stop of the tab key; arrows move among them.
