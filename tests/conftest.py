@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,10 @@ RATE = 16_000
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Test processes share the cores, so neither they nor what they start should use several.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts its background jobs deaf to Ctrl-C, and what they start would be so, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("marble", deadline=None, derandomize=True)
 settings.load_profile("marble")
