@@ -141,7 +141,9 @@ def _read_text(file: Path, separator: str) -> pandas.DataFrame:
             if not more or width > len(header) + 1:
                 raise _more_fields(f"line {more[1]}", separator) if more else error from error
             width = int(more[2])
-    rows = cells.iloc[1:].replace(r"^\s*$", None, regex=True).dropna(how="all").reset_index(drop=True)
+    rows = cells.iloc[1:]
+    filled = rows.map(lambda cell: not isinstance(cell, str) or bool(cell.strip()))
+    rows = rows.where(filled, None).dropna(how="all").reset_index(drop=True)
     surplus = rows.iloc[:, len(header) :].notna().any(axis=1)
     if surplus.any():
         raise _more_fields(f"row {int(surplus.to_numpy().argmax()) + 1}", separator)
