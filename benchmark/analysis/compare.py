@@ -112,8 +112,10 @@ def compare(systems: Sequence[str | Path], results: Path | str = "results", *, m
     Raises:
         MarbleError: a system has no results, no task can be compared, or answers are missing or damaged.
     """
-    if isinstance(systems, str | Path) or len(systems) < 2:
+    if not isinstance(systems, Sequence) or isinstance(systems, str) or len(systems) < 2:
         raise MarbleError("There is nothing to compare: give a list of two upstreams or folders of results, or more.")
+    if not isinstance(results, str | Path):
+        raise MarbleError(f"results={results!r} is no folder: give its path.")
     known = _named([_system(str(name), Path(results)) for name in systems])
     notes: list[str] = []
     rows, of_systems = [], []

@@ -75,6 +75,10 @@ def run(
         MarbleError: a name, an option or the data is wrong, or the disk is full.
         BadClipsError: the result is written, but clips were left out and `skip_bad` is not set.
     """
+    if not isinstance(results, str | Path):
+        raise MarbleError(f"results={results!r} is no folder: give its path.")
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise MarbleError(f"workers={workers!r} is impossible: write how many, from 1, or leave it out.")
     job = prepare(upstream, task, reporter=reporter, **options)
     return run_job(job, results=Path(results), skip_bad=skip_bad, workers=workers, reporter=reporter)
 

@@ -244,3 +244,9 @@ def test_two_results_are_compared_as_in_the_table(once):
     second.task.data_sha256 = "another"
     with pytest.raises(MarbleError, match=r"differ in task\.data_sha256"):
         compare_results(first, second, once)
+
+
+@pytest.mark.parametrize(("systems", "results"), [("ab", "."), (None, "."), (Path("ab"), "."), (["a", "b"], 3)])
+def test_a_wrong_type_is_one_sentence(systems, results):
+    with pytest.raises(MarbleError, match=r"give a list of two|is no folder: give its path"):
+        compare(systems, results)

@@ -442,3 +442,16 @@ def test_what_was_said_of_the_data_stands_in_the_result_with_its_place(tones, tm
     assert contradicting.startswith("1 clips have the audio of another clip and other labels than it")
     assert crossing.startswith("2 clips are of recordings that stand in another split as well")
     assert result.task.source == str(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"results": None}, "results=None is no folder: give its path"),
+        ({"workers": "2"}, "workers='2' is impossible: write how many, from 1"),
+        ({"workers": 0}, "workers=0 is impossible"),
+    ],
+)
+def test_a_wrong_type_is_one_sentence(tmp_path, options, sentence):
+    with pytest.raises(MarbleError, match=sentence):
+        marble.run("constant", f"folder:{tmp_path}", **{"results": tmp_path} | options)
