@@ -209,7 +209,7 @@ class Regression(Kind):
 
 
 class OfFrames(Kind):
-    """What has times: every frame has an answer, and its errors are those of the class beside this one, with frames as rows."""
+    """A target with times: every frame has an answer, and its errors are those of the other base class, with frames as rows."""
 
     needs = "intervals with its labels"
     metrics = ()

@@ -30,7 +30,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 class SplitRule(BaseModel):
-    """How a task over the user's own data is split, as far as its maker is asked.
+    """The rule by which a task over the user's own data is split.
 
     Attributes:
         group: what is kept in one split: ``parent``, the name of a file's folder; ``regex:PATTERN``, what it finds in a path

@@ -43,7 +43,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamInfo:
-    """What is known about an upstream before any audio is encoded; the first four fields are needed.
+    """The facts about an upstream, known before any audio is encoded; the first four fields are needed.
 
     Attributes:
         name: on the command line.

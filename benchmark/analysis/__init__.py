@@ -1,1 +1,1 @@
-"""What results and hidden states say beside each other: similarity of representations, paired comparison of results."""
+"""Analysis of results and hidden states: similarity of representations, paired comparison of results."""

@@ -46,6 +46,7 @@ def _mean(values: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
     """Return the metric that is the mean of a value of each track."""
 
     def evaluate(scores: np.ndarray, targets: np.ndarray) -> Evaluate:
+        """Prepare the answers of a split."""
         each = values(scores, targets).astype(np.float64)
         return lambda counts: each @ counts / counts.sum(0)
 
@@ -56,16 +57,19 @@ def _mean_of_classes(values: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> 
     """Return the metric that is the mean over classes of the mean of a value of the tracks of each."""
 
     def evaluate(scores: np.ndarray, targets: np.ndarray) -> Evaluate:
+        """Prepare the answers of a split."""
         each = values(scores, targets).astype(np.float64)
         member = (targets == np.unique(targets)[:, None]).astype(np.float64)
 
         def value(counts: np.ndarray) -> np.ndarray:
+            """Return the metric under ``counts[N, R]``."""
             with np.errstate(invalid="ignore"):
                 return _nanmean((member * each) @ counts / (member @ counts))
 
         return value
 
     def contributions(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the part of each track."""
         classes, number, sizes = np.unique(targets, return_inverse=True, return_counts=True)
         return values(scores, targets) * len(targets) / len(classes) / sizes[number]
 
@@ -83,6 +87,7 @@ def _of_labels(column: _Prepare) -> Metric:
     """Return the metric that is the mean over labels, undefined ones left out, of a metric of one label."""
 
     def evaluate(scores: np.ndarray, targets: np.ndarray) -> Evaluate:
+        """Prepare the answers of a split."""
         columns = [column(scores[:, label], targets[:, label]) for label in range(targets.shape[1])]
         return lambda counts: _nanmean(np.stack([value(counts) for value in columns]))
 
@@ -110,6 +115,7 @@ def _roc_auc(scores: np.ndarray, target: np.ndarray) -> Evaluate:
     order, positive, above, reached = _ranked(scores, target)
 
     def value(counts: np.ndarray) -> np.ndarray:
+        """Return the metric under ``counts[N, R]``."""
         ordered = counts[order]
         negatives = _cumulated(ordered * ~positive[:, None])
         # A pair with a negative below counts once, one with a negative of the own group half.
@@ -125,6 +131,7 @@ def _average_precision(scores: np.ndarray, target: np.ndarray) -> Evaluate:
     order, positive, _, reached = _ranked(scores, target)
 
     def value(counts: np.ndarray) -> np.ndarray:
+        """Return the metric under ``counts[N, R]``."""
         ordered = counts[order]
         hits, taken = _cumulated(ordered * positive[:, None])[reached], _cumulated(ordered)[reached]
         own = ordered[positive]
@@ -142,11 +149,13 @@ def _r2(dimension: int | None = None) -> Metric:
     part = slice(None) if dimension is None else slice(dimension, dimension + 1)
 
     def evaluate(scores: np.ndarray, targets: np.ndarray) -> Evaluate:
+        """Prepare the answers of a split."""
         errors, values = _squares(scores, targets)[:, part].T, targets[:, part].T.astype(np.float64)
         values = values - values.mean(1, keepdims=True)
         whole = values.var(1)[:, None]
 
         def value(counts: np.ndarray) -> np.ndarray:
+            """Return the metric under ``counts[N, R]``."""
             total = counts.sum(0)
             with np.errstate(invalid="ignore", divide="ignore"):
                 variance = values**2 @ counts / total - (values @ counts / total) ** 2
@@ -156,6 +165,7 @@ def _r2(dimension: int | None = None) -> Metric:
         return value
 
     def contributions(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the part of each track."""
         errors, values = _squares(scores, targets)[:, part], targets[:, part].astype(np.float64)
         varies = values.max(0) > values.min(0)
         return 1 - (errors[:, varies] / values[:, varies].var(0)).mean(1)
@@ -188,6 +198,7 @@ def _kendall_tau(scores: np.ndarray, targets: np.ndarray) -> Evaluate:
     member = (cell == np.arange(count * (count + 1))[:, None]).astype(np.float64)
 
     def value(counts: np.ndarray) -> np.ndarray:
+        """Return the metric under ``counts[N, R]``."""
         table = (member @ counts).reshape(count, count + 1, -1)
         lower = table.cumsum(0)[:-1]  # tracks of all lower true grades, for each decoded grade
         below = lower.cumsum(1) - lower

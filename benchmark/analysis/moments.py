@@ -106,7 +106,7 @@ class Sums:
 
     @cached_property
     def note(self) -> str:
-        """What was left out of the directions, as one sentence; empty where nothing was."""
+        """A sentence about the directions that were left out; empty where none was."""
         variances, width = self.directions[0], len(self.shift)
         kept, total = len(variances), np.trace(self.covariance)
         if total <= 0:

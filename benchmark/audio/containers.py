@@ -1,4 +1,4 @@
-"""What an audio file holds by its own structure, where libsndfile trusts a header too much or too little.
+"""The content of an audio file by its own structure, where libsndfile trusts a header too much or too little.
 
 `mended` and `marble.audio.mp3.mended` compare each header with the file, before libsndfile reads it.
 

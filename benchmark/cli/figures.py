@@ -83,7 +83,7 @@ def weights(
     formats: Formats = _FORMATS,
     style: StyleName = "screen",
 ) -> None:
-    """Draw the learned layer weights of weighted sums: a panel for each upstream, a line for each task."""
+    """Draw the learned layer weights of weighted sums: a panel for each task, a line for each upstream."""
     from marble.results.figures import weights as draw
 
     chosen = _chosen(results, upstream, task, protocol)

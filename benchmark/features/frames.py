@@ -63,7 +63,7 @@ class FrameReduction:
 
     @property
     def name(self) -> dict[str, object]:
-        """What the key of a cache holds of it."""
+        """Its part of the key of a cache."""
         return {"frames": self.stored.rate, "first": self.stored.first, "weights": "overlap", "store": "float16"}
 
     def __call__(self, hidden: Tensor, windows: Sequence[Window]) -> list[Tensor]:

@@ -92,7 +92,7 @@ class JobOptions(BaseModel):
 
     @property
     def rule(self) -> SplitRule | None:
-        """How the user's own data is split; None leaves it to the task.
+        """The rule by which the user's own data is split; None leaves it to the task.
 
         Raises:
             MarbleError: there is no such setting, or its value is impossible.

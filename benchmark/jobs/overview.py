@@ -1,4 +1,4 @@
-"""What is said of the clips of a task: their labels, reasons to trust scores less, and splits that are of no use."""
+"""Overview of the clips of a task: their labels, reasons to trust scores less, and splits that are of no use."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """How the probe of a group was chosen.
+    """The choice of the probe of a group.
 
     Attributes:
         learning_rate: the chosen one.
@@ -50,7 +50,7 @@ class Training:
 
 @dataclass(frozen=True)
 class FrameAnswers:
-    """What the frames of the validation and then the test tracks were answered, by the decoder of the main metric.
+    """The answers to the frames of the validation and then the test tracks, by the decoder of the main metric.
 
     Attributes:
         constants: that validation chose, by decoder.

@@ -25,7 +25,7 @@ from marble.settings import STRICT, change, validated
 
 
 class Audio(BaseModel):
-    """What is heard of a file: its `channels` as in `marble.audio.decode.load`."""
+    """The part of a file that is heard: its `channels` as in `marble.audio.decode.load`."""
 
     model_config = STRICT
     channels: Channels = "mean"

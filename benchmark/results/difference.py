@@ -21,7 +21,7 @@ from marble.results.schema import Result
 
 
 class Effect(NamedTuple):
-    """How far a difference in some fields has moved a number, in hundredths of a score; None where nobody measured it."""
+    """The effect of a difference in some fields on a number, in hundredths of a score; None where nobody measured it."""
 
     fields: tuple[str, ...]
     points: float | None

@@ -1,1 +1,1 @@
-"""What the machine gives: files, cores, devices, a terminal, the model hub."""
+"""The machine: files, cores, devices, a terminal, the model hub."""

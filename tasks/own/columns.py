@@ -1,4 +1,4 @@
-"""What the columns of a user's table mean.
+"""The meaning of the columns of a user's table.
 
 Known columns
     ``path``; ``label``, ``labels``, ``target`` or ``target.NAME``; ``id``, ``start``, ``stop``, ``duration``, ``group``,
@@ -43,7 +43,7 @@ _SHOWN = 20
 
 
 class Columns(NamedTuple):
-    """What the columns of a table are read as.
+    """The columns of a table, as they are read.
 
     Attributes:
         names: of the columns, as the table has them.
@@ -60,7 +60,7 @@ class Columns(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What is read under another name, and what is not read, in words."""
+        """The columns that are read under another name, or not read, in words."""
         both = [(name, field) for name, field in zip(self.names, self.fields, strict=True) if field not in (None, name)]
         renamed = ", ".join(f"'{name}' is read as {field}" for name, field in both)
         return [renamed] * bool(both) + [f"not read: {listed(self.unread)}"] * bool(self.unread)

@@ -1,4 +1,4 @@
-"""How a bank of frames is trained within a budget of memory.
+"""Training of a bank of frames within a budget of memory.
 
 Half of the budget is for members, so that a stack is as many groups as fit there, all seeds of a layer first, since they read
 the same validation tracks. The other half is for one member's step and what is read ahead; what is left of it holds tracks of

@@ -1,1 +1,1 @@
-"""What answers are worth: metrics, intervals over tracks, decoders of frames."""
+"""Scores of answers: metrics, intervals over tracks, decoders of frames."""

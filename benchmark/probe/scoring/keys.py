@@ -1,4 +1,4 @@
-"""How near two keys are, by the rule of MIREX and of `mir_eval.key.weighted_score`."""
+"""Scores of pairs of keys, by the rule of MIREX and of `mir_eval.key.weighted_score`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ TIMES_THE_WRITING = 20
 
 
 class Stoppable(Protocol):
-    """What a checkpoint holds the state of."""
+    """A bank whose state a checkpoint holds."""
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the next epoch depends on, by name."""

@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_TRIALS = 30.0
 
 
 class ThreadChoice:
-    """Which number of threads the next step takes.
+    """The number of threads for the next step.
 
     Args:
         most: threads at most.

@@ -1,4 +1,4 @@
-"""What figures draw: the scores of one upstream on one task in each layer, from results or from a table of them.
+"""Data of figures: the scores of one upstream on one task in each layer, from results or from a table of them.
 
 A table is a DataFrame with the columns of `marble.results.load`, or a part of its rows. Of each result the main metric is drawn
 where the table has it, else the first of its metrics; means and deviations are those of the seeds in the table.

@@ -37,7 +37,7 @@ def _markdown(text: str) -> str:
 
 
 class _Form(NamedTuple):
-    """How a form writes names, the best and the second best."""
+    """The way in which a form writes names, the best and the second best."""
 
     escape: Callable[[str], str]
     best: str

@@ -1,4 +1,4 @@
-"""How much each track moves a metric, in NumPy: the metric's slope in the track's weight, from stored answers.
+"""Influence of each track on a metric, in NumPy: the metric's slope in the track's weight, from stored answers.
 
 A resample of the tracks with counts c has, to first order, the metric ``value + influence @ (c - 1)``; the variance over tracks
 is the sum of squared influences (the infinitesimal jackknife: Efron 1982). So a resample costs one product, however long the

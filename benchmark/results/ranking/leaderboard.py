@@ -39,6 +39,7 @@ class _Entry:
 
     @property
     def column(self) -> tuple[str, str]:
+        """Task and metric: the column of a wide table."""
         return self.task, self.metric
 
 

@@ -1,4 +1,4 @@
-"""How far a score may be off, from what a result states of it.
+"""Standard errors of scores, from what a result states of them.
 
 The standard error of a mean test score joins two parts: over tracks, that of a normal error with its 95 % interval, and over
 seeds, their standard deviation over the root of their number. Two scores are within noise of each other if they differ by no

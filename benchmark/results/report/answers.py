@@ -1,4 +1,4 @@
-"""What the answers to single tracks show: which labels are confused, and which clips are hard.
+"""Confused labels and hard clips, from the answers to single tracks.
 
 Conventions
 -----------

@@ -1,4 +1,4 @@
-"""What the page shows, as plain values: results by task, by upstream and one by one."""
+"""Content of the page, as plain values: results by task, by upstream and one by one."""
 
 from __future__ import annotations
 
