@@ -79,7 +79,7 @@ class Answers:
 
     @cached_property
     def contributions(self) -> np.ndarray:
-        """The part of each track in the mean metric, or of each of at most `GROUPS` groups of tracks: their mean is the metric."""
+        """The part of each track, or of each of at most `GROUPS` groups, in the mean metric: their mean is the metric."""
         if self.metric.contributions:
             return np.mean([self.metric.contributions(scores, self.targets) for scores in self.scores], axis=0)
         tracks = len(self.targets)
